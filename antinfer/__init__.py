@@ -1,0 +1,1 @@
+"""Elastic, fault-tolerant batch inference: every input row exactly once, on machines that can vanish at any moment."""

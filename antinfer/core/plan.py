@@ -1,0 +1,66 @@
+"""The plan: the immutable list of shards, and the compact index of it that the ledger works on."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from antinfer.core.ids import ShardId
+
+UNKNOWN_ROWS = -1
+"""Stands in a `PlanIndex` for the row count of a shard that has not been opened yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of one file that can be read alone.
+
+    `start` and `stop` count row groups (parquet), bytes (csv, jsonl, text; aligned to line ends by the reader), record batches (arrow) or
+    nothing (0, 0: the whole file, for compressed text and for binary files).
+    """
+
+    path: str
+    start: int
+    stop: int
+    rows: int | None
+    """Rows in this piece, or None when only opening it can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One entry of the plan: pieces read one after the other. A row's identity is (shard, offset)."""
+
+    index: ShardId
+    pieces: tuple[Piece, ...]
+    rows: int | None
+    """Sum of the pieces' rows, or None when any of them is unknown."""
+    size_bytes: int
+    """Bytes of input behind the shard as stored; drives progress and size targets only."""
+
+
+class PlanIndex:
+    """Row counts of all planned shards, 8 bytes a shard; what the engine needs to know of the plan.
+
+    Grows while the plan streams in. Shards without a known row count hold `UNKNOWN_ROWS` for ever: what opening them found out is ledger
+    state, not plan.
+    """
+
+    __slots__ = ("_rows", "complete")
+
+    def __init__(self, rows: Iterable[int | None] = (), *, complete: bool = False) -> None:
+        self._rows = array("q")
+        self.complete = complete
+        """True when no shard will be added."""
+        self.extend(rows)
+
+    def extend(self, rows: Iterable[int | None]) -> None:
+        self._rows.extend(UNKNOWN_ROWS if count is None else count for count in rows)
+
+    def rows(self, shard: int) -> int | None:
+        """Return the planned row count of `shard`, None when the plan does not know it. Raises IndexError beyond the plan."""
+        count = self._rows[shard]
+        return None if count == UNKNOWN_ROWS else count
+
+    def __len__(self) -> int:
+        return len(self._rows)

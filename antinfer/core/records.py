@@ -1,0 +1,96 @@
+"""Commit records: the durable statement "these rows are done, their results are this staged object"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from antinfer.core.ids import StagedName
+from antinfer.core.ranges import Rows
+
+ObjectKind = Literal["part", "quarantine", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedObject:
+    """One object written under a staged name, waiting for its final name."""
+
+    kind: ObjectKind
+    """``part``: the results. ``quarantine``: rows with their errors. ``record``: this commit's record, for formats that cannot carry it."""
+    token: str = ""
+    """What the output place needs to publish it: empty for a rename, upload id and ETags (JSON) for a multipart upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """Everything known about one committed row range; keyed by (shard, start, stop, staged) (rule 7)."""
+
+    shard: int
+    start: int
+    stop: int
+    staged: StagedName
+    objects: tuple[StagedObject, ...]
+    """In publication order: record, quarantine, and the part LAST (DESIGN section 4)."""
+    rows_out: int
+    """Rows in the part. Equals ``stop - start - rows_quarantined`` unless the pipeline fans out."""
+    rows_quarantined: int = 0
+    row_hash: str = ""
+    """Order-free hash (16 hex digits) over the identities of the input rows whose results are in the part."""
+    round: int = 0
+    """0, or the number of the quarantine retry that produced this record."""
+    attempt: int = 1
+    worker: str = ""
+    schema: str = ""
+    """Fingerprint of the output schema; the first commit freezes it. Empty when there is no part."""
+    code: str = ""
+    """Fingerprint of user code, model arguments and pipeline."""
+    size_bytes: int = 0
+    """Bytes of the part as stored."""
+    accumulators: str = ""
+    """Partial states of all accumulators over this range (JSON), merged exactly at the end."""
+    seconds: float = 0.0
+    """Busy time spent on the range in the worker, for reports only."""
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(self.start, self.stop)
+
+    @property
+    def key(self) -> tuple[int, int, int, str]:
+        return (self.shard, self.start, self.stop, self.staged)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CommitRecord:
+        """Read what `to_json` wrote, ignoring unknown keys so that an older reader understands a newer record."""
+        known = {field.name for field in fields(cls)} & data.keys()
+        values = {name: data[name] for name in known}
+        values["objects"] = tuple(StagedObject(**staged) for staged in data["objects"])
+        return cls(**values)
+
+
+def output_name(shard: int, start: int, stop: int, round: int = 0) -> str:
+    """Return the final name, without suffix, of a range's objects; names sort in input order.
+
+    Start, stop and round are all part of the name, so no two commits that may both exist can meet in one name (protocol trace 16).
+    """
+    name = f"part-{shard:08d}-{start:012d}-{stop:012d}"
+    return f"{name}-r{round}" if round else name
+
+
+def parse_output_name(name: str) -> tuple[int, int, int, int]:
+    """Read (shard, start, stop, round) back from `output_name`, with or without a suffix. Raises ValueError for any other name."""
+    stem = name.split(".", 1)[0]
+    prefix, shard, start, stop, *rest = stem.split("-")
+    if prefix != "part" or len(rest) > 1 or any(not item.startswith("r") for item in rest):
+        raise ValueError(f"not an output name: {name!r}")
+    return int(shard), int(start), int(stop), int(rest[0][1:]) if rest else 0
+
+
+def distinct(records: Iterable[CommitRecord]) -> list[CommitRecord]:
+    """Drop repeats by key, keeping order: a chunk of the manifest may have been flushed twice (rule 7)."""
+    return list({record.key: record for record in records}.values())

@@ -1,0 +1,144 @@
+"""The exception tree.
+
+::
+
+    AntinferError
+    ├── UserError                      blame: user
+    │   ├── UsageError                 wrong command line or call              exit 2
+    │   │   └── JobFileError           a field of the job file is wrong        exit 2
+    │   ├── UserCodeError              user function raised, or broke its contract
+    │   ├── ForeignOutputError         the output place belongs to another job
+    │   └── ChangedError               input, job file or code differs from the plan
+    ├── DataError                      blame: data
+    │   ├── SourceError                unreadable, truncated, missing, empty input
+    │   └── SchemaMismatchError        a file or a commit with another schema
+    ├── InfraError                     blame: infra
+    │   ├── StoreError                 Redis or Valkey: unreachable, refused, full
+    │   ├── OutputError                output place: not writable, full
+    │   ├── MasterError                no master at that address, or it refuses us
+    │   └── FencedError                a master with a higher epoch rules this job
+    ├── InternalError                  blame: internal: a bug of ours
+    │   └── InvariantViolation         the ledger is not a partition any more
+    ├── VerifyFault                    the audit found a fault                 exit 4
+    └── Interrupted                    stopped by the user, resumable          exit 130
+
+Code that meets a foreign exception wraps it once, at the adapter, with ``raise ... from``. The command line prints `str(error)` and
+`hint`, and a traceback only for `InternalError` and for a `UserCodeError`'s own `user_traceback`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Blame(Enum):
+    """Whose fault an error is; decides the budget that pays for it and who has to act."""
+
+    USER = "user"
+    DATA = "data"
+    INFRA = "infra"
+    INTERNAL = "internal"
+
+
+class AntinferError(Exception):
+    """Base of every error that antinfer raises on purpose."""
+
+    blame: ClassVar[Blame] = Blame.INTERNAL
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+        """What the reader can do about it; one sentence, may be empty."""
+
+
+class UserError(AntinferError):
+    """The user has to change something."""
+
+    blame = Blame.USER
+
+
+class UsageError(UserError):
+    """Wrong command line, wrong call of the Python API."""
+
+    exit_code = 2
+
+
+class JobFileError(UsageError):
+    """A field of the job file is missing, misspelt or has a value that is not allowed."""
+
+
+class UserCodeError(UserError):
+    """A user function could not be imported, raised, or broke its contract."""
+
+    def __init__(self, message: str, *, hint: str = "", user_traceback: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.user_traceback = user_traceback
+        """The traceback as the user would have seen it alone; empty when nothing was raised."""
+
+
+class ForeignOutputError(UserError):
+    """The output place holds another job's output."""
+
+
+class ChangedError(UserError):
+    """Input, job file or user code is not what the plan was made from."""
+
+
+class DataError(AntinferError):
+    """The input is at fault."""
+
+    blame = Blame.DATA
+
+
+class SourceError(DataError):
+    """An input file is missing, unreadable, truncated, or nothing matches the pattern."""
+
+
+class SchemaMismatchError(DataError):
+    """A file has another schema than its siblings, or a result another schema than the first commit froze."""
+
+
+class InfraError(AntinferError):
+    """A machine, a disk, a network or a service is at fault; trying again may help."""
+
+    blame = Blame.INFRA
+
+
+class StoreError(InfraError):
+    """The task store cannot be reached, refuses us, is read-only or out of memory."""
+
+
+class OutputError(InfraError):
+    """The output place cannot be written or listed."""
+
+
+class MasterError(InfraError):
+    """No master answers at the address, or it refuses the token or the job."""
+
+
+class FencedError(InfraError):
+    """A master with a higher epoch rules this job; this one must stop."""
+
+
+class InternalError(AntinferError):
+    """A bug in antinfer."""
+
+
+class InvariantViolation(InternalError):
+    """The rows of the plan are no longer partitioned; carries the story of the range."""
+
+
+class VerifyFault(AntinferError):
+    """The audit of an output found at least one fault."""
+
+    blame = Blame.INFRA
+    exit_code = 4
+
+
+class Interrupted(AntinferError):
+    """Stopped by the user; the same command resumes."""
+
+    blame = Blame.USER
+    exit_code = 130
