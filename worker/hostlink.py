@@ -1,0 +1,135 @@
+"""What the agent and its stage host say to each other over a socket pair: one JSON object a line.
+
+The agent owns leases and speaks to the master; the host owns data and user code. Either may die alone: the agent starts another host and sends
+it the uncommitted rest of every lease; a host whose agent is gone ends at once.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from antinfer.core.ids import LeaseId, ShardId
+from antinfer.core.messages import FailureKind
+from antinfer.core.plan import Piece, Shard
+from antinfer.core.ranges import Rows
+from antinfer.core.records import CommitRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Agent to host: compute these rows and stage their results."""
+
+    lease: LeaseId
+    shard: Shard
+    rows: Rows
+    attempt: int = 1
+    quarantine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Agent to host: the lease now covers only `rows`; empty: forget it. Staged objects are never deleted by the host (rule 1)."""
+
+    lease: LeaseId
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class YieldRest:
+    """Agent to host: stage the finished prefix of the lease, then answer `Released` and forget the rest."""
+
+    lease: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Agent to host: tear everything down and exit 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Host to agent: pipeline and predictors are set up."""
+
+    setup_seconds: float
+    slots: int
+    """Leases that keep the pipeline full: one per reader plus read-ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """Host to agent: the shard of this lease has `rows` rows."""
+
+    lease: LeaseId
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Host to agent: the next prefix of the lease is durable under its staged name; ask for its commit. In row order per lease."""
+
+    lease: LeaseId
+    record: CommitRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Host to agent: answer to `YieldRest`, after the last `Staged` of the lease."""
+
+    lease: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Host to agent: the rest of this lease (or, with None, the whole host) cannot be done here."""
+
+    lease: LeaseId | None
+    kind: FailureKind
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Host to agent, every second: counters since the host started, for display."""
+
+    rows: int
+    busy: dict[str, float]
+    """Stage name -> share of the last second in which it was at work, 0..1 (per degree of parallelism)."""
+
+
+ToHost = Work | Cut | YieldRest | Stop
+FromHost = Ready | Sized | Staged | Released | Failed | Progress
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Work, Cut, YieldRest, Stop, Ready, Sized, Staged, Released, Failed, Progress)
+}
+
+
+def encode(message: ToHost | FromHost) -> bytes:
+    """Return one line of JSON, newline included."""
+    data = asdict(message)
+    if isinstance(message, Failed):
+        data["kind"] = message.kind.value
+    return json.dumps({"is": type(message).__name__, **data}, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> ToHost | FromHost:
+    """Read what `encode` wrote. Raises KeyError or TypeError on anything else: both ends are ours and of one version."""
+    data = json.loads(line)
+    kind = _KINDS[data.pop("is")]
+    if data.get("lease") is not None:
+        data["lease"] = LeaseId(*data["lease"])
+    if kind is Work:
+        shard = data["shard"]
+        pieces = tuple(Piece(**piece) for piece in shard.pop("pieces"))
+        data["shard"] = Shard(index=ShardId(shard.pop("index")), pieces=pieces, **shard)
+    if kind is Work or kind is Cut:
+        data["rows"] = Rows(*data["rows"])
+    if kind is Staged:
+        data["record"] = CommitRecord.from_json(data["record"])
+    if kind is Failed:
+        data["kind"] = FailureKind(data["kind"])
+    message: ToHost | FromHost = kind(**data)
+    return message
