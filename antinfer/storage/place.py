@@ -1,0 +1,112 @@
+"""The output place: where results are staged, published and proved.
+
+One implementation per way of making a name appear at once: `posix` (atomic rename) and `objectstore` (uncompleted multipart upload, completed
+at publication). `open_place` picks by URI.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from antinfer.core.ids import StagedName
+from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
+
+
+@dataclass(frozen=True, slots=True)
+class EpochClaim:
+    """Who rules, or ruled, under an epoch."""
+
+    epoch: int
+    owner: str
+    """Store URL without secrets, host and process of the master; for messages only."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    name: str
+    """Relative to the output place, with ``/`` between folders."""
+    size_bytes: int
+
+
+class OutputPlace(Protocol):
+    """All methods are safe to call again after a failure, block, and may be called from several threads.
+
+    Every method raises `OutputError` when the place cannot be reached or written, naming the place and the cause (permission, full disk,
+    missing bucket).
+    """
+
+    @property
+    def uri(self) -> str:
+        """Canonical URI of the place; the identity of the job."""
+        ...
+
+    def check_writable(self) -> None:
+        """Prove that objects can be created, listed and deleted here."""
+        ...
+
+    # -- epochs (rule 9) -------------------------------------------------------------------------------------------------------------
+    def claim_epoch(self, epoch: int, owner: str) -> bool:
+        """Create ``epochs/<epoch>`` unless it exists, durably. Return False when somebody else has it."""
+        ...
+
+    def highest_epoch(self) -> EpochClaim | None:
+        """Return the highest claim, None on a fresh place."""
+        ...
+
+    # -- staging (worker writes, master collects) ------------------------------------------------------------------------------------
+    def stage(self, staged: StagedName, kind: ObjectKind, final: str, source: str) -> StagedObject:
+        """Put the local file `source` under `staged`, durably (rule: before the commit is asked for), to be called `final` later.
+
+        A rename-based place moves or copies the file; `source` may be gone afterwards.
+        """
+        ...
+
+    def local_spool(self) -> str:
+        """Return an existing local folder to write `source` files in, on the same file system as staging where that saves a copy."""
+        ...
+
+    def publish(self, record: CommitRecord, suffix: str) -> None:
+        """Give all objects of `record` their final names, in the record's order; done already is fine.
+
+        Raises `InternalError` when an object is neither staged nor published: an acknowledged row would be lost.
+        """
+        ...
+
+    def list_staging(self) -> list[str]:
+        """Return the staged names that have at least one object in staging."""
+        ...
+
+    def collect(self, staged: tuple[str, ...]) -> None:
+        """Delete every staged object of these names; missing ones are fine."""
+        ...
+
+    def sweep(self, before: int, keep: tuple[str, ...]) -> None:
+        """Make sure no staged object of an epoch below `before` can ever be published, except those of `keep` (rule 11)."""
+        ...
+
+    # -- final names -----------------------------------------------------------------------------------------------------------------
+    def list_parts(self) -> list[StoredObject]:
+        """List the published parts, in input order."""
+        ...
+
+    def list_objects(self, folder: str) -> list[StoredObject]:
+        """List the objects directly inside ``_antinfer/<folder>``; empty when there is no such folder."""
+        ...
+
+    def remove(self, names: tuple[str, ...]) -> None:
+        """Delete objects by name relative to the place; missing ones are fine."""
+        ...
+
+    # -- whole small objects (documents, chunks, records) ----------------------------------------------------------------------------
+    def read(self, name: str) -> bytes | None:
+        """Return the object, None when there is none."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Create or replace the object, atomically and durably."""
+        ...
+
+    def read_part_record(self, name: str) -> CommitRecord | None:
+        """Return the record that part `name` carries in itself, or in its record object; None when it has none."""
+        ...
