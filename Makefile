@@ -1,0 +1,80 @@
+# The two commands of the README are `make demo` and `make test`; each installs what it needs into .venv and can be repeated.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO_OUTPUT ?= $(VENV)/demo-output
+
+.PHONY: help demo test check lint format types contracts proto docs unit integration coverage bench clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+# A stamp file per set of packages, so that a second run installs nothing.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit(f"antinfer needs Python 3.11-3.13, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+$(VENV)/bench.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[bench]'
+	@touch $@
+
+demo: $(VENV)/demo.stamp ## Run a model over 336,776 real rows, then prove that the output is complete
+	@rm -rf $(DEMO_OUTPUT)
+	$(BIN)/antinfer run examples/flights/job.yaml --output $(DEMO_OUTPUT)
+	$(BIN)/antinfer verify $(DEMO_OUTPUT)
+
+test: check ## Lint, types, contracts, generated code, then every test
+	@$(BIN)/python -m pytest
+
+check: lint types contracts proto docs
+
+lint: $(VENV)/dev.stamp ## Style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/dev.stamp ## Mend what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/dev.stamp ## Static types
+	$(BIN)/mypy
+
+contracts: $(VENV)/dev.stamp ## Layers and purity
+	$(BIN)/lint-imports --config .importlinter
+
+proto: $(VENV)/dev.stamp ## The generated RPC code is what the .proto files say
+	$(BIN)/python scripts/gen_protos.py --check
+
+docs: $(VENV)/dev.stamp ## The generated reference pages are what the code says
+	$(BIN)/python scripts/gen_job_reference.py --check
+	$(BIN)/python scripts/gen_cli_reference.py --check
+
+unit: $(VENV)/dev.stamp ## The quick tests
+	$(BIN)/python -m pytest -m 'not slow and not soak and not gpu' tests/unit tests/sim
+
+integration: $(VENV)/dev.stamp ## Real processes, servers and faults
+	$(BIN)/python -m pytest tests/integration
+
+coverage: $(VENV)/dev.stamp ## Which lines the tests reach
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report
+
+bench: $(VENV)/bench.stamp ## The numbers, with peers beside us in the same run
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove everything that make made
+	rm -rf $(VENV) build dist *.egg-info
