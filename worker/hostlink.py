@@ -1,7 +1,8 @@
 """What the agent and its stage host say to each other over a socket pair: one JSON object a line.
 
 The agent owns leases and speaks to the master; the host owns data and user code. Either may die alone: the agent starts another host and sends
-it the uncommitted rest of every lease; a host whose agent is gone ends at once.
+it the uncommitted rest of every lease; a host whose agent is gone ends at once. The host is started as ``python -m antinfer.worker.host FD``,
+where FD is its inherited end of the socket pair; the first line on it is `Setup`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,19 @@ from antinfer.core.messages import FailureKind
 from antinfer.core.plan import Piece, Shard
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Agent to host, first of all: what to run. Answered by `Ready`, or by `Failed` without a lease."""
+
+    worker: str
+    job: str
+    """Job id."""
+    document: str
+    """The normalised job as JSON, fingerprints included."""
+    output: str
+    """URI of the output place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,14 @@ class Cut:
 
     lease: LeaseId
     rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Regrant:
+    """Agent to host: the lease goes on as `new`, rows and progress unchanged; what is staged from now on is named after `new` (rule 18)."""
+
+    old: LeaseId
+    new: LeaseId
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +121,11 @@ class Progress:
     """Stage name -> share of the last second in which it was at work, 0..1 (per degree of parallelism)."""
 
 
-ToHost = Work | Cut | YieldRest | Stop
+ToHost = Setup | Work | Cut | Regrant | YieldRest | Stop
 FromHost = Ready | Sized | Staged | Released | Failed | Progress
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Work, Cut, YieldRest, Stop, Ready, Sized, Staged, Released, Failed, Progress)
+    kind.__name__: kind for kind in (Setup, Work, Cut, Regrant, YieldRest, Stop, Ready, Sized, Staged, Released, Failed, Progress)
 }
 
 
@@ -121,6 +143,8 @@ def decode(line: bytes) -> ToHost | FromHost:
     kind = _KINDS[data.pop("is")]
     if data.get("lease") is not None:
         data["lease"] = LeaseId(*data["lease"])
+    if kind is Regrant:
+        data = {name: LeaseId(*lease) for name, lease in data.items()}
     if kind is Work:
         shard = data["shard"]
         pieces = tuple(Piece(**piece) for piece in shard.pop("pieces"))
