@@ -101,7 +101,9 @@ class OutputListed:
 
     at: int
     records: tuple[CommitRecord, ...]
-    """May hold repeats. Every one is published."""
+    """May hold repeats (rule 7). Every one is published."""
+    unflushed: tuple[CommitRecord, ...] = ()
+    """Those of `records` that the manifest does not hold yet."""
 
 
 @dataclass(frozen=True, slots=True)

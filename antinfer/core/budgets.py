@@ -1,0 +1,49 @@
+"""Failure budgets: who pays for a failure, and when patience ends (DESIGN section 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BadRowBudget:
+    """The share of input rows a job may put in quarantine."""
+
+    max_fraction: float = 0.0
+    """0: none; 1: any number."""
+    probation_rows: int = 1_000
+    """A share is judged only after this many rows, so that one bad row at the very start does not look like 100 %."""
+
+    def is_exceeded(self, quarantined: int, done: int, *, final: bool) -> bool:
+        """Tell whether `quarantined` of `done` rows are too many; `final`: the job is over, there is no probation left to wait for."""
+        if quarantined == 0 or (done < self.probation_rows and not final):
+            return False
+        return quarantined > self.max_fraction * done
+
+
+@dataclass(frozen=True, slots=True)
+class RangeBudget:
+    """How a range that fails again and again is cornered: split until the row is alone, then quarantined unseen."""
+
+    split_after: int = 2
+    """Strikes after which the range is split in two at each further strike."""
+    quarantine_after: int = 3
+    """Strikes after which a single row is given up on."""
+
+    def should_split(self, strikes: int) -> bool:
+        return strikes >= self.split_after
+
+    def should_quarantine(self, strikes: int, rows: int) -> bool:
+        return rows == 1 and strikes >= self.quarantine_after
+
+
+@dataclass(frozen=True, slots=True)
+class StorageBudget:
+    """Back-off for ranges whose input or output could not be reached."""
+
+    first_ms: int = 1_000
+    longest_ms: int = 60_000
+
+    def delay_ms(self, attempt: int) -> int:
+        """Return how long the range rests after its `attempt`-th lease (1, 2, ...) failed on storage."""
+        return int(min(self.longest_ms, self.first_ms * 2 ** min(attempt - 1, 16)))

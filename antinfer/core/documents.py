@@ -1,0 +1,167 @@
+"""The durable form of the engine's state: a flat set of documents, key -> JSON text.
+
+=================  =====================================================================================
+key                content
+=================  =====================================================================================
+``meta``           cursor, finished shards, counters, frozen schema, lease numbers known per epoch
+``s:<shard>``      an open shard: row count, committed runs, pending ranges, leases
+``w:<session>``    a session: worker, last applied request
+``r:<staged>``     a committed record that is not yet both published and flushed
+=================  =====================================================================================
+
+Times are not stored: they belong to one master's clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
+from antinfer.core.ledger import Lease, OpenShard, Pending
+from antinfer.core.ranges import Rows, RowSet
+from antinfer.core.records import CommitRecord
+from antinfer.core.sessions import Session
+
+META = "meta"
+_SHARD, _SESSION, _RECORD = "s:", "w:", "r:"
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch of steps changed; the store applies all of it or nothing."""
+
+    puts: dict[str, str] = field(default_factory=dict)
+    deletes: set[str] = field(default_factory=set)
+    reset: bool = False
+    """Drop every other document first."""
+
+    def __bool__(self) -> bool:
+        return bool(self.puts or self.deletes or self.reset)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Running figures for display and budgets; the proof is in the manifest, these are not."""
+
+    rows_done: int = 0
+    rows_out: int = 0
+    rows_quarantined: int = 0
+    commits: int = 0
+
+
+@dataclass(slots=True)
+class Meta:
+    """The one document that is not tied to a shard, session or record."""
+
+    cursor: int = 0
+    finished: RowSet = field(default_factory=RowSet)
+    totals: Totals = field(default_factory=Totals)
+    schema: str = ""
+    """Fingerprint of the output schema, frozen by the first commit that has a part."""
+    next_session: int = 1
+    closed_below: dict[int, int] = field(default_factory=dict)
+    """Epoch -> first lease number that it never granted. Leases below it that do not stand are closed (rule 5)."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Everything that the documents say."""
+
+    meta: Meta
+    shards: dict[ShardId, OpenShard]
+    sessions: list[Session]
+    records: dict[str, CommitRecord]
+
+
+def _dump(data: Any) -> str:
+    return json.dumps(data, separators=(",", ":"))
+
+
+def encode_meta(meta: Meta) -> str:
+    totals = meta.totals
+    return _dump(
+        {
+            "cursor": meta.cursor,
+            "finished": list(meta.finished),
+            "totals": [totals.rows_done, totals.rows_out, totals.rows_quarantined, totals.commits],
+            "schema": meta.schema,
+            "next_session": meta.next_session,
+            "closed_below": list(meta.closed_below.items()),
+        }
+    )
+
+
+def shard_key(shard: int) -> str:
+    return f"{_SHARD}{shard}"
+
+
+def encode_shard(shard: OpenShard) -> str:
+    return _dump(
+        {
+            "rows": shard.rows,
+            "committed": list(shard.committed),
+            "pending": [[*item.rows, item.attempt, item.strikes, item.order] for item in shard.pending.values()],
+            "leases": [
+                [*lease.id, lease.session, *lease.rows, lease.attempt, lease.strikes, lease.request] for lease in shard.leases.values()
+            ],
+        }
+    )
+
+
+def session_key(session: str) -> str:
+    return f"{_SESSION}{session}"
+
+
+def encode_session(session: Session) -> str:
+    return _dump({"worker": session.worker, "last_request": session.last_request, "draining": session.draining})
+
+
+def record_key(staged: str) -> str:
+    return f"{_RECORD}{staged}"
+
+
+def encode_record(record: CommitRecord) -> str:
+    return _dump(record.to_json())
+
+
+def decode(documents: Mapping[str, str]) -> Loaded:
+    """Read documents back. Raises KeyError, TypeError or ValueError when they are not ours."""
+    loaded = Loaded(_decode_meta(documents[META]) if META in documents else Meta(), {}, [], {})
+    for key, text in documents.items():
+        if key.startswith(_SHARD):
+            shard_id = ShardId(int(key.removeprefix(_SHARD)))
+            loaded.shards[shard_id] = _decode_shard(shard_id, json.loads(text))
+        elif key.startswith(_SESSION):
+            data = json.loads(text)
+            session = Session(SessionId(key.removeprefix(_SESSION)), WorkerId(data["worker"]), data["last_request"])
+            session.draining = data["draining"]
+            loaded.sessions.append(session)
+        elif key.startswith(_RECORD):
+            record = CommitRecord.from_json(json.loads(text))
+            loaded.records[record.staged] = record
+    return loaded
+
+
+def _decode_meta(text: str) -> Meta:
+    data = json.loads(text)
+    return Meta(
+        cursor=data["cursor"],
+        finished=RowSet(tuple(run) for run in data["finished"]),
+        totals=Totals(*data["totals"]),
+        schema=data["schema"],
+        next_session=data["next_session"],
+        closed_below=dict(data["closed_below"]),
+    )
+
+
+def _decode_shard(shard_id: ShardId, data: dict[str, Any]) -> OpenShard:
+    shard = OpenShard(data["rows"], RowSet(tuple(run) for run in data["committed"]))
+    for start, stop, attempt, strikes, order in data["pending"]:
+        shard.pending[start] = Pending(Rows(start, stop), attempt, strikes, order)
+    for epoch, n, session, start, stop, attempt, strikes, request in data["leases"]:
+        lease = Lease(LeaseId(epoch, n), SessionId(session), shard_id, Rows(start, stop), attempt, strikes, request)
+        shard.leases[lease.id] = lease
+    return shard

@@ -1,0 +1,315 @@
+"""The range ledger: at every moment the rows of the plan are partitioned into untouched, pending, leased and committed.
+
+Every method only moves or splits ranges, so no row can be lost or doubled by construction (DESIGN section 3). Size is O(open): untouched shards
+are one cursor, finished ones a run list, and only shards in between have an entry of their own.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from antinfer.core import guards
+from antinfer.core.ids import LeaseId, SessionId, ShardId
+from antinfer.core.plan import PlanIndex
+from antinfer.core.ranges import UNSIZED, Rows, RowSet
+
+
+_ADOPTED: Final = -(1 << 40)
+"""Where the queue orders of a rebuilt ledger start: at the head, in plan order, behind whatever comes back later."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """Rows that wait for a lease."""
+
+    rows: Rows
+    attempt: int
+    """How many times these rows have been leased so far."""
+    strikes: int
+    """How many of those leases ended because the range itself was at fault."""
+    order: int
+    """Place in the queue: below zero for rows that came back (the head), above for the rest of a shard that was cut."""
+    not_before: int = 0
+    """Time (ms) before which the rows are not leased again; 0: at once."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right of one session to commit ``[start, stop)`` of a shard; `start` moves up with every committed prefix."""
+
+    id: LeaseId
+    session: SessionId
+    shard: ShardId
+    rows: Rows
+    attempt: int
+    strikes: int
+    request: int
+    """Number of the request that asked for it (0: granted with the session)."""
+    granted_at: int = 0
+    """Time (ms) on the present master's clock; not part of the durable state."""
+    asked_to_yield: bool = False
+
+
+@dataclass(slots=True)
+class OpenShard:
+    """A shard that has been touched and is not finished."""
+
+    rows: int | None
+    committed: RowSet = field(default_factory=RowSet)
+    pending: dict[int, Pending] = field(default_factory=dict)
+    """By first row."""
+    leases: dict[LeaseId, Lease] = field(default_factory=dict)
+
+    @property
+    def stop(self) -> int:
+        return UNSIZED if self.rows is None else self.rows
+
+    def is_finished(self) -> bool:
+        return not self.pending and not self.leases and self.rows is not None
+
+
+class SizeConflict(Exception):
+    """A shard was found to have another number of rows than before: the input changed under the job."""
+
+
+class Ledger:
+    """The partition of the plan's rows, and the queue of pending ranges."""
+
+    def __init__(self, plan: PlanIndex) -> None:
+        self.plan = plan
+        self.cursor = 0
+        """First untouched shard; every later one is untouched too."""
+        self.finished = RowSet()
+        """Indexes of shards below the cursor with every row committed."""
+        self.open: dict[ShardId, OpenShard] = {}
+        self.leases: dict[LeaseId, Lease] = {}
+        self.dirty: set[ShardId] = set()
+        """Shards whose document is out of date."""
+        self._queue: list[tuple[int, ShardId, int]] = []
+        self._head = 0
+        self._tail = 0
+        self._adopted = _ADOPTED
+
+    # -- leasing -----------------------------------------------------------------------------------------------------------------
+    def take(self, now: int, limit: int | None, near: tuple[ShardId, int] | None) -> tuple[ShardId, Pending] | None:
+        """Remove the next rows to be leased from the queue: what came back first, then the rest of the shard that this worker is
+        reading (it has the row group decoded), then an untouched shard, then the rest of another's shard.
+
+        Args:
+            now: time in ms.
+            limit: most rows of one task, None for no limit.
+            near: shard and row where the asking worker's last lease ended.
+
+        Returns:
+            The rows, now owned by the caller, or None when there is nothing to lease at present.
+        """
+        head = self._peek(now)
+        if head is not None and head[1].order < 0:
+            return self._cut(*head, limit)
+        if near is not None and (shard := self.open.get(near[0])) is not None and near[1] in shard.pending:
+            return self._cut(near[0], shard.pending[near[1]], limit)
+        if (touched := self._touch_next()) is not None:
+            return self._cut(touched, self.open[touched].pending[0], limit)
+        return None if head is None else self._cut(*head, limit)
+
+    def take_exactly(self, shard_id: ShardId, rows: Rows) -> Pending | None:
+        """Remove exactly `rows` from the queue if they are all pending in one piece; None when somebody touched them (rule 18)."""
+        shard = self.open.get(shard_id)
+        if shard is None:
+            return None
+        rows = Rows(rows.start, min(rows.stop, shard.stop))
+        for pending in shard.pending.values():
+            if pending.rows.start <= rows.start < rows.stop <= pending.rows.stop:
+                break
+        else:
+            return None
+        del shard.pending[pending.rows.start]
+        if pending.rows.start < rows.start:
+            self._enqueue(shard_id, Rows(pending.rows.start, rows.start), pending, pending.order)
+        if rows.stop < pending.rows.stop:
+            self._enqueue(shard_id, Rows(rows.stop, pending.rows.stop), pending, pending.order)
+        self.dirty.add(shard_id)
+        return Pending(rows, pending.attempt, pending.strikes, pending.order)
+
+    def lease(self, lease: Lease) -> None:
+        """Enter a lease on rows that `take` removed, or a second copy of a lease that stands."""
+        self.leases[lease.id] = lease
+        self.open[lease.shard].leases[lease.id] = lease
+        self.dirty.add(lease.shard)
+
+    def has_work(self, now: int) -> bool:
+        return self.cursor < len(self.plan) or self._peek(now) is not None
+
+    # -- committing --------------------------------------------------------------------------------------------------------------
+    def commit(self, lease: Lease, stop: int) -> list[Lease]:
+        """Move the prefix ``[lease.rows.start, stop)`` to committed, and cut it from every other lease on those rows (rule 6).
+
+        Returns:
+            The other leases that shrank or ended.
+        """
+        shard = self.open[lease.shard]
+        done = Rows(lease.rows.start, stop)
+        shard.committed.add(*done)
+        cut = [other for other in shard.leases.values() if other is not lease and other.rows.overlaps(done)]
+        for holder in (lease, *cut):
+            self._shrink(shard, holder, Rows(max(holder.rows.start, stop), holder.rows.stop))
+        self._settle(lease.shard, shard)
+        return cut
+
+    def size(self, shard_id: ShardId, rows: int) -> list[Lease]:
+        """Set the row count of a shard and clip what was open-ended.
+
+        Returns:
+            The leases that shrank or ended.
+
+        Raises:
+            SizeConflict: when the count contradicts an earlier one, or rows beyond it are committed.
+        """
+        shard = self.open.get(shard_id)
+        if shard is None or shard.rows is not None:
+            known = self.plan.rows(shard_id) if shard is None else shard.rows
+            if known is not None and known != rows:
+                raise SizeConflict(f"shard {shard_id} had {known} rows and now has {rows}")
+            return []
+        if shard.committed.overlaps(rows, UNSIZED):
+            raise SizeConflict(f"shard {shard_id} has {rows} rows, but later rows of it are already committed")
+        shard.rows = rows
+        for start, pending in list(shard.pending.items()):
+            if pending.rows.stop > rows:
+                pending.rows = Rows(start, rows)
+                if start >= rows:
+                    del shard.pending[start]
+        cut = [lease for lease in shard.leases.values() if lease.rows.stop > rows]
+        for lease in cut:
+            self._shrink(shard, lease, Rows(min(lease.rows.start, rows), rows))
+        self._settle(shard_id, shard)
+        return cut
+
+    # -- giving back -------------------------------------------------------------------------------------------------------------
+    def release(self, lease: Lease, *, strikes: int = 0, not_before: int = 0, split: bool = False) -> None:
+        """End a lease; rows that no other lease covers become pending at the HEAD of the queue (rule 6).
+
+        Args:
+            lease: a lease that stands.
+            strikes: blame to add to the rows.
+            not_before: see `Pending`.
+            split: cut the rows in two, so that what is wrong with them can be cornered.
+        """
+        shard = self.open[lease.shard]
+        del shard.leases[lease.id]
+        del self.leases[lease.id]
+        model = Pending(lease.rows, lease.attempt, lease.strikes + strikes, 0, not_before)
+        for rows in guards.rows_freed(lease.rows, [other.rows for other in shard.leases.values()]):
+            middle = (rows.start + rows.stop) // 2
+            parts = [Rows(rows.start, middle), Rows(middle, rows.stop)] if split and 1 < len(rows) < UNSIZED // 2 else [rows]
+            for part in reversed(parts):
+                self._head -= 1
+                self._enqueue(lease.shard, part, model, self._head)
+        self._settle(lease.shard, shard)
+
+    # -- rebuilding --------------------------------------------------------------------------------------------------------------
+    def adopt(self, shard_id: ShardId, committed: Iterable[Rows]) -> None:
+        """Take over what an output proves about a shard: these rows are committed, the others pending. Shards come in rising order.
+
+        Raises:
+            ValueError: when two of the ranges overlap.
+        """
+        for index in range(self.cursor, shard_id):
+            self._open(ShardId(index))
+        self.cursor = max(self.cursor, shard_id + 1)
+        shard = OpenShard(self.plan.rows(shard_id))
+        for rows in committed:
+            shard.committed.add(*rows)
+        self.open[shard_id] = shard
+        for gap in shard.committed.gaps(0, shard.stop):
+            self._adopted += 1
+            self._enqueue(shard_id, gap, Pending(gap, 0, 0, 0), self._adopted)
+        self._head = min(self._head, _ADOPTED)
+        self._settle(shard_id, shard)
+
+    def restore(self, cursor: int, finished: RowSet, shards: Iterable[tuple[ShardId, OpenShard]]) -> None:
+        """Replace the whole partition by one that was stored."""
+        self.cursor, self.finished = cursor, finished
+        for shard_id, shard in shards:
+            self.open[shard_id] = shard
+            self.leases.update(shard.leases)
+            for start, pending in shard.pending.items():
+                self._queue.append((pending.order, shard_id, start))
+                self._head = min(self._head, pending.order)
+                self._tail = max(self._tail, pending.order)
+        heapq.heapify(self._queue)
+
+    @property
+    def is_complete(self) -> bool:
+        """True when the plan is complete and every row of it is committed."""
+        return self.plan.complete and self.cursor == len(self.plan) and not self.open
+
+    def pending(self) -> Iterator[tuple[ShardId, Pending]]:
+        """All pending ranges, in no order."""
+        return ((shard_id, pending) for shard_id, shard in self.open.items() for pending in shard.pending.values())
+
+    # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _touch_next(self) -> ShardId | None:
+        while self.cursor < len(self.plan):
+            shard_id = ShardId(self.cursor)
+            self.cursor += 1
+            self._open(shard_id)
+            if shard_id in self.open:
+                return shard_id
+        return None
+
+    def _open(self, shard_id: ShardId) -> None:
+        shard = self.open[shard_id] = OpenShard(self.plan.rows(shard_id))
+        if shard.stop:
+            self._tail += 1
+            self._enqueue(shard_id, Rows(0, shard.stop), Pending(Rows(0, 0), 0, 0, 0), self._tail)
+        self._settle(shard_id, shard)
+
+    def _enqueue(self, shard_id: ShardId, rows: Rows, like: Pending, order: int) -> None:
+        self.open[shard_id].pending[rows.start] = Pending(rows, like.attempt, like.strikes, order, like.not_before)
+        heapq.heappush(self._queue, (order, shard_id, rows.start))
+
+    def _peek(self, now: int) -> tuple[ShardId, Pending] | None:
+        """The first range in the queue that may be leased now; entries whose range is gone are dropped on the way."""
+        resting: list[tuple[int, ShardId, int]] = []
+        found = None
+        while self._queue:
+            order, shard_id, start = self._queue[0]
+            shard = self.open.get(shard_id)
+            pending = shard.pending.get(start) if shard is not None else None
+            if pending is not None and pending.order == order:
+                if pending.not_before <= now:
+                    found = (shard_id, pending)
+                    break
+                resting.append(self._queue[0])
+            heapq.heappop(self._queue)
+        for entry in resting:
+            heapq.heappush(self._queue, entry)
+        return found
+
+    def _cut(self, shard_id: ShardId, pending: Pending, limit: int | None) -> tuple[ShardId, Pending]:
+        shard = self.open[shard_id]
+        start, stop = pending.rows
+        del shard.pending[start]
+        self.dirty.add(shard_id)
+        if limit is not None and stop - start > limit and stop != UNSIZED:
+            self._tail += 1
+            rest = Rows(start + limit, stop)
+            self._enqueue(shard_id, rest, pending, pending.order if pending.order < 0 else self._tail)
+            stop = rest.start
+        return shard_id, Pending(Rows(start, stop), pending.attempt, pending.strikes, pending.order)
+
+    def _shrink(self, shard: OpenShard, lease: Lease, rows: Rows) -> None:
+        lease.rows = rows
+        if rows.start >= rows.stop:
+            del shard.leases[lease.id]
+            del self.leases[lease.id]
+
+    def _settle(self, shard_id: ShardId, shard: OpenShard) -> None:
+        self.dirty.add(shard_id)
+        if shard.is_finished():
+            del self.open[shard_id]
+            self.finished.add(shard_id, shard_id + 1)

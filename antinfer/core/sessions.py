@@ -1,0 +1,94 @@
+"""Sessions: which workers are members of the job, and until when silence is forgiven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from antinfer.core import guards
+from antinfer.core.events import StreamId
+from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
+
+
+@dataclass(slots=True)
+class Session:
+    """One membership of a worker."""
+
+    id: SessionId
+    worker: WorkerId
+    last_request: int = 0
+    """Highest request number that was applied."""
+    leases: set[LeaseId] = field(default_factory=set)
+    stream: StreamId | None = None
+    """Where the worker can be reached now; None while it is not connected."""
+    deadline: int = 0
+    """Time (ms) at which silence ends the session."""
+    draining: bool = False
+    hungry: int = 0
+    """Leases it asked for in vain."""
+    near: tuple[ShardId, int] | None = None
+    """Shard and row where its last lease ended: what it can read on most cheaply."""
+
+
+class Sessions:
+    """The table of sessions, by id, worker and stream."""
+
+    def __init__(self, ttl_ms: int, grace_ms: int) -> None:
+        self._ttl_ms = ttl_ms
+        self._grace_ms = grace_ms
+        self._by_id: dict[SessionId, Session] = {}
+        self._by_worker: dict[WorkerId, Session] = {}
+        self._by_stream: dict[StreamId, Session] = {}
+        self._seen_at: int | None = None
+
+    def add(self, session: Session, now: int) -> None:
+        self._by_id[session.id] = session
+        self._by_worker[session.worker] = session
+        session.deadline = now + self._ttl_ms
+
+    def remove(self, session: Session) -> None:
+        del self._by_id[session.id]
+        del self._by_worker[session.worker]
+        if session.stream is not None:
+            self._by_stream.pop(session.stream, None)
+
+    def get(self, session: SessionId) -> Session | None:
+        return self._by_id.get(session)
+
+    def of_worker(self, worker: WorkerId) -> Session | None:
+        return self._by_worker.get(worker)
+
+    def of_stream(self, stream: StreamId) -> Session | None:
+        return self._by_stream.get(stream)
+
+    def hear(self, session: Session, stream: StreamId, now: int) -> None:
+        """The worker gave a sign of life on `stream`."""
+        if session.stream != stream:
+            if session.stream is not None:
+                self._by_stream.pop(session.stream, None)
+            session.stream = stream
+            self._by_stream[stream] = session
+        session.deadline = now + self._ttl_ms
+
+    def lose_stream(self, stream: StreamId, now: int) -> None:
+        """A broken stream leaves its worker only the grace period to come back."""
+        session = self._by_stream.pop(stream, None)
+        if session is not None:
+            session.stream = None
+            session.deadline = min(session.deadline, now + self._grace_ms)
+
+    def observe(self, now: int) -> None:
+        """Note that the master is awake; after a long gap every session gets a fresh time to live (rule 16)."""
+        if self._seen_at is not None and guards.clock_jumped(now - self._seen_at, self._ttl_ms):
+            for session in self._by_id.values():
+                session.deadline = now + self._ttl_ms
+        self._seen_at = now
+
+    def expired(self, now: int) -> list[Session]:
+        return [session for session in self._by_id.values() if session.deadline <= now]
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
