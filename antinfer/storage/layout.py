@@ -1,0 +1,117 @@
+"""Every name in an output place, and nothing else knows them.
+
+::
+
+    <output>/
+      part-<shard>-<start>-<stop>[-r<round>].<suffix>   results; names sort in input order
+      _SUCCESS                                          the job is complete and was audited
+      _antinfer/                                        hidden from data set readers by its underscore
+        job                                             the job document (JSON): specification and fingerprints
+        report                                          the final report (JSON)
+        epochs/<n>                                      who claimed reign n (JSON)
+        plan/...                                        the plan, in chunks
+        manifest/<epoch>-<n>.chunk                      commit records (Arrow IPC)
+        records/<output name>                           one commit record (JSON), where the part cannot carry it
+        quarantine/<output name>                        rows given up on (Arrow IPC)
+        staging/<staged name>.<kind>                    staged object, or its marker on an object store
+        spool/<process>/...                             files being written; private to one process
+        state/                                          files of an embedded store server (local outputs only)
+
+Nothing under ``_antinfer/`` ends in the suffix of a data format, so no glob for data meets it. All names are relative to the output place and use
+``/``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+from antinfer.core.ids import StagedName
+from antinfer.core.records import CommitRecord, ObjectKind, output_name, parse_output_name
+
+HIDDEN: Final = "_antinfer"
+SUCCESS: Final = "_SUCCESS"
+JOB: Final = f"{HIDDEN}/job"
+REPORT: Final = f"{HIDDEN}/report"
+
+EPOCHS: Final = "epochs"
+PLAN: Final = "plan"
+MANIFEST: Final = "manifest"
+RECORDS: Final = "records"
+QUARANTINE: Final = "quarantine"
+STAGING: Final = "staging"
+SPOOL: Final = "spool"
+STATE: Final = "state"
+
+RECORD_KEY: Final = "antinfer.record"
+"""Key of the commit record (JSON) in the metadata of a part that can carry it."""
+
+PART_PREFIX: Final = "part-"
+KINDS: Final[tuple[ObjectKind, ...]] = get_args(ObjectKind)
+
+
+def folder(name: str) -> str:
+    """Return the path of a folder of ours, such as ``layout.folder(layout.PLAN)``."""
+    return f"{HIDDEN}/{name}"
+
+
+def epoch_name(epoch: int) -> str:
+    return f"{HIDDEN}/{EPOCHS}/{epoch}"
+
+
+def chunk_name(epoch: int, n: int) -> str:
+    """Name the `n`-th manifest chunk of a reign; names sort in the order of writing."""
+    return f"{HIDDEN}/{MANIFEST}/{epoch:08d}-{n:010d}.chunk"
+
+
+def staged_path(staged: str, kind: ObjectKind) -> str:
+    return f"{HIDDEN}/{STAGING}/{staged}.{kind}"
+
+
+def split_staged(name: str) -> tuple[StagedName, ObjectKind] | None:
+    """Read (staged name, kind) back from the last component of `staged_path`; None for a name that is not ours."""
+    staged, _, suffix = name.rpartition("/")[2].rpartition(".")
+    for kind in KINDS:
+        if suffix == kind and staged:
+            return StagedName(staged), kind
+    return None
+
+
+def final_name(kind: ObjectKind, stem: str, suffix: str) -> str:
+    """Return the final name of an object of `kind` whose range is named `stem` (`core.records.output_name`).
+
+    `suffix` is that of the sink (``parquet``, ``jsonl``, ``arrow``), without a dot; it matters for parts only.
+    """
+    match kind:
+        case "part":
+            return f"{stem}.{suffix}"
+        case "quarantine":
+            return f"{HIDDEN}/{QUARANTINE}/{stem}"
+        case "record":
+            return f"{HIDDEN}/{RECORDS}/{stem}"
+
+
+def stem_of(record: CommitRecord) -> str:
+    """Return the name that the objects of `record` share."""
+    return output_name(record.shard, record.start, record.stop, record.round)
+
+
+def final_names(record: CommitRecord, suffix: str) -> list[str]:
+    """Return the final names of all objects of `record`, in publication order."""
+    stem = stem_of(record)
+    return [final_name(staged.kind, stem, suffix) for staged in record.objects]
+
+
+def stem(name: str) -> str:
+    """Return the last component of `name` without its suffix: what `stem_of` gives for the record behind it."""
+    return name.rpartition("/")[2].split(".", 1)[0]
+
+
+def is_part(name: str) -> bool:
+    """Tell whether `name` is the final name of a part (of any suffix) directly inside the output place."""
+    if not name.startswith(PART_PREFIX) or "/" in name or "." not in name:
+        return False
+    try:
+        parse_output_name(name)
+    except ValueError:
+        return False
+    return True
