@@ -1,0 +1,38 @@
+"""What every test gets: an environment without our variables, and a seed that is printed and can be given again."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zlib
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("antinfer", deadline=None, print_blob=True)
+settings.load_profile("antinfer")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=None, help="repeat a run with the seed that it printed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before collection, so that nothing read at import time sees them either.
+    for name in [name for name in os.environ if name.startswith("ANTINFER_")]:
+        del os.environ[name]
+    if config.option.seed is None:
+        config.option.seed = secrets.randbelow(2**31)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.option.seed} (repeat with --seed={config.option.seed})"
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A number that depends on the run's seed and on this test alone, so that one test can be repeated by itself."""
+    run_seed: int = request.config.option.seed
+    number = zlib.crc32(f"{run_seed}:{request.node.nodeid}".encode())
+    print(f"seed of this test: {number} (run with --seed={run_seed})")
+    return number
