@@ -16,10 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, JsonValue
 from antinfer.spec.near import did_you_mean
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {
-    **{"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
-    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
-}
+_DECIMAL_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES = _DECIMAL_BYTES | {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_STORE_SCHEMES = ("redis", "rediss", "unix")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 
@@ -90,7 +89,7 @@ def _concurrency(value: object) -> int | str | tuple[int, int]:
         if len(value) == 2 and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in value) and value[0] <= value[1]:
             return (value[0], value[1])
     elif value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        return value  # type: ignore[return-value]
+        return value
     raise ValueError(f"must be auto, a whole number of at least 1, or [min, max] with 1 <= min <= max, not {value!r}")
 
 
@@ -123,8 +122,10 @@ def _paths(value: object) -> object:
 
 def _store_url(url: str) -> str:
     scheme = url.split("://", 1)[0] if "://" in url else ""
-    if url and scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must start with redis://, rediss:// or unix:// (empty: a server of our own is started)" + did_you_mean(scheme, ("redis", "rediss", "unix")))
+    if url and scheme not in _STORE_SCHEMES:
+        # The URL itself stays out of the message: it may hold a password.
+        hint = did_you_mean(scheme, _STORE_SCHEMES)
+        raise ValueError(f"must start with redis://, rediss:// or unix:// (empty: a server of our own is started){hint}")
     return url
 
 
@@ -141,15 +142,20 @@ def _finite(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 Auto = Literal["auto"]
-Duration = Annotated[float, Form("duration: `30s`, `10m`, `6h`, `1h30m`; a bare number is seconds"), BeforeValidator(parse_duration)]
-OptionalDuration = Annotated[float | None, Form("duration: `30s`, `10m`, `6h`, `1h30m`; a bare number is seconds"), BeforeValidator(_duration_or(None))]
+_DURATION = Form("duration: `30s`, `10m`, `6h`, `1h30m`; a bare number is seconds")
+Duration = Annotated[float, _DURATION, BeforeValidator(parse_duration)]
+OptionalDuration = Annotated[float | None, _DURATION, BeforeValidator(_duration_or(None))]
 AutoDuration = Annotated[float | Auto, Form("`auto` or a duration: `30s`, `10m`, `6h`"), BeforeValidator(_duration_or("auto"))]
 Size = Annotated[int, Form("size: `64MB`, `128MiB`, `1GB`; a bare number is bytes"), BeforeValidator(parse_size)]
 AutoCount = Annotated[int | Auto, Form("`auto` or a whole number of at least 1"), BeforeValidator(_count)]
-Concurrency = Annotated[int | Auto | tuple[int, int], Form("`auto`, a whole number, or `[min, max]`"), BeforeValidator(_concurrency)]
+Concurrency = Annotated[
+    int | Auto | tuple[int, int], Form("`auto`, a whole number of at least 1, or `[min, max]`"), BeforeValidator(_concurrency)
+]
 Columns = Annotated[tuple[str, ...], Form("list of column names"), BeforeValidator(_column_list)]
 OptionalColumns = Annotated[tuple[str, ...] | None, Form("list of column names"), BeforeValidator(_columns_or_none)]
-ColumnsOrStar = Annotated[tuple[str, ...] | Literal["*"], Form("list of column names, or `\"*\"` for all of the source"), BeforeValidator(_columns_or_star)]
+ColumnsOrStar = Annotated[
+    tuple[str, ...] | Literal["*"], Form('list of column names, or `"*"`: all columns of the source'), BeforeValidator(_columns_or_star)
+]
 Paths = Annotated[tuple[str, ...], Form("path, URI or glob, or a list of them"), BeforeValidator(_paths)]
 StoreUrl = Annotated[str, Form("`redis://`, `rediss://` or `unix://` URL"), AfterValidator(_store_url)]
-JsonDict = Annotated[dict[str, JsonValue], Form("mapping of JSON values"), AfterValidator(_finite)]
+JsonDict = Annotated[dict[str, JsonValue], Form("mapping of names to JSON values"), AfterValidator(_finite)]

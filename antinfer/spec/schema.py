@@ -1,15 +1,24 @@
 """The job file as values: one schema for YAML and Python, the text behind every field of the reference page included.
 
-Models are frozen and know no default that depends on the machine, so a job means the same wherever it is read. Relative paths are made absolute
-by the loader (`antinfer.spec.load`), which also turns pydantic's complaints into `JobFileError`.
+Models are frozen and know no default that depends on the machine, so a job means the same wherever it is read. Relative paths are made
+absolute by the loader (`antinfer.spec.load`), and `antinfer.spec.problems` turns pydantic's complaints into `JobFileError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from antinfer.spec import forms
 from antinfer.spec.near import did_you_mean
@@ -17,7 +26,15 @@ from antinfer.spec.near import did_you_mean
 SourceType = Literal["parquet", "csv", "jsonl", "arrow", "text", "files"]
 SinkType = Literal["parquet", "jsonl", "arrow"]
 StageKind = Literal["map_batches", "predict", "flat_map", "filter", "gather"]
-STAGE_KINDS: tuple[StageKind, ...] = ("map_batches", "predict", "flat_map", "filter", "gather")
+STAGE_KINDS: tuple[StageKind, ...] = get_args(StageKind)
+STAGE_MEANINGS: dict[StageKind, str] = {
+    "map_batches": "a function, or a class that is built once per copy: a batch in, a batch with as many rows out",
+    "predict": "a class that holds a model, built once in a process of its own that owns a share of a GPU: as `map_batches`",
+    "flat_map": "a function: one row (`dict`) in, a list of rows out, also none; the link to the parent row is kept",
+    "filter": "a function: one row (`dict`) in, true to keep it",
+    "gather": "closes the `flat_map` before it: one row per parent again, its children as a list in the column `into`",
+}
+"""What each kind of stage calls; a class may have ``setup(self)`` and ``teardown(self)``, called before the first and after the last batch."""
 ACCUMULATOR_TYPES = ("count", "mean", "histogram", "auroc", "cross_entropy", "confusion_matrix")
 """Accumulators by name; a user's own is named ``module:Class``."""
 
@@ -29,10 +46,17 @@ class _Model(BaseModel):
 class SourceSpec(_Model):
     """Where the rows come from."""
 
-    type: SourceType = Field(description="Format of the input. `files`: one row a file, with columns `path` and `bytes`; `text`: one row a line, column `text`.")
-    path: forms.Paths = Field(description="File, folder or glob; local, `s3://`, `gs://`, `hdfs://` or any fsspec URI. Relative to the job file.")
+    type: SourceType = Field(
+        description="Format of the input. `files`: one row a file, with columns `path` and `bytes`; `text`: one row a line, column `text`.",
+    )
+    path: forms.Paths = Field(
+        description="File, folder or glob; local, `s3://`, `gs://`, `hdfs://` or any fsspec URI. Relative to the job file.",
+    )
     columns: forms.OptionalColumns = Field(default=None, description="Columns to read; the others are never decoded. Not given: all.")
-    options: forms.JsonDict = Field(default_factory=dict, description="Options of the format or the file system, such as `delimiter` for csv.")
+    options: forms.JsonDict = Field(
+        default_factory=dict,
+        description="Options of the format or the file system, such as `delimiter` for csv.",
+    )
 
 
 class StageSpec(_Model):
@@ -42,17 +66,30 @@ class StageSpec(_Model):
     target: str = Field(default="", description="User code as `module:name`, relative to the job file's folder; empty for `gather`.")
     into: str = Field(default="", description="For `gather`: column that receives the list of a parent's child rows.")
     name: str = Field(default="", description="Name in metrics and messages. Not given: made from the user code's name.")
-    concurrency: forms.Concurrency = Field(default="auto", description="How many run at once on one worker; `auto` adapts to what is slowest.")
-    workers_as: Literal["auto", "threads", "processes"] = Field(
-        default="auto", description="What runs the copies of a map, flat_map or filter; `processes` for functions that hold the GIL. A predictor is always a process."
+    concurrency: forms.Concurrency = Field(
+        default="auto",
+        description="How many run at once on one worker; `auto` adapts to what is slowest.",
     )
-    num_gpus: float = Field(default=0.0, ge=0, description="Share of a GPU for one predictor: 0.25 puts four on a device, 2 gives two devices to one.")
+    workers_as: Literal["auto", "threads", "processes"] = Field(
+        default="auto",
+        description="What runs the copies of a map_batches, flat_map or filter: `processes` for functions that hold the GIL. "
+        "A predictor is always a process.",
+    )
+    num_gpus: float = Field(
+        default=0.0,
+        ge=0,
+        description="Share of a GPU for one predictor: 0.25 puts four on a device, 2 gives two devices to one.",
+    )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores that one copy keeps busy.")
     batch_size: forms.AutoCount = Field(default="auto", description="Rows in one call; `auto` measures what the stage likes best.")
     batch_format: Literal["numpy", "arrow", "pandas", "torch"] = Field(
-        default="numpy", description="What user code is called with: `dict[str, ndarray]`, `pyarrow.RecordBatch`, `pandas.DataFrame` or `dict[str, Tensor]`."
+        default="numpy",
+        description="What user code gets: `dict[str, numpy.ndarray]`, `pyarrow.RecordBatch`, `pandas.DataFrame` or `dict[str, Tensor]`.",
     )
-    args: forms.JsonDict = Field(default_factory=dict, description="Keyword arguments for the class's constructor, or for the function beside its batch.")
+    args: forms.JsonDict = Field(
+        default_factory=dict,
+        description="Keyword arguments for the class's constructor, or for the function beside its batch.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -65,7 +102,9 @@ class StageSpec(_Model):
         rest = {key: value for key, value in data.items() if key != found[0]}
         for key in ("target", "into"):
             if key in rest:
-                raise ValueError(f"{key!r} is not a key of a stage; write {found[0]}: {'{into: column}' if found[0] == 'gather' else 'module:name'}")
+                raise ValueError(
+                    f"{key!r} is not a key of a stage; write {found[0]}: {'{into: column}' if found[0] == 'gather' else 'module:name'}"
+                )
         value = data[found[0]]
         if found[0] == "gather":
             if not isinstance(value, Mapping) or set(value) != {"into"} or not isinstance(value["into"], str):
@@ -103,13 +142,21 @@ class SinkSpec(_Model):
     type: SinkType = Field(default="parquet", description="Format of the output.")
     path: str = Field(min_length=1, description="Folder of the output: local path or URI. Relative to the job file.")
     row_ids: bool = Field(default=False, description="Also write each row's identity: columns `_shard` and `_offset`.")
-    options: forms.JsonDict = Field(default_factory=dict, description="Options of the format or the file system, such as `compression` for parquet.")
+    options: forms.JsonDict = Field(
+        default_factory=dict,
+        description="Options of the format or the file system, such as `compression` for parquet.",
+    )
 
 
 class QuarantineSpec(_Model):
     """What to do with rows that no stage can process."""
 
-    max_fraction: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may be given up before the job fails; 0: the first bad row fails it.")
+    max_fraction: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of rows that may be given up before the job fails; 0: the first bad row fails it.",
+    )
     keep_columns: forms.Columns = Field(default=(), description="Source columns written beside the error of a quarantined row.")
 
 
@@ -132,7 +179,10 @@ class WorkersSpec(_Model):
     min: int = Field(default=1, ge=0, description="Fewest workers.")
     max: int | None = Field(default=None, ge=1, description="Most workers. Not given: the launcher decides; one on a single machine.")
     on_demand: float = Field(default=0.0, ge=0, le=1, description="Share of workers on nodes that are not preemptible.")
-    deadline: forms.OptionalDuration = Field(default=None, description="Time in which the job should end; sets how many workers are asked for.")
+    deadline: forms.OptionalDuration = Field(
+        default=None,
+        description="Time in which the job should end; sets how many workers are asked for.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> WorkersSpec:
@@ -144,11 +194,15 @@ class WorkersSpec(_Model):
 class StoreSpec(_Model):
     """The Redis or Valkey server that holds what is open."""
 
-    url: forms.StoreUrl = Field(default="", repr=False, description="Server to use. Not given: a Valkey server of our own is started beside the master.")
+    url: forms.StoreUrl = Field(
+        default="",
+        repr=False,
+        description="Server to use. Not given: a Valkey server of our own is started beside the master.",
+    )
     durability: Literal["auto", "always", "waitaof", "publish"] = Field(
         default="auto",
-        description="When a commit counts as durable: `always` (the server syncs every write), `waitaof` (we wait for its sync), `publish` (only once "
-        "the output has it). `auto`: the best that the server offers.",
+        description="When a commit counts as durable: `always` (the server syncs every write), `waitaof` (we wait for its sync), "
+        "`publish` (only once the output has it). `auto`: the best that the server offers.",
     )
 
 
@@ -159,21 +213,34 @@ class JobSpec(_Model):
     source: SourceSpec = Field(description="Where the rows come from.")
     pipeline: tuple[StageSpec, ...] = Field(min_length=1, description="The steps, in order.")
     carryover: forms.ColumnsOrStar = Field(
-        default=(), description="Source columns that skip the pipeline and are joined back to its result untouched. Not given: only what the pipeline returns is written."
+        default=(),
+        description="Source columns that skip the pipeline and are joined back to its result untouched. Not given: only what the pipeline returns is written.",
     )
     accumulators: dict[str, forms.JsonDict] = Field(
         default_factory=dict,
-        description="Metrics over the results, by name; each has a `type` (" + ", ".join(f"`{t}`" for t in ACCUMULATOR_TYPES) + ", or your own as `module:Class`) and its options.",
+        description="Metrics over the results, by name; each has a `type` ("
+        + ", ".join(f"`{name}`" for name in ACCUMULATOR_TYPES)
+        + ", or your own as `module:Class`) and its options.",
     )
     sink: SinkSpec = Field(description="Where results go.")
     quarantine: QuarantineSpec = Field(default_factory=QuarantineSpec, description="What to do with bad rows.")
     shard: ShardSpec = Field(default_factory=ShardSpec, description="How the input is cut; frozen with the plan.")
     task: TaskSpec = Field(default_factory=TaskSpec, description="What one lease covers.")
-    commit_interval: forms.AutoDuration = Field(default="auto", description="Longest time between two commits of a worker; the most work that a preemption can cost.")
+    commit_interval: forms.AutoDuration = Field(
+        default="auto",
+        description="Longest time between two commits of a worker; the most work that a preemption can cost.",
+    )
     workers: WorkersSpec = Field(default_factory=WorkersSpec, description="How many workers, and on what kind of node.")
     store: StoreSpec = Field(default_factory=StoreSpec, description="The Redis or Valkey server that holds what is open.")
-    limit: int | None = Field(default=None, ge=1, description="Process only about the first so many rows of the input; for trying a job out.")
-    base_dir: str = Field(default="", description="Folder of the job file, where user code is looked up. Set by the loader, never written in a job file.")
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Process only about the first so many rows of the input; for trying a job out.",
+    )
+    base_dir: str = Field(
+        default="",
+        description="Folder of the job file, where user code is looked up. Set by the loader, never written in a job file.",
+    )
 
     @field_validator("pipeline", mode="after")
     @classmethod
@@ -210,7 +277,10 @@ class JobSpec(_Model):
             if not isinstance(kind, str):
                 raise ValueError(f"{name}: type is missing; allowed: {', '.join(ACCUMULATOR_TYPES)}, or your own as module:Class")
             if kind not in ACCUMULATOR_TYPES and ":" not in kind:
-                raise ValueError(f"{name}.type: {kind!r} is not one of {', '.join(ACCUMULATOR_TYPES)}, or your own as module:Class" + did_you_mean(kind, ACCUMULATOR_TYPES))
+                raise ValueError(
+                    f"{name}.type: {kind!r} is not one of {', '.join(ACCUMULATOR_TYPES)}, or your own as module:Class"
+                    + did_you_mean(kind, ACCUMULATOR_TYPES)
+                )
         return value
 
     @model_validator(mode="after")
@@ -219,7 +289,9 @@ class JobSpec(_Model):
         for field, wanted in (("carryover", self.carryover), ("quarantine.keep_columns", self.quarantine.keep_columns)):
             missing = [name for name in wanted if columns is not None and wanted != "*" and name not in columns]
             if missing and columns is not None:
-                raise ValueError(f"{field}: {missing[0]!r} is not among source.columns ({', '.join(columns)})" + did_you_mean(missing[0], columns))
+                raise ValueError(
+                    f"{field}: {missing[0]!r} is not among source.columns ({', '.join(columns)})" + did_you_mean(missing[0], columns)
+                )
         if not self.name:
             # Frozen for users; this fills the default in before anybody sees the value.
             object.__setattr__(self, "name", self.sink.path.rstrip("/").rpartition("/")[2] or "job")
