@@ -94,9 +94,8 @@ def section(title: str, model: type[BaseModel], seen: set[type[BaseModel]]) -> s
     for name, field in model.model_fields.items():
         if (model, name) in HIDDEN:
             continue
-        lines.append(
-            f"| `{name}` | {escape(shape(field.annotation, field.metadata))} | {default(field)} | {escape(field.description or '')} |"
-        )
+        value, meaning = escape(shape(field.annotation, field.metadata)), escape(field.description or "")
+        lines.append(f"| `{name}` | {value} | {default(field)} | {meaning} |")
         for inner in models_in(field.annotation):
             if inner not in seen:
                 seen.add(inner)

@@ -44,9 +44,8 @@ def test_commands_in_the_text_exist(page: Path) -> None:
 
 def test_every_command_is_documented_and_has_help() -> None:
     reference = (ROOT / "docs/reference/cli.md").read_text()
-    top = subprocess.run(
-        [sys.executable, "-c", "from antinfer.cli.app import main; main()", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    help_command = [sys.executable, "-c", "from antinfer.cli.app import main; main()", "--help"]
+    top = subprocess.run(help_command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     commands = re.findall(r"^## antinfer ([a-z]+)$", reference, re.MULTILINE)
 
     assert commands, "the reference page lists no command"
