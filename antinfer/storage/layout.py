@@ -17,15 +17,15 @@
         spool/<process>/...                             files being written; private to one process
         state/                                          files of an embedded store server (local outputs only)
 
-Nothing under ``_antinfer/`` ends in the suffix of a data format, so no glob for data meets it. All names are relative to the output place and use
-``/``.
+Nothing under ``_antinfer/`` ends in the suffix of a data format, so no glob for data meets it. All names are relative to the output
+place and use ``/``.
 """
 
 from __future__ import annotations
 
 from typing import Final, get_args
 
-from antinfer.core.ids import StagedName
+from antinfer.core.ids import StagedName, lease_of
 from antinfer.core.records import CommitRecord, ObjectKind, output_name, parse_output_name
 
 HIDDEN: Final = "_antinfer"
@@ -74,6 +74,17 @@ def split_staged(name: str) -> tuple[StagedName, ObjectKind] | None:
         if suffix == kind and staged:
             return StagedName(staged), kind
     return None
+
+
+def is_swept(name: str, before: int, keep: frozenset[str]) -> bool:
+    """Tell whether a listed object of staging goes in a sweep: of an epoch below `before` and not in `keep`, or not ours at all."""
+    split = split_staged(name)
+    if split is None:
+        return True
+    try:
+        return lease_of(split[0]).epoch < before and split[0] not in keep
+    except ValueError:
+        return True
 
 
 def final_name(kind: ObjectKind, stem: str, suffix: str) -> str:

@@ -1,16 +1,19 @@
 """The output place: where results are staged, published and proved.
 
-One implementation per way of making a name appear at once: `posix` (atomic rename) and `objectstore` (uncompleted multipart upload, completed
-at publication). `open_place` picks by URI.
+One implementation per way of making a name appear at once: `posix` (atomic rename) and `objectstore` (uncompleted multipart upload,
+completed at publication). `open_place` picks by URI.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
+from antinfer.errors import JobFileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,10 @@ class OutputPlace(Protocol):
         ...
 
     def local_spool(self) -> str:
-        """Return an existing local folder to write `source` files in, on the same file system as staging where that saves a copy."""
+        """Return an existing local folder to write `source` files in, on the same file system as staging where that saves a copy.
+
+        The folder is private to this process; what a dead process left in its own is removed when another one asks for a folder here.
+        """
         ...
 
     def publish(self, record: CommitRecord, suffix: str) -> None:
@@ -82,7 +88,11 @@ class OutputPlace(Protocol):
         ...
 
     def sweep(self, before: int, keep: tuple[str, ...]) -> None:
-        """Make sure no staged object of an epoch below `before` can ever be published, except those of `keep` (rule 11)."""
+        """Make sure no staged object of an epoch below `before` can ever be published, except those of `keep` (rule 11).
+
+        Call it before anything is granted under epoch `before`, or when nothing is granted any more: what cannot be told apart from the
+        work of an earlier epoch (an upload begun this instant) goes too. Names in staging that are not ours are removed.
+        """
         ...
 
     # -- final names -----------------------------------------------------------------------------------------------------------------
@@ -107,6 +117,42 @@ class OutputPlace(Protocol):
         """Create or replace the object, atomically and durably."""
         ...
 
-    def read_part_record(self, name: str) -> CommitRecord | None:
-        """Return the record that part `name` carries in itself, or in its record object; None when it has none."""
+    def open(self, name: str) -> BinaryIO:
+        """Open an object for reading at any position (footers cost one request). Raises FileNotFoundError when there is none."""
         ...
+
+    def read_part_record(self, name: str) -> CommitRecord | None:
+        """Return the record that part `name` carries in itself, or in its record object.
+
+        None when it has none, or is no readable part at all; a place that cannot be reached raises `OutputError` instead.
+        """
+        ...
+
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def open_place(uri: str, options: Mapping[str, str] | None = None) -> OutputPlace:
+    """Return the output place at `uri`: a local path, ``file:///path`` or ``s3://bucket/prefix``. Touches nothing yet.
+
+    `options` are for S3 alone: ``endpoint_url``, ``region``, ``access_key``, ``secret_key``, ``session_token``; what is not given comes
+    from the standard AWS environment and files.
+
+    Raises `JobFileError` for another scheme, an unknown option or a URI without a bucket, and `UsageError` when boto3 is not installed.
+    """
+    found = _SCHEME.match(uri)
+    scheme = found.group(1).lower() if found else "file"
+    if scheme == "file":
+        from antinfer.storage import posix
+
+        if options:
+            raise JobFileError(f"output {uri}: a local path takes no storage options, got {', '.join(sorted(options))}")
+        return posix.PosixPlace(uri)
+    if scheme in ("s3", "s3a"):
+        from antinfer.storage import objectstore
+
+        return objectstore.ObjectPlace(uri, options or {})
+    raise JobFileError(
+        f"output {uri}: results cannot be published atomically to {scheme}://",
+        hint="Write to a local or mounted path, or to s3:// (any S3-compatible store, through the option endpoint_url).",
+    )

@@ -1,0 +1,275 @@
+"""An output place on S3 or a compatible store.
+
+A staged object is a multipart upload that is not completed: invisible, but durable. Completing it is one atomic call, and aborting it
+makes sure that nobody, not even a master that was asleep, completes it later. A marker object in ``_antinfer/staging`` names every staged
+upload, so that staging can be listed and collected by name. The finished object carries its staged name in its metadata, which makes
+publication repeatable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import BinaryIO, Final, cast
+from uuid import uuid4
+
+from antinfer.core.ids import StagedName
+from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
+from antinfer.errors import InternalError, JobFileError, OutputError
+from antinfer.storage import layout, parts, s3client
+from antinfer.storage.place import EpochClaim, StoredObject
+from antinfer.storage.spool import Spool
+
+STAGED_KEY: Final = "antinfer-staged"
+"""Metadata key of a published object: the staged name it was published from."""
+
+_PART_BYTES: Final = 16 << 20
+_MAX_PARTS: Final = 9_000
+"""Below the 10,000 that the protocol allows."""
+_UPLOAD_THREADS: Final = 4
+_DELETE_BATCH: Final = 1_000
+_CLAIM_TRIES: Final = 5
+
+
+class ObjectPlace:
+    """`OutputPlace` on ``s3://bucket/prefix``; see the module for how it stages and publishes."""
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        """Make a client; touches nothing yet. Raises `JobFileError` for a bad URI or option, `UsageError` without boto3."""
+        bucket, _, prefix = uri.partition("://")[2].partition("/")
+        if not bucket:
+            raise JobFileError(f"output {uri}: no bucket in the URI", hint="Write s3://bucket/folder.")
+        self._bucket = bucket
+        self._prefix = prefix.strip("/")
+        self._client, self._errors = s3client.connect(uri, options)
+        self._spool = Spool(os.path.join(tempfile.gettempdir(), f"antinfer-{os.getuid()}", layout.SPOOL))
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}" if self._prefix else f"s3://{self._bucket}"
+
+    def check_writable(self) -> None:
+        name = f"{layout.HIDDEN}/check-{uuid4().hex}"
+        self.write(name, b"")
+        if self.read(name) is None:
+            raise OutputError(f"output {self.uri}: an object just written cannot be read back")
+        with self._wrapped("checking multipart uploads"):
+            upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key(name))["UploadId"]
+            self._abort(self._key(name), upload)
+        self.remove((name,))
+
+    # -- epochs ------------------------------------------------------------------------------------------------------------------------
+
+    def claim_epoch(self, epoch: int, owner: str) -> bool:
+        name = layout.epoch_name(epoch)
+        claim = json.dumps({"epoch": epoch, "owner": owner, "nonce": uuid4().hex}).encode()
+        with self._wrapped(f"claiming epoch {epoch}"):
+            for _ in range(_CLAIM_TRIES):
+                try:
+                    self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=claim, IfNoneMatch="*")
+                    return True
+                except self._errors.ClientError as error:
+                    if s3client.code(error) not in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
+                        raise
+                found = self.read(name)
+                if found is not None:
+                    # The client repeats a put whose answer was lost, and is then refused because of its own object.
+                    return found == claim
+        raise OutputError(f"output {self.uri}: epoch {epoch} could not be claimed: the store reports a conflict each time")
+
+    def highest_epoch(self) -> EpochClaim | None:
+        names = (stored.name.rpartition("/")[2] for stored in self.list_objects(layout.EPOCHS))
+        highest = max((int(name) for name in names if name.isdigit()), default=None)
+        if highest is None:
+            return None
+        data = self.read(layout.epoch_name(highest))
+        return EpochClaim(highest, json.loads(data)["owner"] if data else "")
+
+    # -- staging -----------------------------------------------------------------------------------------------------------------------
+
+    def stage(self, staged: StagedName, kind: ObjectKind, final: str, source: str) -> StagedObject:
+        key = self._key(final)
+        with self._wrapped(f"staging {staged}"):
+            upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, Metadata={STAGED_KEY: staged})["UploadId"]
+            # Before the data: an upload whose worker dies half-way is found by its marker.
+            self.write(layout.staged_path(staged, kind), json.dumps({"key": key, "upload": upload}).encode())
+            etags = self._upload_parts(key, upload, source)
+        os.unlink(source)
+        return StagedObject(kind, json.dumps({"upload": upload, "etags": etags}, separators=(",", ":")))
+
+    def local_spool(self) -> str:
+        try:
+            return self._spool.folder()
+        except OSError as error:
+            message = f"output {self.uri}: no local folder for files on their way there: {error}"
+            raise OutputError(message, hint="Point TMPDIR to a writable disk.") from error
+
+    def publish(self, record: CommitRecord, suffix: str) -> None:
+        with self._wrapped(f"publishing {record.staged}"):
+            for staged, final in zip(record.objects, layout.final_names(record, suffix), strict=True):
+                self._publish_one(record, staged, final)
+            self._delete([self._key(layout.staged_path(record.staged, staged.kind)) for staged in record.objects])
+
+    def list_staging(self) -> list[str]:
+        found = (layout.split_staged(stored.name) for stored in self.list_objects(layout.STAGING))
+        return sorted({name for name, _ in filter(None, found)})
+
+    def collect(self, staged: tuple[str, ...]) -> None:
+        markers = [layout.staged_path(name, kind) for name in staged for kind in layout.KINDS]
+        with self._wrapped("collecting staged objects"), ThreadPoolExecutor(s3client.CONNECTIONS) as pool:
+            for marker in filter(None, pool.map(self._marker, markers)):
+                self._abort(marker["key"], marker["upload"])
+            self._delete([self._key(marker) for marker in markers])
+
+    def sweep(self, before: int, keep: tuple[str, ...]) -> None:
+        kept = frozenset(keep)
+        names = [stored.name for stored in self.list_objects(layout.STAGING)]
+        doomed = [name for name in names if layout.is_swept(name, before, kept)]
+        with self._wrapped("sweeping staging"), ThreadPoolExecutor(s3client.CONNECTIONS) as pool:
+            alive = {marker["upload"] for marker in filter(None, pool.map(self._marker, sorted(set(names) - set(doomed))))}
+            for key, upload in self._uploads():
+                if upload not in alive:
+                    self._abort(key, upload)
+            self._delete([self._key(name) for name in doomed])
+
+    # -- final names -------------------------------------------------------------------------------------------------------------------
+
+    def list_parts(self) -> list[StoredObject]:
+        return [stored for stored in self._list(layout.PART_PREFIX) if layout.is_part(stored.name)]
+
+    def list_objects(self, folder: str) -> list[StoredObject]:
+        return self._list(f"{layout.folder(folder)}/")
+
+    def remove(self, names: tuple[str, ...]) -> None:
+        with self._wrapped("removing"):
+            self._delete([self._key(name) for name in names])
+
+    # -- whole small objects -------------------------------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes | None:
+        with self._wrapped(f"reading {name}"):
+            try:
+                return cast(bytes, self._client.get_object(Bucket=self._bucket, Key=self._key(name))["Body"].read())
+            except self._errors.ClientError as error:
+                if s3client.code(error) in ("NoSuchKey", "404"):
+                    return None
+                raise
+
+    def write(self, name: str, data: bytes) -> None:
+        with self._wrapped(f"writing {name}"):
+            self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=data)
+
+    def open(self, name: str) -> BinaryIO:
+        with self._wrapped(f"opening {name}"):
+            return s3client.open_object(self._client, self._errors, self._bucket, self._key(name), name)
+
+    def read_part_record(self, name: str) -> CommitRecord | None:
+        with self._wrapped(f"reading {name}"):
+            try:
+                with self.open(name) as file:
+                    carried = parts.carried_record(file, name)
+            except FileNotFoundError:
+                return None
+        if carried is not None:
+            return carried
+        data = self.read(layout.final_name("record", layout.stem(name), ""))
+        return None if data is None else parts.parse_record(data)
+
+    # -- inside --------------------------------------------------------------------------------------------------------------------------
+
+    def _upload_parts(self, key: str, upload: str, source: str) -> list[str]:
+        """Upload the file in parts, several at a time; returns their ETags in order."""
+        size = os.path.getsize(source)
+        length = max(_PART_BYTES, -(-size // _MAX_PARTS))
+
+        def one(offset: int) -> str:
+            with open(source, "rb") as file:
+                file.seek(offset)
+                body = file.read(length)
+            answer = self._client.upload_part(Bucket=self._bucket, Key=key, UploadId=upload, PartNumber=offset // length + 1, Body=body)
+            return cast(str, answer["ETag"])
+
+        offsets = range(0, max(size, 1), length)
+        if len(offsets) == 1:
+            return [one(0)]
+        with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
+            return list(pool.map(one, offsets))
+
+    def _publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> None:
+        token = json.loads(staged.token)
+        uploaded = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(token["etags"], 1)]
+        try:
+            self._client.complete_multipart_upload(
+                Bucket=self._bucket, Key=self._key(final), UploadId=token["upload"], MultipartUpload={"Parts": uploaded}
+            )
+        except self._errors.ClientError as error:
+            if s3client.code(error) not in ("NoSuchUpload", "404"):
+                raise
+            owner = self._owner(final)
+            if owner == record.staged:
+                return
+            state = f"was published from {owner}" if owner is not None else "was not published"
+            raise InternalError(
+                f"output {self.uri}: {record.staged} is committed, but its {staged.kind} is not staged any more and {final} {state}"
+            ) from error
+
+    def _owner(self, name: str) -> str | None:
+        """Return the staged name that the published object came from, empty for a foreign object, None when there is none."""
+        try:
+            head = self._client.head_object(Bucket=self._bucket, Key=self._key(name))
+        except self._errors.ClientError as error:
+            if s3client.code(error) in ("404", "NoSuchKey"):
+                return None
+            raise
+        return str(head["Metadata"].get(STAGED_KEY, ""))
+
+    def _marker(self, name: str) -> dict[str, str] | None:
+        data = self.read(name)
+        return None if data is None else json.loads(data)
+
+    def _abort(self, key: str, upload: str) -> None:
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+        except self._errors.ClientError as error:
+            if s3client.code(error) not in ("NoSuchUpload", "404"):
+                raise
+
+    def _uploads(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, upload id) of every multipart upload in this place that is neither completed nor aborted."""
+        prefix = self._key("")
+        for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix):
+            for upload in page.get("Uploads", ()):
+                if upload["Key"].startswith(prefix):
+                    yield upload["Key"], upload["UploadId"]
+
+    def _delete(self, keys: list[str]) -> None:
+        for at in range(0, len(keys), _DELETE_BATCH):
+            batch = [{"Key": key} for key in keys[at : at + _DELETE_BATCH]]
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True})
+            for failed in answer.get("Errors", ()):
+                if failed.get("Code") != "NoSuchKey":
+                    raise OutputError(f"output {self.uri}: deleting {failed['Key']}: {failed.get('Message', failed.get('Code'))}")
+
+    def _list(self, start: str) -> list[StoredObject]:
+        """List the objects whose name begins with `start` and has no further ``/``, in name order."""
+        found: list[StoredObject] = []
+        with self._wrapped(f"listing {start}"):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(start), Delimiter="/"):
+                for item in page.get("Contents", ()):
+                    found.append(StoredObject(item["Key"][len(self._key("")) :], item["Size"]))
+        return sorted(found, key=lambda stored: stored.name)
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    @contextmanager
+    def _wrapped(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (self._errors.ClientError, self._errors.BotoCoreError) as error:
+            raise s3client.output_error(error, self.uri, doing) from error

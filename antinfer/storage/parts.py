@@ -1,0 +1,64 @@
+"""What a published part tells about itself: its commit record, and how many rows it really holds."""
+
+from __future__ import annotations
+
+import json
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from antinfer.core.records import CommitRecord
+from antinfer.storage import layout
+
+_COUNT_CHUNK_BYTES = 1 << 20
+
+
+def parse_record(data: bytes | str) -> CommitRecord | None:
+    """Read a commit record from JSON; None when it is none."""
+    try:
+        return CommitRecord.from_json(json.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def carried_record(file: BinaryIO, name: str) -> CommitRecord | None:
+    """Return the record in the metadata of the part `file` named `name`; None when it carries none or is no readable part."""
+    if not name.endswith(".parquet"):
+        return None
+    try:
+        metadata = pq.read_metadata(file).metadata or {}
+    except pa.ArrowInvalid:
+        return None
+    except OSError as error:
+        # A damaged footer is reported like this too, but without the errno of a real failure to read.
+        if error.errno is not None:
+            raise
+        return None
+    text = metadata.get(layout.RECORD_KEY.encode())
+    return None if text is None else parse_record(text)
+
+
+def count_rows(file: BinaryIO, name: str) -> int:
+    """Count the rows of the part `file` named `name` without decoding them.
+
+    Raises pyarrow.ArrowInvalid when it is truncated or of another format, and ValueError for an unknown suffix.
+    """
+    if name.endswith(".parquet"):
+        return int(pq.read_metadata(file).num_rows)
+    if name.endswith(".arrow"):
+        with pa.ipc.open_file(file) as reader:
+            return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+    if name.endswith(".jsonl"):
+        return _count_lines(file)
+    raise ValueError(f"{name}: no known part suffix")
+
+
+def _count_lines(file: BinaryIO) -> int:
+    lines, last = 0, b"\n"
+    while chunk := file.read(_COUNT_CHUNK_BYTES):
+        lines += chunk.count(b"\n")
+        last = chunk[-1:]
+    if last != b"\n":
+        raise pa.ArrowInvalid("the last line has no end")
+    return lines

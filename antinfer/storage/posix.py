@@ -1,0 +1,296 @@
+"""An output place on a file system with atomic rename: a local disk, NFS, or a mounted cluster file system."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+from antinfer.core.ids import StagedName
+from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
+from antinfer.errors import InternalError, JobFileError, OutputError
+from antinfer.storage import failures, layout, parts
+from antinfer.storage.place import EpochClaim, StoredObject
+from antinfer.storage.spool import Spool
+
+
+class PosixPlace:
+    """`OutputPlace` on a local or mounted path. Staged objects are files in ``_antinfer/staging``, publication is a rename."""
+
+    def __init__(self, uri: str) -> None:
+        """Take an absolute or relative path or a ``file://`` URI; touches nothing. Symbolic links are resolved: one place, one name."""
+        self._root = os.path.realpath(_local_path(uri))
+        self._spool = Spool(self._path(layout.folder(layout.SPOOL)))
+        self._synced: set[str] = set()
+
+    @property
+    def uri(self) -> str:
+        return self._root
+
+    def check_writable(self) -> None:
+        name = f"{layout.HIDDEN}/check-{uuid4().hex}"
+        self.write(name, b"")
+        with self._wrapped("listing"):
+            found = Path(name).name in os.listdir(self._path(layout.HIDDEN))
+        if not found:
+            raise OutputError(f"output {self._root}: a file just written is not listed", hint="Is this a mount with delayed visibility?")
+        self.remove((name,))
+
+    # -- epochs ------------------------------------------------------------------------------------------------------------------------
+
+    def claim_epoch(self, epoch: int, owner: str) -> bool:
+        folder = layout.folder(layout.EPOCHS)
+        claim = json.dumps({"epoch": epoch, "owner": owner}).encode()
+        with self._wrapped(f"claiming epoch {epoch}"):
+            self._make_folder(folder)
+            draft = self._draft()
+            final = self._path(layout.epoch_name(epoch))
+            _write_synced(draft, claim)
+            try:
+                os.link(draft, final)
+                won = True
+            except FileExistsError:
+                # A network file system may repeat a link whose answer was lost: then the existing file is our own draft.
+                won = os.path.samefile(draft, final)
+            os.unlink(draft)
+            _sync_folder(self._path(folder))
+        return won
+
+    def highest_epoch(self) -> EpochClaim | None:
+        names = (stored.name.rpartition("/")[2] for stored in self.list_objects(layout.EPOCHS))
+        highest = max((int(name) for name in names if name.isdigit()), default=None)
+        if highest is None:
+            return None
+        data = self.read(layout.epoch_name(highest))
+        return EpochClaim(highest, json.loads(data)["owner"] if data else "")
+
+    # -- staging -----------------------------------------------------------------------------------------------------------------------
+
+    def stage(self, staged: StagedName, kind: ObjectKind, final: str, source: str) -> StagedObject:
+        folder = layout.folder(layout.STAGING)
+        target = self._path(layout.staged_path(staged, kind))
+        with self._wrapped(f"staging {staged}"):
+            self._make_folder(folder)
+            _sync_file(source)
+            try:
+                os.rename(source, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._copy_over(source, target)
+            _sync_folder(self._path(folder))
+        return StagedObject(kind)
+
+    def local_spool(self) -> str:
+        with self._wrapped("making a spool folder"):
+            self._make_folder(layout.folder(layout.SPOOL))
+            return self._spool.folder()
+
+    def publish(self, record: CommitRecord, suffix: str) -> None:
+        finals = layout.final_names(record, suffix)
+        with self._wrapped(f"publishing {record.staged}"):
+            for folder in {os.path.dirname(name) for name in finals}:
+                self._make_folder(folder)
+            for staged, final in zip(record.objects, finals, strict=True):
+                self._publish_one(record, staged.kind, final)
+            # Also when nothing was left to rename: whoever renamed before us may have died before its sync.
+            for folder in {os.path.dirname(name) for name in finals}:
+                _sync_folder(self._path(folder))
+
+    def list_staging(self) -> list[str]:
+        found = (layout.split_staged(stored.name) for stored in self.list_objects(layout.STAGING))
+        return sorted({name for name, _ in filter(None, found)})
+
+    def collect(self, staged: tuple[str, ...]) -> None:
+        self.remove(tuple(layout.staged_path(name, kind) for name in staged for kind in layout.KINDS))
+
+    def sweep(self, before: int, keep: tuple[str, ...]) -> None:
+        kept = frozenset(keep)
+        self.remove(tuple(stored.name for stored in self.list_objects(layout.STAGING) if layout.is_swept(stored.name, before, kept)))
+
+    # -- final names -------------------------------------------------------------------------------------------------------------------
+
+    def list_parts(self) -> list[StoredObject]:
+        return [stored for stored in self._list("") if layout.is_part(stored.name)]
+
+    def list_objects(self, folder: str) -> list[StoredObject]:
+        return self._list(layout.folder(folder))
+
+    def remove(self, names: tuple[str, ...]) -> None:
+        with self._wrapped("removing"):
+            gone: set[str] = set()
+            for name in names:
+                try:
+                    os.unlink(self._path(name))
+                    gone.add(os.path.dirname(name))
+                except FileNotFoundError:
+                    continue
+            # A removal that a power cut undoes would bring back an object that was judged not to exist.
+            for folder in gone:
+                _sync_folder(self._path(folder))
+
+    # -- whole small objects -------------------------------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes | None:
+        with self._wrapped(f"reading {name}"):
+            try:
+                return Path(self._path(name)).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        folder = os.path.dirname(name)
+        with self._wrapped(f"writing {name}"):
+            self._make_folder(folder)
+            draft = self._draft()
+            try:
+                _write_synced(draft, data)
+                os.rename(draft, self._path(name))
+            except OSError:
+                Path(draft).unlink(missing_ok=True)
+                raise
+            _sync_folder(self._path(folder))
+
+    def open(self, name: str) -> BinaryIO:
+        try:
+            return open(self._path(name), "rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise failures.output_error(error, self._root, f"opening {name}") from error
+
+    def read_part_record(self, name: str) -> CommitRecord | None:
+        with self._wrapped(f"reading {name}"):
+            try:
+                with self.open(name) as file:
+                    carried = parts.carried_record(file, name)
+            except FileNotFoundError:
+                return None
+        if carried is not None:
+            return carried
+        data = self.read(layout.final_name("record", layout.stem(name), ""))
+        return None if data is None else parts.parse_record(data)
+
+    # -- inside --------------------------------------------------------------------------------------------------------------------------
+
+    def _publish_one(self, record: CommitRecord, kind: ObjectKind, final: str) -> None:
+        source, target = self._path(layout.staged_path(record.staged, kind)), self._path(final)
+        if os.path.lexists(target):
+            if os.path.lexists(source):
+                raise InternalError(f"output {self._root}: {final} exists already, but {record.staged} is still staged")
+            owner = self.read_part_record(final) if kind == "part" else None
+            if owner is not None and owner.staged != record.staged:
+                raise InternalError(f"output {self._root}: {final} was published from {owner.staged}, not from {record.staged}")
+            return
+        try:
+            os.rename(source, target)
+        except FileNotFoundError as error:
+            if not os.path.lexists(target):
+                message = f"output {self._root}: {record.staged} is committed, but its {kind} is neither staged nor published"
+                raise InternalError(message) from error
+
+    def _copy_over(self, source: str, target: str) -> None:
+        draft = self._draft()
+        shutil.copyfile(source, draft)
+        _sync_file(draft)
+        os.rename(draft, target)
+        os.unlink(source)
+
+    def _draft(self) -> str:
+        """Name a file to be written on this file system and renamed; one that is left behind is collected with our spool folder."""
+        self._make_folder(layout.folder(layout.SPOOL))
+        return os.path.join(self._spool.folder(), uuid4().hex)
+
+    def _list(self, folder: str) -> list[StoredObject]:
+        found: list[StoredObject] = []
+        with self._wrapped(f"listing {folder or 'parts'}"):
+            try:
+                entries = os.scandir(self._path(folder))
+            except FileNotFoundError:
+                return []
+            with entries:
+                for entry in entries:
+                    stored = _stored(folder, entry)
+                    if stored is not None:
+                        found.append(stored)
+        return sorted(found, key=lambda stored: stored.name)
+
+    def _make_folder(self, name: str) -> None:
+        """Make a folder and every missing one above it, each durable in its parent.
+
+        Folders inside the place are synced once by every process that uses them: whoever made them may not have got so far yet.
+        """
+        if name in self._synced:
+            return
+        path = self._path(name)
+        above: list[str] = []
+        while not os.path.isdir(path):
+            above.append(path)
+            path = os.path.dirname(path)
+        for missing in reversed(above):
+            try:
+                os.mkdir(missing)
+            except FileExistsError:
+                if not os.path.isdir(missing):
+                    raise
+            _sync_folder(os.path.dirname(missing))
+        path = self._path(name)
+        while path != self._root:
+            path = os.path.dirname(path)
+            _sync_folder(path)
+        self._synced.add(name)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._root, name) if name else self._root
+
+    def _wrapped(self, doing: str) -> AbstractContextManager[None]:
+        return failures.wrapped(self._root, doing)
+
+
+def _local_path(uri: str) -> str:
+    if not uri.startswith("file://"):
+        return os.path.expanduser(uri)
+    split = urlsplit(uri)
+    if split.netloc not in ("", "localhost"):
+        raise JobFileError(f"output {uri}: a file:// URI cannot name another host ({split.netloc})", hint="Write file:///path.")
+    return unquote(split.path)
+
+
+def _stored(folder: str, entry: os.DirEntry[str]) -> StoredObject | None:
+    """Describe a listed file; None for folders, for hidden drafts and for what vanished since."""
+    if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
+        return None
+    try:
+        size = entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None
+    return StoredObject(f"{folder}/{entry.name}" if folder else entry.name, size)
+
+
+def _write_synced(path: str, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_file(path: str) -> None:
+    _sync(path, os.O_RDONLY)
+
+
+def _sync_folder(path: str) -> None:
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: str, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,133 @@
+"""The one seam to boto3: the client, what its errors mean, and objects as files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final, cast
+
+from antinfer.errors import JobFileError, OutputError, UsageError
+
+CONNECTIONS: Final = 32
+"""Most requests in flight per place."""
+
+_OPTIONS: Final = {
+    "endpoint_url": "endpoint_url",
+    "region": "region_name",
+    "access_key": "aws_access_key_id",
+    "secret_key": "aws_secret_access_key",
+    "session_token": "aws_session_token",
+}
+_TAIL_BYTES: Final = 64 << 10
+_READ_BYTES: Final = 1 << 20
+
+_RIGHTS: Final = "Allow these credentials to get, put, delete and list objects, and to abort and list multipart uploads."
+_CAUSES: Final[dict[str, tuple[str, str]]] = {
+    "NoSuchBucket": ("the bucket does not exist", "Create the bucket first, or correct its name."),
+    "AccessDenied": ("access denied", _RIGHTS),
+    "403": ("access denied", _RIGHTS),
+    "InvalidAccessKeyId": ("the access key is not known", "Check the option access_key or the AWS environment."),
+    "SignatureDoesNotMatch": ("the secret key does not fit the access key", "Check the option secret_key or the AWS environment."),
+    "ExpiredToken": ("the session token has expired", "Renew the credentials, then run the same command again: it resumes."),
+    "NoSuchUpload": ("the upload was aborted", "The work was given to somebody else; nothing is lost."),
+    "NotImplemented": ("the store does not support a call we need", "Use a store with multipart uploads and If-None-Match."),
+    "NoCredentialsError": ("no credentials", "Set the options access_key and secret_key, or the AWS environment."),
+    "EndpointConnectionError": ("the endpoint cannot be reached", "Check the option endpoint_url and the network."),
+}
+
+
+def connect(uri: str, options: Mapping[str, str]) -> tuple[Any, Any]:
+    """Return (client, module of exceptions). Raises `JobFileError` for an unknown option, `UsageError` without boto3."""
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise JobFileError(f"output {uri}: unknown storage option {unknown[0]!r}", hint=f"Allowed: {', '.join(_OPTIONS)}.")
+    try:
+        import boto3
+        import botocore.config
+        import botocore.exceptions
+    except ImportError as error:
+        raise UsageError(f"output {uri}: boto3 is not installed", hint="Install it with: pip install 'antinfer[s3]'") from error
+    config = botocore.config.Config(
+        max_pool_connections=CONNECTIONS,
+        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=10,
+        read_timeout=60,
+        # Compatible stores may not know the newer default checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    try:
+        client = boto3.session.Session().client("s3", config=config, **{_OPTIONS[key]: value for key, value in options.items() if value})
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        raise JobFileError(f"output {uri}: {error}", hint="Check the storage options and the AWS environment.") from error
+    return client, botocore.exceptions
+
+
+def code(error: Any) -> str:
+    """Return the store's error code, or the class name of an error that is not an answer of the store."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else type(error).__name__
+
+
+def output_error(error: Exception, place: str, doing: str) -> OutputError:
+    """Describe an error of boto3, met at `place` while `doing`."""
+    cause, hint = _CAUSES.get(code(error), (str(error), ""))
+    return OutputError(f"output {place}: {doing}: {cause}", hint=hint)
+
+
+def open_object(client: Any, errors: Any, bucket: str, key: str, name: str) -> BinaryIO:
+    """Open an object for reading at any position. Raises FileNotFoundError when there is none."""
+    return cast(BinaryIO, io.BufferedReader(_RangedObject(client, errors, bucket, key, name), _READ_BYTES))
+
+
+class _RangedObject(io.RawIOBase):
+    """Reads ranges of an object. Its tail, where footers lie, comes with the request that tells its size."""
+
+    def __init__(self, client: Any, errors: Any, bucket: str, key: str, name: str) -> None:
+        super().__init__()
+        self._client = client
+        self._errors = errors
+        self._where = {"Bucket": bucket, "Key": key}
+        self._at = 0
+        try:
+            answer = client.get_object(**self._where, Range=f"bytes=-{_TAIL_BYTES}")
+            self._tail = cast(bytes, answer["Body"].read())
+            self._size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else len(self._tail)
+        except errors.ClientError as error:
+            if code(error) in ("NoSuchKey", "404"):
+                raise FileNotFoundError(name) from error
+            if code(error) not in ("InvalidRange", "416"):
+                raise
+            self._tail, self._size = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        if self._at >= stop:
+            return 0
+        data = self._range(self._at, stop)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _range(self, start: int, stop: int) -> bytes:
+        tail_at = self._size - len(self._tail)
+        if start >= tail_at:
+            return self._tail[start - tail_at : stop - tail_at]
+        try:
+            return cast(bytes, self._client.get_object(**self._where, Range=f"bytes={start}-{stop - 1}")["Body"].read())
+        except (self._errors.ClientError, self._errors.BotoCoreError) as error:
+            raise output_error(error, f"s3://{self._where['Bucket']}/{self._where['Key']}", "reading") from error
