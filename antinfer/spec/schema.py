@@ -34,7 +34,7 @@ STAGE_MEANINGS: dict[StageKind, str] = {
     "filter": "a function: one row (`dict`) in, true to keep it",
     "gather": "closes the `flat_map` before it: one row per parent again, its children as a list in the column `into`",
 }
-"""What each kind of stage calls; a class may have ``setup(self)`` and ``teardown(self)``, called before the first and after the last batch."""
+"""What each kind of stage calls. A class may have ``setup(self)`` and ``teardown(self)``: before the first and after the last batch."""
 ACCUMULATOR_TYPES = ("count", "mean", "histogram", "auroc", "cross_entropy", "confusion_matrix")
 """Accumulators by name; a user's own is named ``module:Class``."""
 
@@ -214,7 +214,8 @@ class JobSpec(_Model):
     pipeline: tuple[StageSpec, ...] = Field(min_length=1, description="The steps, in order.")
     carryover: forms.ColumnsOrStar = Field(
         default=(),
-        description="Source columns that skip the pipeline and are joined back to its result untouched. Not given: only what the pipeline returns is written.",
+        description="Source columns that skip the pipeline and are joined back to its result untouched. "
+        "Not given: only what the pipeline returns is written.",
     )
     accumulators: dict[str, forms.JsonDict] = Field(
         default_factory=dict,

@@ -1,0 +1,131 @@
+"""One written form of a job: for workers, for the output place, for telling whether a job changed.
+
+The canonical JSON has every key, defaults filled in and keys sorted, so equal jobs give equal text however they were written. It leaves out
+where the job file lies, and the store, whose URL may hold a password.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from antinfer.errors import JobFileError
+from antinfer.spec.problems import job_file_error
+from antinfer.spec.schema import JobSpec
+from antinfer.spec.yamlfile import Lines, write_yaml
+
+_FREE = {
+    *(("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("task",), ("quarantine", "max_fraction")),
+    *(("pipeline", "*", key) for key in ("name", "concurrency", "workers_as", "num_gpus", "num_cpus", "batch_size")),
+}
+"""Fields that say how fast or where a job runs, not what it computes: they may differ when a job is resumed."""
+
+_CONCERNS = {
+    "source": ("source", "limit", "shard"),
+    "pipeline": ("pipeline", "carryover", "accumulators"),
+    "sink": ("sink", "quarantine"),
+}
+_LONGEST_VALUE = 100
+
+Path = tuple[str, ...]
+
+
+def canonical_json(spec: JobSpec) -> str:
+    """Return the one JSON text of `spec`, without `base_dir` and `store`."""
+    return _dumps(spec.model_dump(mode="json", exclude={"base_dir", "store"}))
+
+
+def document_json(spec: JobSpec) -> str:
+    """Return what a worker needs to run `spec`: the canonical JSON and `base_dir`. No secret of the store is in it."""
+    return _dumps(spec.model_dump(mode="json", exclude={"store"}))
+
+
+def from_document(text: str) -> JobSpec:
+    """Read what `document_json` or `canonical_json` wrote. Raises JobFileError when it is not a job."""
+    try:
+        return JobSpec.model_validate(json.loads(text))
+    except ValidationError as error:
+        raise job_file_error(error, Lines("job document", {})) from None
+    except ValueError as error:
+        raise JobFileError(f"the job document is not JSON: {error}") from error
+
+
+def to_yaml(spec: JobSpec) -> str:
+    """Return `spec` as a job file: absolute paths, and only the keys that differ from their defaults.
+
+    User code is looked up beside the file, so a job whose code is named by module belongs into `base_dir`; the first line says so.
+    """
+    data = spec.model_dump(mode="json", exclude_defaults=True, exclude={"base_dir"})
+    if len(spec.source.path) == 1:
+        data["source"]["path"] = spec.source.path[0]
+    # The kind of the output has a default, but a reader should not have to know it.
+    data["sink"] = {"type": spec.sink.type, **data["sink"]}
+    head = f"# user code is looked up in {spec.base_dir}\n" if spec.base_dir else ""
+    return head + write_yaml(data)
+
+
+def job_fingerprint(spec: JobSpec) -> dict[str, str]:
+    """Return sha256 hex digests of what the job computes, by concern: ``source``, ``pipeline``, ``sink``, and ``all`` of it.
+
+    Fields that may change when a job is resumed do not count, nor does user code (`antinfer.spec.codeprint`).
+    """
+    fixed = _fixed_fields(json.loads(canonical_json(spec)))
+    prints = {
+        concern: _sha256(_dumps(sorted([list(path), _dumps(value)] for path, value in fixed.items() if path[0] in fields)))
+        for concern, fields in _CONCERNS.items()
+    }
+    return {**prints, "all": _sha256(_dumps(prints))}
+
+
+def explain_changes(old_json: str, new_json: str) -> list[str]:
+    """Say which fields that must not change differ between two jobs in canonical (or document) JSON; empty when a resume is fine."""
+    old, new = _fixed_fields(json.loads(old_json)), _fixed_fields(json.loads(new_json))
+    found = []
+    for path in sorted(old.keys() | new.keys()):
+        if _missing_or_empty(old, path) and _missing_or_empty(new, path):
+            continue
+        if (path in old) != (path in new) or old[path] != new[path]:
+            before, after = (_show(fields[path]) if path in fields else "not given" for fields in (old, new))
+            found.append(f"{'.'.join(path)} was {before}, is now {after}")
+    return found
+
+
+def _fixed_fields(job: dict[str, Any]) -> dict[Path, Any]:
+    """Flatten a job into its fields by path, without the free ones."""
+    flat: dict[Path, Any] = {}
+
+    def add(path: Path, value: Any) -> None:
+        if path in _FREE or (*path[:1], "*", *path[2:]) in _FREE:
+            return
+        if isinstance(value, dict) and (value or not path):
+            for key, inner in value.items():
+                add((*path, key), inner)
+        elif path == ("pipeline",):
+            for index, stage in enumerate(value):
+                add((*path, str(index)), stage)
+        else:
+            flat[path] = value
+
+    add((), job)
+    return flat
+
+
+def _missing_or_empty(fields: dict[Path, Any], path: Path) -> bool:
+    """Tell whether `path` is an empty mapping here: where the other job has entries in it, those are the change to speak of."""
+    return path not in fields or fields[path] == {}
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
