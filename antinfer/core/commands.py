@@ -1,7 +1,7 @@
 """What must be done: the only outputs of `engine.step`.
 
-The shell carries a command out only when the state that the step left behind is durable under the fence (rules 3 and 4): commands of a batch
-whose persistence failed are dropped. Every command is idempotent and may be given again by a later master.
+The shell carries a command out only when the state that the step left behind is durable under the fence (rules 3 and 4): commands of a
+batch whose persistence failed are dropped. Every command is idempotent and may be given again by a later master.
 """
 
 from __future__ import annotations

@@ -70,6 +70,9 @@ class Published:
 
     at: int
     staged: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """Records whose objects are neither staged nor published. Only a store that is not the last one to have written this output may name
+    such records: a later reign with another store has swept them, and done their rows again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The rules of DESIGN section 4 that the core enforces, one small function each.
 
-Each was found by model checking: without it rows are lost, doubled or stuck within seconds of search. The engine calls them through this module, so
-that the simulator can replace one and show what goes wrong (``tests/sim``).
+Each was found by model checking: without it rows are lost, doubled or stuck within seconds of search. The engine calls them through this
+module, so that the simulator can replace one and show what goes wrong (``tests/sim``).
 """
 
 from __future__ import annotations
@@ -68,6 +68,20 @@ def commit_belongs(record: CommitRecord, lease: LeaseId, holder: SessionId, sess
 def is_out_of_order(start: int, committed_to: int) -> bool:
     """Rule 15: a prefix that starts beyond what is committed waits for its predecessor; it is not refused."""
     return start > committed_to
+
+
+def store_is_current(stored_run: str, run: str, *, own_server: bool, stored_epoch: int, last_claim: int) -> bool:
+    """Rules 9 and 11: whether the documents in the store are all there is to know, so that the output need not be listed.
+
+    Args:
+        stored_run: run id of the server when the documents were last written.
+        run: its run id now.
+        own_server: it is our embedded server on its own locked append-only file, which loses nothing when it restarts.
+        stored_epoch: epoch that wrote the documents.
+        last_claim: highest epoch claimed in the output place before this reign; higher than `stored_epoch`: another store was used
+            since.
+    """
+    return (own_server or stored_run == run) and stored_epoch == last_claim
 
 
 def clock_jumped(gap_ms: int, ttl_ms: int) -> bool:

@@ -1,7 +1,7 @@
 """The range ledger: at every moment the rows of the plan are partitioned into untouched, pending, leased and committed.
 
-Every method only moves or splits ranges, so no row can be lost or doubled by construction (DESIGN section 3). Size is O(open): untouched shards
-are one cursor, finished ones a run list, and only shards in between have an entry of their own.
+Every method only moves or splits ranges, so no row can be lost or doubled by construction (DESIGN section 3). Size is O(open): untouched
+shards are one cursor, finished ones a run list, and only shards in between have an entry of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from antinfer.core import guards
 from antinfer.core.ids import LeaseId, SessionId, ShardId
 from antinfer.core.plan import PlanIndex
 from antinfer.core.ranges import UNSIZED, Rows, RowSet
-
 
 _ADOPTED: Final = -(1 << 40)
 """Where the queue orders of a rebuilt ledger start: at the head, in plan order, behind whatever comes back later."""

@@ -1,17 +1,21 @@
 """What workers and the master say to each other, as plain values.
 
-The wire form lives in ``protos/``; `antinfer.rpc.convert` maps between the two. A worker has at most one unanswered `Request`; it repeats it
-verbatim, with its number, until it is answered, and gets the first answer however often it asks. Heart-beats are not answered.
+The wire form lives in ``protos/``; `antinfer.rpc.convert` maps between the two. A worker has at most one unanswered `Request`; it repeats
+it verbatim, with its number, until it is answered, and gets the first answer however often it asks. Heart-beats are not answered.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from antinfer.core.ids import Epoch, LeaseId, SessionId, ShardId, StagedName, WorkerId
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
+
+_NO_SESSION: Final = SessionId("")
+_NO_EPOCH: Final = Epoch(0)
 
 
 class Verdict(Enum):
@@ -83,8 +87,8 @@ class Welcome:
     """Answer to `Join`."""
 
     verdict: Verdict
-    session: SessionId = SessionId("")
-    epoch: Epoch = Epoch(0)
+    session: SessionId = _NO_SESSION
+    epoch: Epoch = _NO_EPOCH
     heartbeat_ms: int = 0
     """Longest silence the worker should allow itself."""
     regranted: tuple[Grant, ...] = ()

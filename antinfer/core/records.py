@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
 
 from antinfer.core.ids import StagedName
 from antinfer.core.ranges import Rows
@@ -62,15 +62,19 @@ class CommitRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is its inverse."""
-        return asdict(self)
+        data = {name: getattr(self, name) for name in _FIELDS}
+        data["objects"] = [{"kind": staged.kind, "token": staged.token} for staged in self.objects]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> CommitRecord:
         """Read what `to_json` wrote, ignoring unknown keys so that an older reader understands a newer record."""
-        known = {field.name for field in fields(cls)} & data.keys()
-        values = {name: data[name] for name in known}
+        values = {name: data[name] for name in _FIELDS if name in data}
         values["objects"] = tuple(StagedObject(**staged) for staged in data["objects"])
         return cls(**values)
+
+
+_FIELDS: Final = tuple(field.name for field in fields(CommitRecord))
 
 
 def output_name(shard: int, start: int, stop: int, round: int = 0) -> str:

@@ -1,0 +1,376 @@
+"""The engine: `step(event) -> commands`. One instance is one master's reign over one job.
+
+The engine joins ledger, sessions and publications; what it decides is durable before it is done: the shell persists `take_changes()` before
+it carries out any command of the batch (rules 3 and 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from antinfer.core import commands, documents, events, guards
+from antinfer.core.config import EngineConfig
+from antinfer.core.documents import Changes
+from antinfer.core.ids import LeaseId, ShardId
+from antinfer.core.ledger import Lease, Ledger
+from antinfer.core.members import Members
+from antinfer.core.messages import Push, Verdict
+from antinfer.core.plan import PlanIndex
+from antinfer.core.publications import Publications
+from antinfer.core.ranges import UNSIZED, Rows
+from antinfer.core.records import CommitRecord, distinct
+from antinfer.core.sessions import Sessions
+from antinfer.core.story import Story
+
+
+class Phase(Enum):
+    """Where the reign stands; each phase ends with the event named."""
+
+    NEW = "new"
+    """Not started."""
+    RECOVERING = "recovering"
+    """The store is not the one the state was written to: publishing the records it knows (`Published`)."""
+    SWEEPING = "sweeping"
+    """Making sure nothing else of earlier epochs can be published (`StagingSwept`)."""
+    LISTING = "listing"
+    """Reading what the output proves (`OutputListed`)."""
+    SERVING = "serving"
+    """Granting and committing."""
+    SETTLING = "settling"
+    """Every row is committed; publishing and flushing the last records (`Flushed`)."""
+    COLLECTING = "collecting"
+    """Last look through staging (`StagingListed`)."""
+    AUDITING = "auditing"
+    """Comparing final names with records (`OutputAudited`)."""
+    SEALING = "sealing"
+    """Writing ``_SUCCESS`` (`Sealed`)."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+_RULING: Final = frozenset({Phase.SERVING, Phase.SETTLING, Phase.COLLECTING, Phase.AUDITING, Phase.SEALING})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Figures for display."""
+
+    phase: Phase
+    shards_planned: int
+    plan_complete: bool
+    shards_finished: int
+    shards_open: int
+    rows_done: int
+    rows_out: int
+    rows_quarantined: int
+    leases: int
+    sessions: int
+
+
+class Engine:
+    """Pure state machine of a master. Not thread-safe; owns everything it is given."""
+
+    def __init__(self, config: EngineConfig, plan: PlanIndex, epoch: int) -> None:
+        """
+        Args:
+            config: policy.
+            plan: what is durably planned so far; the engine extends it on `PlanExtended`.
+            epoch: number of this reign, durably claimed before.
+        """
+        self.config = config
+        self.epoch = epoch
+        self.plan = plan
+        self.phase = Phase.NEW
+        self.ledger = Ledger(plan)
+        self.sessions = Sessions(config.ttl_ms, config.grace_ms)
+        self.publications = Publications()
+        self.meta = documents.Meta()
+        self.story = Story()
+        self.out: list[commands.Command] = []
+        """Commands of the step under way."""
+        self._members = Members(self)
+        self._unrecovered: set[str] = set()
+        self._reset = False
+        self._next_lease = 1
+        self._next_collect = 0
+
+    # -- entry points ------------------------------------------------------------------------------------------------------------
+    def start(self, at: int, stored: Mapping[str, str] | None, *, trusted: bool) -> list[commands.Command]:
+        """Begin the reign.
+
+        Args:
+            at: time in ms.
+            stored: documents found in the store; None or empty when there are none.
+            trusted: the store is provably the one they were written to, with nothing lost (rule 11). Otherwise the output place decides
+                what is committed.
+        """
+        loaded = documents.decode(stored or {})
+        self._next_collect = at + self.config.collect_ms
+        if stored and trusted:
+            self.meta = loaded.meta
+            self.ledger.restore(loaded.meta.cursor, loaded.meta.finished, loaded.shards.items())
+            self.publications.restore(loaded.records.values())
+            self._members.restore(loaded.sessions, at)
+            self._publish(tuple(loaded.records.values()))
+            self._serve(at)
+        elif loaded.records:
+            self.phase = Phase.RECOVERING
+            self._unrecovered = set(loaded.records)
+            self._publish(tuple(loaded.records.values()))
+        else:
+            self._sweep()
+        return self._take_commands()
+
+    def step(self, event: events.Event) -> list[commands.Command]:
+        """Apply one event and return what must be done about it, once `take_changes` is durable."""
+        self.sessions.observe(event.at)
+        _HANDLERS[type(event)](self, event)
+        return self._take_commands()
+
+    def take_changes(self) -> Changes:
+        """Return what changed since the last call, as documents."""
+        changes = Changes(reset=self._reset)
+        for shard_id in self.ledger.dirty:
+            shard = self.ledger.open.get(shard_id)
+            _put(changes, documents.shard_key(shard_id), None if shard is None else documents.encode_shard(shard))
+        for staged in self.publications.dirty:
+            record = self.publications.records.get(staged)
+            _put(changes, documents.record_key(staged), None if record is None else documents.encode_record(record))
+        for session_id in self._members.dirty:
+            session = self.sessions.get(session_id)
+            _put(changes, documents.session_key(session_id), None if session is None else documents.encode_session(session))
+        if changes or self._members.counters_dirty:
+            self.meta.cursor = self.ledger.cursor
+            self.meta.finished = self.ledger.finished
+            self.meta.closed_below[self.epoch] = self._next_lease
+            changes.puts[documents.META] = documents.encode_meta(self.meta)
+        self._reset = False
+        self._members.counters_dirty = False
+        self.ledger.dirty.clear()
+        self.publications.dirty.clear()
+        self._members.dirty.clear()
+        return changes
+
+    def progress(self) -> Progress:
+        totals = self.meta.totals
+        return Progress(
+            phase=self.phase,
+            shards_planned=len(self.plan),
+            plan_complete=self.plan.complete,
+            shards_finished=len(self.ledger.finished),
+            shards_open=len(self.ledger.open),
+            rows_done=totals.rows_done,
+            rows_out=totals.rows_out,
+            rows_quarantined=totals.rows_quarantined,
+            leases=len(self.ledger.leases),
+            sessions=len(self.sessions),
+        )
+
+    @property
+    def is_ruling(self) -> bool:
+        """True when workers may be answered: the state is loaded and the job has not been given up."""
+        return self.phase in _RULING
+
+    # -- for the parts of the engine ---------------------------------------------------------------------------------------------
+    def new_lease_id(self) -> LeaseId:
+        lease = LeaseId(self.epoch, self._next_lease)
+        self._next_lease += 1
+        return lease
+
+    def tell(self, at: int, what: str, lease: Lease, who: str = "") -> None:
+        self.story.tell(at, what, lease.shard, lease.rows, lease.id, who)
+
+    def accept(self, record: CommitRecord, lease: Lease, at: int, who: str) -> list[Lease]:
+        """Make a checked commit part of the state; return the other leases it cut."""
+        cut = self.ledger.commit(lease, record.stop)
+        self.story.tell(at, "committed", record.shard, record.rows, lease.id, who)
+        self.publications.add(record)
+        self._count(record)
+        self._publish((record,))
+        if self.config.bad_rows.is_exceeded(self.meta.totals.rows_quarantined, self.meta.totals.rows_done, final=False):
+            self.fail(self._bad_rows_reason())
+        return cut
+
+    def fail(self, reason: str, traceback: str = "") -> None:
+        """Give the job up: keep what is committed, tell everybody, grant nothing more."""
+        if self.phase is Phase.FAILED:
+            return
+        self.phase = Phase.FAILED
+        self._members.tell_everybody(Push(verdict=Verdict.FAILED, reason=reason))
+        self.failure = reason
+        self.out.append(commands.GiveUp(reason, traceback))
+
+    failure: str = ""
+    """Why the job was given up; empty while it was not."""
+
+    def settle(self, at: int) -> None:
+        """Go on towards the end when every row is committed."""
+        if self.phase is Phase.SERVING and self.ledger.is_complete:
+            totals = self.meta.totals
+            if self.config.bad_rows.is_exceeded(totals.rows_quarantined, totals.rows_done, final=True):
+                self.fail(self._bad_rows_reason())
+                return
+            self.phase = Phase.SETTLING
+            self._members.tell_everybody(Push(verdict=Verdict.DONE))
+        if self.phase is Phase.SETTLING:
+            self._flush(at, force=True)
+            if not self.publications.records:
+                self.phase = Phase.COLLECTING
+                self.out.append(commands.ListStaging())
+
+    # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _take_commands(self) -> list[commands.Command]:
+        taken, self.out = self.out, []
+        return taken
+
+    def _serve(self, at: int) -> None:
+        self.phase = Phase.SERVING
+        self._members.counters_dirty = True
+        self.settle(at)
+
+    def _publish(self, records: tuple[CommitRecord, ...]) -> None:
+        if records:
+            self.out.append(commands.Publish(records))
+
+    def _flush(self, at: int, *, force: bool = False) -> None:
+        batch = self.publications.take_flush(at, records=self.config.flush_records, ms=self.config.flush_ms, force=force)
+        if batch:
+            self.out.append(commands.Flush(batch))
+
+    def _sweep(self) -> None:
+        self.phase = Phase.SWEEPING
+        self.out.append(commands.SweepStaging(self.epoch, keep=()))
+
+    def _count(self, record: CommitRecord) -> None:
+        totals = self.meta.totals
+        totals.rows_done += len(record.rows)
+        totals.rows_out += record.rows_out
+        totals.rows_quarantined += record.rows_quarantined
+        totals.commits += 1
+
+    def _bad_rows_reason(self) -> str:
+        totals, allowed = self.meta.totals, self.config.bad_rows.max_fraction
+        return (
+            f"{totals.rows_quarantined} of {totals.rows_done} rows are in quarantine, more than the share of {allowed:g} that "
+            "quarantine.max_fraction allows"
+        )
+
+    def _rebuild(self, event: events.OutputListed) -> None:
+        by_shard: dict[ShardId, list[Rows]] = {}
+        for record in distinct(event.records):
+            self.meta.schema = self.meta.schema or record.schema
+            if record.round == 0:
+                self._count(record)
+                by_shard.setdefault(ShardId(record.shard), []).append(record.rows)
+        try:
+            for shard_id in sorted(by_shard):
+                self.ledger.adopt(shard_id, sorted(by_shard[shard_id]))
+        except (ValueError, IndexError) as error:
+            self.fail(f"the output place contradicts itself or the plan in shard {shard_id}: {error}")
+            return
+        for record in distinct(event.unflushed):
+            self.publications.add(record, published=True)
+        self.meta.closed_below = dict.fromkeys(range(1, self.epoch), UNSIZED)
+        self._serve(event.at)
+
+    # -- handlers ----------------------------------------------------------------------------------------------------------------
+    def _on_ticked(self, event: events.Ticked) -> None:
+        if self.phase is Phase.SERVING:
+            self._members.expire(event.at)
+            self._members.balance_tail(event.at)
+            self._flush(event.at)
+            if event.at >= self._next_collect:
+                self._next_collect = event.at + self.config.collect_ms
+                self.out.append(commands.ListStaging())
+        self.settle(event.at)
+
+    def _on_plan_extended(self, event: events.PlanExtended) -> None:
+        self.plan.extend(event.rows)
+        self._members.nudge(len(event.rows))
+
+    def _on_plan_completed(self, event: events.PlanCompleted) -> None:
+        self.plan.complete = True
+        self.settle(event.at)
+
+    def _on_published(self, event: events.Published) -> None:
+        self.publications.note_published(event.staged, event.at)
+        if self.phase is Phase.RECOVERING:
+            self._unrecovered.difference_update(event.staged, event.missing)
+            if not self._unrecovered:
+                self._sweep()
+            return
+        if event.missing:
+            self.fail(f"acknowledged results are neither staged nor published: {', '.join(event.missing)}")
+            return
+        self._flush(event.at)
+        self.settle(event.at)
+
+    def _on_flushed(self, event: events.Flushed) -> None:
+        self.publications.note_flushed(event.staged)
+        self.settle(event.at)
+
+    def _on_staging_swept(self, event: events.StagingSwept) -> None:
+        if self.phase is Phase.SWEEPING:
+            self.phase = Phase.LISTING
+            self.out.append(commands.ListOutput())
+
+    def _on_output_listed(self, event: events.OutputListed) -> None:
+        if self.phase is Phase.LISTING:
+            self._reset = True
+            self._rebuild(event)
+
+    def _on_staging_listed(self, event: events.StagingListed) -> None:
+        known = {**self.meta.closed_below, self.epoch: self._next_lease}
+        garbage = tuple(
+            staged for staged in event.staged if guards.may_collect(staged, self.ledger.leases, self.publications.records, known)
+        )
+        if garbage:
+            self.out.append(commands.Collect(garbage))
+        if self.phase is Phase.COLLECTING:
+            self.phase = Phase.AUDITING
+            self.out.append(commands.AuditOutput())
+
+    def _on_output_audited(self, event: events.OutputAudited) -> None:
+        if self.phase is Phase.AUDITING:
+            self.phase = Phase.SEALING
+            self.out.append(commands.Seal())
+
+    def _on_sealed(self, event: events.Sealed) -> None:
+        if self.phase is Phase.SEALING:
+            self.phase = Phase.DONE
+
+    def _on_job_failed(self, event: events.JobFailed) -> None:
+        self.fail(event.reason)
+
+    def _on_member_event(self, event: Any) -> None:
+        self._members.handle(event)
+
+
+def _put(changes: Changes, key: str, text: str | None) -> None:
+    if text is None:
+        changes.deletes.add(key)
+    else:
+        changes.puts[key] = text
+
+
+_HANDLERS: Final[dict[type, Callable[[Engine, Any], None]]] = {
+    events.Ticked: Engine._on_ticked,
+    events.PlanExtended: Engine._on_plan_extended,
+    events.PlanCompleted: Engine._on_plan_completed,
+    events.Published: Engine._on_published,
+    events.Flushed: Engine._on_flushed,
+    events.StagingSwept: Engine._on_staging_swept,
+    events.StagingListed: Engine._on_staging_listed,
+    events.OutputListed: Engine._on_output_listed,
+    events.OutputAudited: Engine._on_output_audited,
+    events.Sealed: Engine._on_sealed,
+    events.JobFailed: Engine._on_job_failed,
+    events.Joined: Engine._on_member_event,
+    events.Requested: Engine._on_member_event,
+    events.HeartbeatSeen: Engine._on_member_event,
+    events.StreamBroken: Engine._on_member_event,
+    events.DrainRequested: Engine._on_member_event,
+}

@@ -1,0 +1,44 @@
+"""The story of a range: why did it get where it is? A bounded memory of what the engine did, for messages, `antinfer` and failing tests."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from antinfer.core.ids import LeaseId
+from antinfer.core.ranges import UNSIZED, Rows
+
+
+class Entry(NamedTuple):
+    """One thing that happened to a range."""
+
+    at: int
+    what: str
+    shard: int
+    rows: Rows
+    lease: LeaseId | None
+    who: str
+
+    def __str__(self) -> str:
+        stop = "end" if self.rows.stop >= UNSIZED else self.rows.stop
+        lease = f" lease {self.lease}" if self.lease is not None else ""
+        who = f" by {self.who}" if self.who else ""
+        return f"{self.at / 1000:10.3f} s  shard {self.shard} [{self.rows.start}, {stop}) {self.what}{lease}{who}"
+
+
+@dataclass(slots=True)
+class Story:
+    """The last `capacity` entries, oldest first."""
+
+    entries: deque[Entry]
+
+    def __init__(self, capacity: int = 20_000) -> None:
+        self.entries = deque(maxlen=capacity)
+
+    def tell(self, at: int, what: str, shard: int, rows: Rows, lease: LeaseId | None = None, who: str = "") -> None:
+        self.entries.append(Entry(at, what, shard, rows, lease, who))
+
+    def of(self, shard: int, row: int | None = None) -> list[Entry]:
+        """Return what is remembered about a shard, or about one row of it."""
+        return [entry for entry in self.entries if entry.shard == shard and (row is None or entry.rows.start <= row < entry.rows.stop)]
