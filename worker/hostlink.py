@@ -1,8 +1,8 @@
 """What the agent and its stage host say to each other over a socket pair: one JSON object a line.
 
-The agent owns leases and speaks to the master; the host owns data and user code. Either may die alone: the agent starts another host and sends
-it the uncommitted rest of every lease; a host whose agent is gone ends at once. The host is started as ``python -m antinfer.worker.host FD``,
-where FD is its inherited end of the socket pair; the first line on it is `Setup`.
+The agent owns leases and speaks to the master; the host owns data and user code. Either may die alone: the agent starts another host and
+sends it the uncommitted rest of every lease; a host whose agent is gone ends at once. The host is started as
+``python -m antinfer.worker.host FD``, where FD is its inherited end of the socket pair; the first line on it is `Setup`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one seam between generated messages and the values that the rest of the program speaks.
 
-Pure functions, in pairs ``x_to_pb`` and ``x_from_pb`` that are each other's inverse (`convert_status` has those of the admin service). The one
-asymmetry: a grant on the wire carries its shard with pieces, a core `Grant` only the shard's index; so ``downward_to_pb`` looks shards up and
-``downward_from_pb`` returns them beside the message.
+Pure functions, in pairs ``x_to_pb`` and ``x_from_pb`` that are each other's inverse (`convert_status` has those of the admin service). The
+one asymmetry: a grant on the wire carries its shard with pieces, a core `Grant` only the shard's index; so ``downward_to_pb`` looks shards
+up and ``downward_from_pb`` returns them beside the message.
 
 Every ``*_from_pb`` raises `InfraError` on a message that this version does not know: the peer runs another version.
 """

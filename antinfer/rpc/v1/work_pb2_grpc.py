@@ -57,7 +57,8 @@ class WorkServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Work(self, request_iterator, context):
-        """One long-lived stream per worker. The first message upward is a Join; every message upward is a sign of life.
+        """One long-lived stream per worker, opened with a Join; or, by a worker that comes back with its session, with the unanswered Request again
+        or a Heartbeat. Every message upward is a sign of life.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

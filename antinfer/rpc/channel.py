@@ -1,0 +1,145 @@
+"""Channels to a master: addresses, transport security, the shared token, keepalive."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import grpc
+
+from antinfer.errors import UsageError
+
+TOKEN_KEY: Final = "authorization"
+_SCHEME = "Bearer "
+
+MAX_MESSAGE_BYTES: Final = 64 << 20
+"""A request with many buffered commits and their accumulators, or a job document with a long schema, stays far below."""
+
+_Options = tuple[tuple[str, int | str], ...]
+
+CLIENT_OPTIONS: Final[_Options] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A peer whose machine vanished sends no FIN: without pings the stream would look alive for the kernel's two hours.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Requests are numbered and repeated by the session alone, and it alone backs off.
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    # Masters are near; a proxy variable meant for the user's downloads must not divert us.
+    ("grpc.enable_http_proxy", 0),
+)
+
+SERVER_OPTIONS: Final[_Options] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Below the clients' interval: else the server takes their pings for an attack and hangs up.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # A second server on the same port must be an error, not a coin toss between two masters.
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files (PEM) for an encrypted channel."""
+
+    ca_file: Path | None = None
+    """Trusted roots; None: those of the system."""
+    cert_file: Path | None = None
+    """Our own certificate, for mutual TLS; needs `key_file`."""
+    key_file: Path | None = None
+    server_name: str = ""
+    """Name to expect in the master's certificate when it is not the address."""
+
+
+def parse_addresses(text: str) -> tuple[str, ...]:
+    """Split ``"HOST:PORT[,HOST:PORT...]"`` or ``"unix:///path"``. Raises UsageError on anything else."""
+    addresses = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not addresses:
+        raise UsageError("no master address given", hint="give HOST:PORT or unix:///PATH, several separated by commas")
+    for address in addresses:
+        _check_address(address)
+    return addresses
+
+
+def _check_address(address: str) -> None:
+    if address.startswith("unix:"):
+        return
+    hint = "give HOST:PORT or unix:///PATH"
+    try:
+        parts = urlsplit(f"//{address}")
+        valid = bool(parts.hostname) and parts.port is not None and parts.netloc == address
+    except ValueError as error:
+        raise UsageError(f"not a master address: {address!r} ({error})", hint=hint) from error
+    if not valid:
+        raise UsageError(f"not a master address: {address!r}", hint=hint)
+
+
+def read_token(path: Path) -> str:
+    """Return the shared token in `path`. Raises UsageError when the file cannot be read, is empty, or cannot travel in a header."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise UsageError(f"cannot read the token file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the token file {path} holds something that is not ASCII text") from error
+    if not token or not token.isprintable():
+        raise UsageError(f"the token file {path} does not hold one line of text", hint="write the master's token into it")
+    return token
+
+
+def token_metadata(token: str) -> tuple[tuple[str, str], ...]:
+    """Return the call metadata that proves who we are; empty without a token."""
+    return ((TOKEN_KEY, _SCHEME + token),) if token else ()
+
+
+def token_matches(metadata: Iterable[tuple[str, str | bytes]], token: str) -> bool:
+    """Tell whether a call's metadata carries `token`; takes the same time for every wrong one. Without a token everybody may call."""
+    if not token:
+        return True
+    given = next((value for key, value in metadata if key == TOKEN_KEY), "")
+    data = given.encode() if isinstance(given, str) else given
+    return hmac.compare_digest(data, (_SCHEME + token).encode())
+
+
+def open_channel(address: str, *, tls: Tls | None = None) -> grpc.Channel:
+    """Return a channel to `address`; connecting begins with the first call. Raises UsageError when a TLS file cannot be read."""
+    if tls is None:
+        return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+    if (tls.cert_file is None) != (tls.key_file is None):
+        raise UsageError("a client certificate and its key go together", hint="give both or none")
+    credentials = grpc.ssl_channel_credentials(_read_pem(tls.ca_file), _read_pem(tls.key_file), _read_pem(tls.cert_file))
+    named: _Options = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
+    return grpc.secure_channel(address, credentials, options=CLIENT_OPTIONS + named)
+
+
+def server_credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Return credentials to serve with; with a `ca_file`, only clients with a certificate from it may call.
+
+    Raises UsageError when a file is missing or cannot be read.
+    """
+    key, chain = _read_pem(tls.key_file), _read_pem(tls.cert_file)
+    if key is None or chain is None:
+        raise UsageError("serving with TLS needs a certificate and its key")
+    roots = _read_pem(tls.ca_file)
+    return grpc.ssl_server_credentials([(key, chain)], roots, roots is not None)
+
+
+def _read_pem(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the TLS file {path}: {error.strerror}") from error
