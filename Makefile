@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 DEMO_OUTPUT ?= $(VENV)/demo-output
 
 .PHONY: help demo test check lint format types contracts proto docs unit integration coverage bench clean
