@@ -35,9 +35,17 @@ _BOUND_WORDS = {"greater_than": ("gt", "above"), "greater_than_equal": ("ge", "a
 _LONGEST_VALUE = 80
 
 
-def job_file_error(error: ValidationError, lines: Lines) -> JobFileError:
-    """Return the `JobFileError` that says all of `error`, one line per problem, each with file, line and field."""
+def job_file_error(error: ValidationError, lines: Lines, at: Location = ()) -> JobFileError:
+    """Return the `JobFileError` that says all of `error`, one line per problem, each with file, line and field.
+
+    Args:
+        error: What validating a job, or the part of one at `at`, raised.
+        lines: Where the values were written.
+        at: Where the validated part stands in the job.
+    """
     details = error.errors(include_url=False)
+    for detail in details:
+        detail["loc"] = (*at, *detail["loc"])
     texts: list[str] = []
     for detail in details:
         location = detail["loc"]

@@ -15,7 +15,7 @@ _WAY_OUT = "Put it at the top level of a .py file and import it from there: from
 
 
 def reference_of(target: Any) -> str:
-    """Return the name by which workers import `target`: ``module:name``, or ``file:/abs/script.py:name`` for what the running script defines.
+    """Return the name by which workers import `target`: ``module:name``, or ``file:/abs/script.py:name`` for what a script defines itself.
 
     Raises:
         UserCodeError: Another process could not find it: a lambda, a function inside a function, an instance, or something typed into a
@@ -53,19 +53,17 @@ def reference_of(target: Any) -> str:
 def folder_of(target: Any) -> str | None:
     """Return the folder from which the module of `target` can be imported, None when it has no file (built into Python)."""
     module = sys.modules[target.__module__]
-    file = getattr(module, "__file__", None)
+    file: str | None = getattr(module, "__file__", None)
     if file is None:
         return None
     name = module.__spec__.name if module.__name__ == "__main__" and module.__spec__ is not None else module.__name__
     levels = name.count(".") + (os.path.basename(file) == "__init__.py")
     folder = os.path.dirname(os.path.abspath(file))
-    for _ in range(levels):
-        folder = os.path.dirname(folder)
-    return folder
+    return os.path.normpath(os.path.join(folder, *[".."] * levels))
 
 
 def _script(module: ModuleType, target: Any, name: str) -> str:
-    file = getattr(module, "__file__", None)
+    file: str | None = getattr(module, "__file__", None)
     source = inspect.getsourcefile(target) if inspect.isclass(target) else getattr(getattr(target, "__code__", None), "co_filename", None)
     if file is None or not os.path.isfile(file) or source is None or not os.path.isfile(source):
         raise UserCodeError(

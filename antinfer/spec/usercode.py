@@ -1,7 +1,7 @@
 """Finding user code by its name, and naming user code that somebody holds.
 
-A name is ``module:attribute``, looked up in the job's folder first, or ``file:/abs/script.py:attribute`` for what a script defines itself: the
-script is then loaded under a private module name, so that what stands under ``if __name__ == "__main__"`` does not run.
+A name is ``module:attribute``, looked up in the job's folder first, or ``file:/abs/script.py:attribute`` for what a script defines itself:
+the script is then loaded under a private module name, so that what stands under ``if __name__ == "__main__"`` does not run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from antinfer.spec.near import did_you_mean
 FILE_PREFIX = "file:"
 _LOADING = threading.local()
 _PATH_LOCK = threading.Lock()
+_FILE_LOCK = threading.RLock()
+"""Held while a script is loaded, so that nobody gets it half executed; a script may load another."""
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -38,8 +40,8 @@ def split_reference(reference: str) -> tuple[str, str]:
 def resolve(reference: str, base_dir: str) -> Callable[..., Any]:
     """Import the function or class that `reference` names.
 
-    Puts `base_dir` first on `sys.path`, once, and leaves it there, since user code may import more later: for processes that run user code, never
-    for the master or an agent.
+    Puts `base_dir` first on `sys.path`, once, and leaves it there, since user code may import more later: for processes that run user code,
+    never for the master or an agent. May be called from several threads.
 
     Raises:
         UserCodeError: There is no such module or attribute (the message names near ones), it cannot be called, or importing it failed; then
@@ -47,12 +49,13 @@ def resolve(reference: str, base_dir: str) -> Callable[..., Any]:
     """
     module_name, attribute = split_reference(reference)
     with _user_import():
+        _put_first(base_dir)
         if module_name.startswith(FILE_PREFIX):
-            module = _load_file(module_name.removeprefix(FILE_PREFIX))
+            with _FILE_LOCK:
+                module = _load_file(module_name.removeprefix(FILE_PREFIX))
         else:
-            _put_first(base_dir)
             module = _import(module_name, base_dir)
-    found = _attribute(module, attribute, reference)
+    found: Callable[..., Any] = _attribute(module, attribute, reference)
     if not callable(found):
         raise UserCodeError(f"{reference} is a {type(found).__name__}, which cannot be called", hint="Name a function or a class.")
     return found
@@ -94,6 +97,8 @@ def _import(name: str, base_dir: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise _not_found(name, error.name, base_dir) from None
         raise _failed(name, error) from error
+    except UserCodeError:
+        raise
     # SystemExit too: a script without a main guard must not take the process down.
     except (Exception, SystemExit) as error:
         raise _failed(name, error) from error
@@ -124,8 +129,10 @@ def _load_file(path: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, UserCodeError) or not isinstance(error, (Exception, SystemExit)):
+            raise
         raise _failed(path, error) from error
     return module
 

@@ -1,0 +1,302 @@
+"""The Python form of the job file, in the words of Ray Data.
+
+Nothing here reads data: a `Dataset` collects what a job file would say, and `write_parquet` and its siblings turn that into a `Job`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from antinfer.errors import UsageError
+from antinfer.spec.job import Job
+from antinfer.spec.load import absolute_path
+from antinfer.spec.plain import plain
+from antinfer.spec.problems import job_file_error
+from antinfer.spec.references import folder_of, reference_of
+from antinfer.spec.schema import JobSpec, SinkType, SourceSpec, SourceType, StageSpec
+from antinfer.spec.usercode import FILE_PREFIX, split_reference
+from antinfer.spec.yamlfile import Lines
+
+UserCode = Callable[..., Any] | str
+"""A function, a class, or ``"module:name"``."""
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Concurrency = int | tuple[int, int] | Literal["auto"] | None
+BatchSize = int | Literal["auto"] | None
+BatchFormat = Literal["numpy", "arrow", "pandas", "torch"]
+
+_NOWHERE = Lines("job", {})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A source and the steps that its rows go through. Immutable: every method returns a new one.
+
+    All methods raise `UsageError` (mostly its subclass `JobFileError`) for a value that is not allowed and `UserCodeError` for user code that
+    a worker could not import, at the call that is wrong.
+    """
+
+    _source: SourceSpec
+    _stages: tuple[StageSpec, ...] = ()
+    _settings: Mapping[str, Any] = field(default_factory=dict)
+    _folders: Mapping[str, str | None] = field(default_factory=dict)
+    """Folder from which each reference to user code can be imported."""
+
+    def map_batches(
+        self,
+        fn: UserCode,
+        *,
+        batch_size: BatchSize = "auto",
+        batch_format: BatchFormat = "numpy",
+        concurrency: Concurrency = "auto",
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        fn_kwargs: Mapping[str, Any] | None = None,
+        fn_constructor_kwargs: Mapping[str, Any] | None = None,
+        workers_as: Literal["auto", "threads", "processes"] = "auto",
+        name: str = "",
+    ) -> Dataset:
+        """Call `fn` with batches; it returns a batch with as many rows.
+
+        A function is called with the batch and `fn_kwargs`. A class becomes a `predict` stage: it is built once in a process of its own, with
+        `fn_constructor_kwargs`, and its instance is called with batches; it may have ``setup(self)`` and ``teardown(self)``, called in that
+        process before the first and after the last batch.
+        """
+        if inspect.isclass(fn):
+            if fn_kwargs:
+                raise UsageError(
+                    "map_batches: a class takes fn_constructor_kwargs, not fn_kwargs", hint="Keep what a call needs in the instance."
+                )
+            return self.predict(
+                fn,
+                num_gpus=num_gpus,
+                num_cpus=num_cpus,
+                batch_size=batch_size,
+                batch_format=batch_format,
+                concurrency=concurrency,
+                args=fn_constructor_kwargs,
+                name=name,
+            )
+        if fn_constructor_kwargs and not isinstance(fn, str):
+            raise UsageError("map_batches: a function takes fn_kwargs, not fn_constructor_kwargs")
+        keys = {"workers_as": workers_as, "args": fn_kwargs or fn_constructor_kwargs, "num_gpus": num_gpus, "num_cpus": num_cpus}
+        return self._stage("map_batches", fn, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
+
+    def predict(
+        self,
+        cls: UserCode,
+        *,
+        num_gpus: float | None = None,
+        num_cpus: float | None = None,
+        batch_size: BatchSize = "auto",
+        batch_format: BatchFormat = "numpy",
+        concurrency: Concurrency = "auto",
+        args: Mapping[str, Any] | None = None,
+        name: str = "",
+    ) -> Dataset:
+        """Run a model: `cls` is built once per process, with `args`, and its instance is called with batches.
+
+        `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on a device. ``setup(self)`` and ``teardown(self)`` are called in
+        the process before the first and after the last batch, where the class has them.
+        """
+        if not isinstance(cls, str) and not inspect.isclass(cls):
+            raise UsageError("predict needs a class, which is built once per process", hint="For a function use map_batches.")
+        keys = {"args": args, "num_gpus": num_gpus, "num_cpus": num_cpus}
+        return self._stage("predict", cls, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
+
+    def flat_map(
+        self,
+        fn: UserCode,
+        *,
+        concurrency: Concurrency = "auto",
+        num_cpus: float | None = None,
+        fn_kwargs: Mapping[str, Any] | None = None,
+        workers_as: Literal["auto", "threads", "processes"] = "auto",
+        name: str = "",
+    ) -> Dataset:
+        """Call `fn` with one row (a dict); it returns a list of rows. Each keeps the link to its parent, which `gather` uses."""
+        return self._stage("flat_map", fn, concurrency=concurrency, num_cpus=num_cpus, args=fn_kwargs, workers_as=workers_as, name=name)
+
+    def filter(
+        self,
+        fn: UserCode,
+        *,
+        concurrency: Concurrency = "auto",
+        num_cpus: float | None = None,
+        fn_kwargs: Mapping[str, Any] | None = None,
+        workers_as: Literal["auto", "threads", "processes"] = "auto",
+        name: str = "",
+    ) -> Dataset:
+        """Keep the rows (dicts) for which `fn` returns true."""
+        return self._stage("filter", fn, concurrency=concurrency, num_cpus=num_cpus, args=fn_kwargs, workers_as=workers_as, name=name)
+
+    def gather(self, into: str, *, name: str = "") -> Dataset:
+        """Close the last `flat_map`: one row per parent again, with its children as a list in column `into`."""
+        return self._add({"gather": {"into": into}, "name": name})
+
+    def carryover(self, *columns: str) -> Dataset:
+        """Let source columns skip the pipeline and join them back to its result untouched; ``"*"`` stands for all."""
+        return self._set("carryover", list(columns))
+
+    def accumulate(self, name: str, *, type: UserCode, **options: Any) -> Dataset:
+        """Add a metric over the results: `type` is a known one (``"auroc"``) or your own class; `options` are its settings."""
+        reference, folder = (type, None) if isinstance(type, str) else (reference_of(type), folder_of(type))
+        accumulators = {**self._settings.get("accumulators", {}), name: {"type": reference, **plain(options, f"accumulators.{name}")}}
+        return replace(self._set("accumulators", accumulators), _folders={**self._folders, reference: folder})
+
+    def quarantine(self, *, max_fraction: float | None = None, keep_columns: Sequence[str] | None = None) -> Dataset:
+        """Say what share of rows may be given up, and which source columns are written beside their errors."""
+        return self._set_keys("quarantine", max_fraction=max_fraction, keep_columns=keep_columns)
+
+    def shard(self, *, rows: int | None = None, bytes: int | str | None = None) -> Dataset:
+        """Say how the input is cut: by rows, or by input bytes (``"256MB"``)."""
+        return self._set_keys("shard", rows=rows, bytes=bytes)
+
+    def task(self, *, rows: int | Literal["auto"]) -> Dataset:
+        """Say how many rows one lease covers."""
+        return self._set_keys("task", rows=rows)
+
+    def commit_interval(self, interval: float | str) -> Dataset:
+        """Set the longest time between two commits of a worker: seconds, ``"30s"``, or ``"auto"``."""
+        return self._set("commit_interval", interval)
+
+    def workers(
+        self, *, min: int | None = None, max: int | None = None, on_demand: float | None = None, deadline: float | str | None = None
+    ) -> Dataset:
+        """Say how many workers the job may have, which share of them on nodes that are not preemptible, and when it should end."""
+        return self._set_keys("workers", min=min, max=max, on_demand=on_demand, deadline=deadline)
+
+    def store(self, url: str, *, durability: Literal["auto", "always", "waitaof", "publish"] = "auto") -> Dataset:
+        """Use a Redis or Valkey server by URL instead of one of our own."""
+        return self._set_keys("store", url=url, durability=durability)
+
+    def limit(self, rows: int) -> Dataset:
+        """Process only about the first `rows` rows of the input."""
+        return self._set("limit", rows)
+
+    def write_parquet(self, path: str | os.PathLike[str], *, name: str = "", row_ids: bool = False, **options: Any) -> Job:
+        """Return the job that writes Parquet files into the folder `path`.
+
+        Args:
+            path: The output place; its URI is the job's identity.
+            name: Name of the job; not given: the last part of `path`.
+            row_ids: Also write each row's identity.
+            options: Options of the format or the file system.
+        """
+        return self._write("parquet", path, name, row_ids=row_ids, options=options)
+
+    def write_jsonl(self, path: str | os.PathLike[str], *, name: str = "", row_ids: bool = False, **options: Any) -> Job:
+        """Return the job that writes JSON Lines files; as `write_parquet`."""
+        return self._write("jsonl", path, name, row_ids=row_ids, options=options)
+
+    def write_arrow(self, path: str | os.PathLike[str], *, name: str = "", row_ids: bool = False, **options: Any) -> Job:
+        """Return the job that writes Arrow IPC files; as `write_parquet`."""
+        return self._write("arrow", path, name, row_ids=row_ids, options=options)
+
+    def _stage(self, kind: str, target: UserCode, **keys: Any) -> Dataset:
+        reference, folder = (target, None) if isinstance(target, str) else (reference_of(target), folder_of(target))
+        given = {key: value for key, value in keys.items() if value is not None}
+        given["args"] = plain(given.get("args", {}), f"pipeline.{len(self._stages)} ({reference}): args")
+        return replace(self._add({kind: reference, **given}), _folders={**self._folders, reference: folder})
+
+    def _add(self, stage: dict[str, Any]) -> Dataset:
+        try:
+            return replace(self, _stages=(*self._stages, StageSpec.model_validate(stage)))
+        except ValidationError as error:
+            raise job_file_error(error, _NOWHERE, ("pipeline", len(self._stages))) from None
+
+    def _set(self, key: str, value: Any) -> Dataset:
+        """Set one key of the job and check it, so that the error points at this call."""
+        try:
+            # pydantic has no way to validate one field of a frozen model without an instance of it.
+            JobSpec.__pydantic_validator__.validate_assignment(JobSpec.model_construct(), key, value)
+        except ValidationError as error:
+            raise job_file_error(error, _NOWHERE) from None
+        return replace(self, _settings={**self._settings, key: value})
+
+    def _set_keys(self, key: str, **values: Any) -> Dataset:
+        given = {name: value for name, value in values.items() if value is not None}
+        return self._set(key, {**self._settings.get(key, {}), **given})
+
+    def _write(self, kind: SinkType, path: str | os.PathLike[str], name: str, *, row_ids: bool, options: dict[str, Any]) -> Job:
+        base_dir = _base_dir([folder for folder in self._folders.values() if folder is not None])
+        stages = [self._findable(stage, base_dir) for stage in self._stages]
+        sink = {
+            "type": kind,
+            "path": absolute_path(os.fspath(path), os.getcwd()),
+            "row_ids": row_ids,
+            "options": plain(options, "sink.options"),
+        }
+        data = {**self._settings, "name": name, "source": self._source, "pipeline": stages, "sink": sink, "base_dir": base_dir}
+        try:
+            return Job(JobSpec.model_validate(data))
+        except ValidationError as error:
+            raise job_file_error(error, _NOWHERE) from None
+
+    def _findable(self, stage: StageSpec, base_dir: str) -> StageSpec:
+        """Name the code of `stage` by its file when its folder is not where workers look: only one folder can be the job's."""
+        folder = self._folders.get(stage.target)
+        if folder in (None, base_dir) or stage.target.startswith(FILE_PREFIX) or folder in _installed():
+            return stage
+        module, attribute = split_reference(stage.target)
+        file = getattr(sys.modules[module], "__file__", None) if "." not in module else None
+        return stage if file is None else stage.model_copy(update={"target": f"{FILE_PREFIX}{os.path.abspath(file)}:{attribute}"})
+
+
+def read_parquet(paths: Paths, *, columns: Sequence[str] | None = None, **options: Any) -> Dataset:
+    """Start from Parquet files: paths, folders, globs or URIs. Only `columns` are read; `options` are those of the file system."""
+    return _read("parquet", paths, columns, options)
+
+
+def read_csv(paths: Paths, *, columns: Sequence[str] | None = None, **options: Any) -> Dataset:
+    """Start from CSV files; as `read_parquet`. Options of the format, such as ``delimiter``, go into `options`."""
+    return _read("csv", paths, columns, options)
+
+
+def read_json(paths: Paths, *, columns: Sequence[str] | None = None, **options: Any) -> Dataset:
+    """Start from JSON Lines files, one object a line; as `read_parquet`."""
+    return _read("jsonl", paths, columns, options)
+
+
+def read_arrow(paths: Paths, *, columns: Sequence[str] | None = None, **options: Any) -> Dataset:
+    """Start from Arrow IPC files; as `read_parquet`."""
+    return _read("arrow", paths, columns, options)
+
+
+def read_text(paths: Paths, **options: Any) -> Dataset:
+    """Start from text files: one row a line, in column ``text``."""
+    return _read("text", paths, None, options)
+
+
+def read_files(paths: Paths, **options: Any) -> Dataset:
+    """Start from whole files, such as images: one row a file, with columns ``path`` and ``bytes``."""
+    return _read("files", paths, None, options)
+
+
+def _read(kind: SourceType, paths: Paths, columns: Sequence[str] | None, options: dict[str, Any]) -> Dataset:
+    each = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    absolute = [absolute_path(os.fspath(path), os.getcwd()) for path in each]
+    data = {"type": kind, "path": absolute, "columns": columns, "options": plain(options, "source.options")}
+    try:
+        return Dataset(SourceSpec.model_validate(data))
+    except ValidationError as error:
+        raise job_file_error(error, _NOWHERE, ("source",)) from None
+
+
+def _base_dir(folders: list[str]) -> str:
+    """Choose the folder where workers look for user code: the script's, if any code is there, else the first that holds some."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    default = os.path.dirname(os.path.abspath(script)) if script is not None else os.getcwd()
+    own = [folder for folder in folders if folder not in _installed()]
+    return default if default in own or not own else own[0]
+
+
+def _installed() -> set[str]:
+    return {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
