@@ -82,6 +82,10 @@ class StageSpec(_Model):
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores that one copy keeps busy.")
     batch_size: forms.AutoCount = Field(default="auto", description="Rows in one call; `auto` measures what the stage likes best.")
+    columns: forms.OptionalColumns = Field(
+        default=None,
+        description="Input columns of the call; the others are not even sent to a predictor. Not given: all that there are at this point.",
+    )
     batch_format: Literal["numpy", "arrow", "pandas", "torch"] = Field(
         default="numpy",
         description="What user code gets: `dict[str, numpy.ndarray]`, `pyarrow.RecordBatch`, `pandas.DataFrame` or `dict[str, Tensor]`.",
