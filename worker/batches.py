@@ -1,0 +1,166 @@
+"""The one form of a batch between stages, `pyarrow.RecordBatch`, and the forms that user code knows.
+
+Numbers and tensors (fixed_shape_tensor, fixed_size_list) become arrays without a copy of their own where they hold no nulls; strings, bytes and
+nested values become arrays of objects.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from antinfer.errors import UserCodeError
+
+Columns = dict[str, Any]
+
+
+def to_format(batch: pa.RecordBatch, batch_format: str) -> Any:
+    """Return `batch` as user code wants it: ``numpy``, ``arrow``, ``pandas`` or ``torch``.
+
+    Arrays are writable and the caller's own: user code may change its batch, which must not reach carryover columns nor a second attempt.
+
+    Raises:
+        UserCodeError: ``torch`` with a column that is no tensor, or pandas or torch is not installed.
+    """
+    if batch_format == "arrow":
+        return batch
+    if batch_format == "pandas":
+        _require("pandas")
+        return batch.to_pandas()
+    columns = {name: _writable(to_numpy(batch.column(i))) for i, name in enumerate(batch.schema.names)}
+    return columns if batch_format == "numpy" else _to_torch(columns)
+
+
+def to_numpy(column: pa.Array) -> NDArray[Any]:
+    """Return a column as an array: tensors with their shape, numbers with nulls as floats with NaN, all else as objects."""
+    if not column.null_count:
+        if isinstance(column.type, pa.FixedShapeTensorType):
+            return np.asarray(column.to_numpy_ndarray())
+        if pa.types.is_fixed_size_list(column.type) and pa.types.is_primitive(column.type.value_type):
+            values = column.flatten()
+            if not values.null_count:
+                return to_numpy(values).reshape(len(column), column.type.list_size)
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def from_result(result: object, where: str) -> pa.RecordBatch:
+    """Read what user code returned: a mapping of columns, an Arrow batch or table, or a data frame.
+
+    Raises UserCodeError for anything else, for columns of different lengths, and naming the column whose values have no Arrow type.
+    """
+    if isinstance(result, Mapping):
+        return _from_columns(result, where)
+    if isinstance(result, pa.Table):
+        batches = result.combine_chunks().to_batches()
+        result = batches[0] if batches else pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in result.schema], schema=result.schema)
+    if isinstance(result, pa.RecordBatch):
+        return result.replace_schema_metadata(None)
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(result, pandas.DataFrame):
+        try:
+            return pa.RecordBatch.from_pandas(result, preserve_index=False).replace_schema_metadata(None)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            raise UserCodeError(f"{where} returned a data frame that has no Arrow form: {error}") from error
+    raise UserCodeError(
+        f"{where} must return a dict of columns, not {type(result).__name__}",
+        hint="Return {'column': array}, one value per input row; a pyarrow batch or a pandas data frame is fine too.",
+    )
+
+
+def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return the rows one by one, as row functions get them: scalars and arrays of numpy, strings and bytes as they are."""
+    names = batch.schema.names
+    columns = [to_numpy(column) for column in batch.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def from_rows(rows: Sequence[object], where: str) -> pa.RecordBatch:
+    """Make a batch of row dicts that all have the same keys. Raises UserCodeError as `from_result` does."""
+    first = rows[0]
+    for row in rows:
+        if not isinstance(row, Mapping):
+            raise UserCodeError(f"{where} must return rows as dicts, not {type(row).__name__}")
+        assert isinstance(first, Mapping)
+        if row.keys() != first.keys():
+            raise UserCodeError(f"{where} returned rows with different columns: {', '.join(map(str, first))} and {', '.join(map(str, row))}")
+    assert isinstance(first, Mapping)
+    return _from_columns({name: [row[name] for row in rows] for name in first}, where)  # type: ignore[index]
+
+
+def _from_columns(columns: Mapping[Any, Any], where: str) -> pa.RecordBatch:
+    if not columns:
+        raise UserCodeError(f"{where} returned a dict without columns", hint="Return at least one column.")
+    arrays = []
+    for name, values in columns.items():
+        if not isinstance(name, str):
+            raise UserCodeError(f"{where} returned a column whose name is {name!r}, not a string")
+        arrays.append(_column(values, name, where))
+    if len({len(array) for array in arrays}) > 1:
+        lengths = ", ".join(f"{name}: {len(array)}" for name, array in zip(columns, arrays, strict=True))
+        raise UserCodeError(f"{where} returned columns of different lengths ({lengths})")
+    return pa.RecordBatch.from_arrays(arrays, names=list(columns))
+
+
+def _column(values: object, name: str, where: str) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
+    if isinstance(values, pa.Array):
+        return values
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    elif not hasattr(values, "__len__") or isinstance(values, (str, bytes, Mapping)):
+        raise UserCodeError(
+            f"{where}: column {name!r} must be an array or a list with one value per row, not {type(values).__name__}",
+        )
+    try:
+        return _array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, OverflowError) as error:
+        raise UserCodeError(
+            f"{where}: column {name!r} holds values that cannot be written: {error}",
+            hint="Return numbers, strings, bytes, timestamps, or lists, dicts and arrays of these.",
+        ) from error
+
+
+def _array(values: Any) -> pa.Array:
+    if isinstance(values, list) and values and isinstance(values[0], np.ndarray) and values[0].ndim and values[0].dtype != object:
+        same = all(isinstance(value, np.ndarray) and value.shape == values[0].shape for value in values)
+        values = np.stack(values) if same else values
+    if isinstance(values, list) and values and isinstance(values[0], np.generic):
+        values = np.array(values)
+    if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype != object:
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+    array = pa.array(values)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _writable(array: NDArray[Any]) -> NDArray[Any]:
+    return array if array.flags.writeable else array.copy()
+
+
+def _to_torch(columns: Columns) -> Columns:
+    torch = _require("torch")
+    tensors = {}
+    for name, array in columns.items():
+        try:
+            tensors[name] = torch.from_numpy(array)
+        except TypeError as error:
+            raise UserCodeError(
+                f"column {name!r} ({array.dtype}) cannot be a torch tensor",
+                hint="Name the stage's inputs with columns: [...], or use batch_format: numpy.",
+            ) from error
+    return tensors
+
+
+def _require(module: str) -> Any:
+    try:
+        return __import__(module)
+    except ImportError as error:
+        raise UserCodeError(f"batch_format: {module} needs the package {module}, which cannot be imported: {error}") from error

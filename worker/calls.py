@@ -1,0 +1,178 @@
+"""Calling user code: built once, called with batches or rows, its contract checked, its errors pinned to rows."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from antinfer.errors import UserCodeError
+from antinfer.spec import usercode
+from antinfer.worker import batches
+from antinfer.worker.pipeline.graph import StageCall
+from antinfer.worker.pipeline.pieces import BadRow, Positions
+from antinfer.worker.pipeline.splitter import Outcome
+
+_HOPELESS_ROWS = 32
+"""So many rows failing alone, and alike, before any call has ever succeeded, are a mistake in the code and not in the rows."""
+
+
+class Caller:
+    """One copy of a stage's user code. Not safe to use from several threads."""
+
+    def __init__(self, stage: StageCall) -> None:
+        """Import and build the user code and run its ``setup``. Raises UserCodeError with the user's traceback."""
+        self._stage = stage
+        self._succeeded = False
+        self._failures: dict[str, int] = {}
+        target = usercode.resolve(stage.target, stage.base_dir)
+        self._owner: Any = None
+        if isinstance(target, type):
+            self._owner = self._guarded("constructor", lambda: target(**stage.args))
+            if not callable(self._owner):
+                raise UserCodeError(f"{stage.where}: {stage.target} is a class without __call__", hint="Define __call__(self, batch).")
+            self._call: Any = self._owner
+            if hasattr(self._owner, "setup"):
+                self._guarded("setup()", self._owner.setup)
+        else:
+            self._call = (lambda value: target(value, **stage.args)) if stage.args else target
+
+    def close(self) -> None:
+        """Run the user's ``teardown``, if there is one. Raises UserCodeError when it fails."""
+        if hasattr(self._owner, "teardown"):
+            self._guarded("teardown()", self._owner.teardown)
+
+    def inputs(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the columns of `batch` that the stage is called with. Raises UserCodeError naming one that is missing."""
+        return select_columns(batch, self._stage)
+
+    def run(self, batch: pa.RecordBatch) -> Outcome:
+        """Call the user code on `batch` (input columns only).
+
+        A batch on which it raises is halved until the rows that are to blame stand alone; they are in the outcome's `bad`. Raises UserCodeError
+        when the code breaks its contract, or seems to work for no row at all.
+        """
+        if self._stage.kind in ("flat_map", "filter"):
+            return self._run_rows(batch)
+        try:
+            return Outcome(self._one_for_one(batch))
+        except UserCodeError:
+            raise
+        except Exception as error:
+            return self._bisect(batch, error)
+
+    # -- batches ---------------------------------------------------------------------------------------------------------------------
+    def _one_for_one(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        result = self._call(batches.to_format(batch, self._stage.batch_format))
+        results = result if isinstance(result, Iterator) else (result,)
+        parts = [batches.from_result(part, self._stage.where) for part in results]
+        returned = sum(part.num_rows for part in parts)
+        if returned != batch.num_rows:
+            raise UserCodeError(
+                f"{self._stage.where} got {batch.num_rows} rows and returned {returned}",
+                hint="Return one value per input row; a function that changes the number of rows belongs in a flat_map or a filter stage.",
+            )
+        self._succeeded = True
+        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+    def _bisect(self, batch: pa.RecordBatch, error: Exception) -> Outcome:
+        good: list[tuple[int, pa.RecordBatch]] = []
+        bad: list[tuple[int, BadRow]] = []
+        todo: list[tuple[int, int, Exception]] = [(0, batch.num_rows, error)]
+        while todo:
+            start, rows, error = todo.pop()
+            if rows == 1:
+                bad.append((start, self._blame(error)))
+                continue
+            half = rows // 2
+            for at, count in ((start + half, rows - half), (start, half)):
+                try:
+                    good.append((at, self._one_for_one(batch.slice(at, count))))
+                except UserCodeError:
+                    raise
+                except Exception as again:
+                    todo.append((at, count, again))
+        good.sort(key=lambda part: part[0])
+        if not bad:
+            return Outcome(pa.concat_batches([made for _, made in good]))
+        rows_kept = [np.arange(at, at + made.num_rows, dtype=np.int64) for at, made in good]
+        return Outcome(
+            pa.concat_batches([made for _, made in good]) if good else None,
+            np.concatenate(rows_kept) if good else np.empty(0, dtype=np.int64),
+            bad,
+        )
+
+    # -- rows ------------------------------------------------------------------------------------------------------------------------
+    def _run_rows(self, batch: pa.RecordBatch) -> Outcome:
+        fans_out = self._stage.kind == "flat_map"
+        made: list[object] = []
+        links: list[int] = []
+        bad: list[tuple[int, BadRow]] = []
+        for index, row in enumerate(batches.rows_of(batch)):
+            try:
+                result = self._call(row)
+                children = list(result) if fans_out and not isinstance(result, dict) else result
+            except Exception as error:
+                bad.append((index, self._blame(error)))
+                continue
+            self._succeeded = True
+            if not fans_out:
+                if children:
+                    links.append(index)
+                continue
+            if not isinstance(children, list):
+                raise UserCodeError(f"{self._stage.where} must return a list of rows, not one dict", hint="Return [row] for a single row.")
+            made.extend(children)
+            links.extend([index] * len(children))
+        rows: Positions = np.array(links, dtype=np.int64)
+        return Outcome(batches.from_rows(made, self._stage.where) if made else None, rows, bad)
+
+    # -- errors ----------------------------------------------------------------------------------------------------------------------
+    def _blame(self, error: Exception) -> BadRow:
+        reason = BadRow(f"{type(error).__name__}: {error}", user_traceback(error), self._stage.name)
+        if not self._succeeded and not self._stage.tolerant:
+            kind = _site(error)
+            self._failures[kind] = self._failures.get(kind, 0) + 1
+            if self._failures[kind] >= _HOPELESS_ROWS:
+                raise UserCodeError(
+                    f"{self._stage.where} fails on every row so far: {reason.error}",
+                    hint="Nothing has succeeded yet, so the code is at fault; set quarantine.max_fraction to 1 to quarantine such rows.",
+                    user_traceback=reason.traceback,
+                ) from error
+        return reason
+
+    def _guarded(self, what: str, action: Any) -> Any:
+        try:
+            return action()
+        except Exception as error:
+            raise UserCodeError(
+                f"{self._stage.where}: {what} raised {type(error).__name__}: {error}", user_traceback=user_traceback(error)
+            ) from error
+
+
+def select_columns(batch: pa.RecordBatch, stage: StageCall) -> pa.RecordBatch:
+    """Return the columns of `batch` that `stage` is called with. Raises UserCodeError naming one that is missing."""
+    if stage.columns is None:
+        return batch
+    missing = [name for name in stage.columns if name not in batch.schema.names]
+    if missing:
+        raise UserCodeError(
+            f"{stage.where}: there is no column {missing[0]!r} at this point of the pipeline", hint=f"There are: {', '.join(batch.schema.names)}."
+        )
+    return batch.select(stage.columns)
+
+
+def user_traceback(error: BaseException) -> str:
+    """Return the traceback of `error` from the first frame of user code on, causes included."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None and frame.tb_frame.f_code.co_filename == __file__:
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame))
+
+
+def _site(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__

@@ -1,0 +1,124 @@
+"""The assembler: full batches cut across the borders of tasks."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from antinfer.worker.pipeline.pieces import Piece
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How large a batch may be."""
+
+    rows: int
+    max_bytes: int | None = None
+    """Cut earlier when so many bytes are reached; None: `rows` is exact."""
+
+
+@dataclass(eq=False, slots=True)
+class Assembled:
+    """One batch for one call, and the pieces it was put together from."""
+
+    parts: list[Piece]
+    deaths: int = 0
+    """How often a process died over it."""
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    def batch(self) -> pa.RecordBatch:
+        """Return the rows; a copy is made only when they come from several pieces."""
+        batches = [part.batch for part in self.parts if part.batch is not None]
+        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+    def halves(self) -> tuple[Assembled, Assembled]:
+        """Split a batch of at least two rows in the middle."""
+        left: list[Piece] = []
+        right = deque(self.parts)
+        missing = self.rows // 2
+        while missing:
+            part = right.popleft()
+            if part.rows > missing:
+                part, rest = part.cut(missing)
+                right.appendleft(rest)
+            left.append(part)
+            missing -= part.rows
+        return Assembled(left, self.deaths), Assembled(list(right), self.deaths)
+
+
+class Assembler:
+    """Queue in front of a stage: pieces go in, batches come out, first in, first out."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self.limits = limits
+        self.rows = 0
+        self.size_bytes = 0
+        self._pieces: deque[Piece] = deque()
+        self._sizes: deque[int] = deque()
+
+    def put(self, piece: Piece) -> None:
+        """Append a piece that has rows."""
+        assert piece.batch is not None
+        size = piece.batch.nbytes
+        self._pieces.append(piece)
+        self._sizes.append(size)
+        self.rows += piece.rows
+        self.size_bytes += size
+
+    def full(self) -> bool:
+        """Tell whether a whole batch is there."""
+        limits = self.limits
+        return self.rows >= limits.rows or (limits.max_bytes is not None and self.size_bytes >= limits.max_bytes)
+
+    def holds(self, root: object) -> bool:
+        return any(piece.root is root for piece in self._pieces)
+
+    def take(self) -> Assembled | None:
+        """Return the next batch, smaller than the limit when no more rows are there; None when there is none.
+
+        Pieces of dropped leases are thrown away on the way.
+        """
+        parts: list[Piece] = []
+        rows, size_bytes = 0, 0
+        while self._pieces and rows < self.limits.rows:
+            piece, size = self._pop()
+            if piece.root.dropped:
+                continue
+            room = self._room(piece, size, rows=rows, size_bytes=size_bytes)
+            if room < piece.rows:
+                self._put_back(piece, size, room)
+                if not room:
+                    break
+                size = size * room // piece.rows
+                piece = piece.cut(room)[0]
+            parts.append(piece)
+            rows += piece.rows
+            size_bytes += size
+        return Assembled(parts) if parts else None
+
+    def _room(self, piece: Piece, size: int, *, rows: int, size_bytes: int) -> int:
+        room = min(self.limits.rows - rows, piece.rows)
+        if self.limits.max_bytes is not None and size_bytes + size > self.limits.max_bytes:
+            fits = (self.limits.max_bytes - size_bytes) * piece.rows // max(1, size)
+            # A single row above the limit is admitted alone: nothing may wait for room that never comes.
+            room = min(room, max(fits, 0 if rows else 1))
+        return room
+
+    def _pop(self) -> tuple[Piece, int]:
+        piece, size = self._pieces.popleft(), self._sizes.popleft()
+        self.rows -= piece.rows
+        self.size_bytes -= size
+        return piece, size
+
+    def _put_back(self, piece: Piece, size: int, row: int) -> None:
+        rest = piece.cut(row)[1] if row else piece
+        rest_size = size - size * row // piece.rows
+        self._pieces.appendleft(rest)
+        self._sizes.appendleft(rest_size)
+        self.rows += rest.rows
+        self.size_bytes += rest_size

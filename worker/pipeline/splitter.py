@@ -1,0 +1,87 @@
+"""The splitter: what a call returned goes back to the pieces its batch was made of, by identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from antinfer.worker.pipeline.assembler import Assembled
+from antinfer.worker.pipeline.pieces import BadRow, Group, Piece, Positions, give_up, take
+
+
+@dataclass(eq=False, slots=True)
+class Outcome:
+    """What one call of user code made of one batch."""
+
+    batch: pa.RecordBatch | None
+    """New rows; None when there are none."""
+    rows: Positions | None = None
+    """For each new row the row of the batch it came from, ascending; None: one for one."""
+    bad: list[tuple[int, BadRow]] | None = None
+    """Rows of the batch that were given up, and why."""
+
+
+def split(call: Assembled, outcome: Outcome, *, fans_out: bool) -> list[Piece]:
+    """Return one piece for each part of `call`, holding its share of `outcome`; with `fans_out` each opens a group.
+
+    Raises ValueError when a one-for-one outcome has another number of rows.
+    """
+    if outcome.rows is None and outcome.batch is not None and outcome.batch.num_rows != call.rows:
+        raise ValueError(f"{call.rows} rows went in, {outcome.batch.num_rows} came out")
+    starts = np.cumsum([0, *(part.rows for part in call.parts)])
+    _give_up(call, starts, outcome)
+    bad = np.array(sorted(row for row, _ in outcome.bad or ()), dtype=np.int64)
+    pieces = []
+    for part, start, stop in zip(call.parts, starts[:-1], starts[1:], strict=True):
+        batch, rows = _share(outcome, int(start), int(stop))
+        if not fans_out:
+            pieces.append(part.with_rows(batch, rows))
+            continue
+        gone = bad[(bad >= start) & (bad < stop)] - start
+        pieces.append(_open_group(part, gone, batch, np.arange(part.rows, dtype=np.int64) if rows is None else rows))
+    return pieces
+
+
+def select(call: Assembled, outcome: Outcome) -> list[Piece]:
+    """Return one piece for each part of `call`, holding those of its own rows that `outcome.rows` names: a filter."""
+    starts = np.cumsum([0, *(part.rows for part in call.parts)])
+    _give_up(call, starts, outcome)
+    kept = outcome.rows
+    if kept is None:
+        return list(call.parts)
+    pieces = []
+    for part, start, stop in zip(call.parts, starts[:-1], starts[1:], strict=True):
+        low, high = np.searchsorted(kept, (start, stop))
+        rows = kept[low:high] - start
+        assert part.batch is not None
+        pieces.append(part if len(rows) == part.rows else part.with_rows(take(part.batch, rows), rows))
+    return pieces
+
+
+def _share(outcome: Outcome, start: int, stop: int) -> tuple[pa.RecordBatch | None, Positions | None]:
+    """Cut the rows that came from ``[start, stop)`` of the batch out of `outcome`, and say which of these they came from."""
+    if outcome.rows is None:
+        return (None if outcome.batch is None else outcome.batch.slice(start, stop - start)), None
+    low, high = (int(at) for at in np.searchsorted(outcome.rows, (start, stop)))
+    batch = outcome.batch.slice(low, high - low) if outcome.batch is not None and high > low else None
+    return batch, outcome.rows[low:high] - start
+
+
+def _open_group(part: Piece, gone: Positions, batch: pa.RecordBatch | None, links: Positions) -> Piece:
+    parent = Piece(part.scope, part.begin, part.stop, None, part.positions)
+    parents = part.rows
+    if len(gone):
+        stay = np.setdiff1d(np.arange(part.rows, dtype=np.int64), gone)
+        parent = part.with_rows(None, stay)
+        parents = len(stay)
+        links = np.searchsorted(stay, links)
+    group = Group(parent, parents, links)
+    return Piece(group, 0, len(links), batch)
+
+
+def _give_up(call: Assembled, starts: Positions, outcome: Outcome) -> None:
+    for row, reason in outcome.bad or ():
+        at = int(np.searchsorted(starts, row, side="right")) - 1
+        give_up(call.parts[at], row - int(starts[at]), reason)

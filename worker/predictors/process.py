@@ -1,0 +1,96 @@
+"""The host's side of one predictor process: start it, write batches into its slabs, read its results, end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from antinfer.worker.pipeline.graph import StageCall
+from antinfer.worker.pipeline.pieces import BadRow
+from antinfer.worker.pipeline.splitter import Outcome
+from antinfer.worker.predictors import spawn
+from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
+from antinfer.worker.shm import Slab, SlabWriter
+
+SLOTS = 2
+"""Batches under way in one process: the next one lies ready while one is computed."""
+
+_STOP_SECONDS = 10.0
+"""Time for the user's teardown."""
+
+
+class PredictorProcess:
+    """One running process. `send` and `receive` may be called from two threads."""
+
+    def __init__(self, started: spawn.Started, stage: StageCall, threads: int) -> None:
+        self._process = started.process
+        self._channel = Channel(started.end)
+        self._writers = [SlabWriter("antinfer-batch") for _ in range(SLOTS)]
+        self._results: dict[int, Slab] = {}
+        self._stage = stage
+        self._send({"is": "setup", "stage": asdict(stage), "threads": threads})
+
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid)
+
+    def send(self, slot: int, batch: pa.RecordBatch) -> None:
+        """Hand `batch` over in `slot`. A process that has died shows at `receive`. Raises OSError when there is no memory for it."""
+        length, fresh = self._writers[slot].write(batch)
+        self._send({"is": "batch", "slot": slot, "length": length}, fresh)
+
+    def receive(self) -> Message | None:
+        """Wait for a message; None when the process is gone."""
+        return self._channel.receive()
+
+    def outcome(self, message: Message) -> Outcome:
+        """Read a result out of its slab; the slot is free then."""
+        data = message.data
+        slot: int = data["slot"]
+        if message.descriptor is not None:
+            self._results[slot] = Slab(message.descriptor, os.fstat(message.descriptor).st_size)
+        if data["kept"]:
+            self._writers[slot].forget()
+        batch: pa.RecordBatch | None = self._results[slot].read(data["length"])
+        bad = [(row, BadRow(error, traceback, self._stage.name)) for row, error, traceback in data["bad"]]
+        rows = None
+        if batch is not None and ROWS_COLUMN in batch.schema.names:
+            rows = batch.column(ROWS_COLUMN).to_numpy()
+            batch = batch.drop_columns([ROWS_COLUMN]) if batch.num_columns > 1 else None
+        return Outcome(batch, rows, bad)
+
+    def stop(self) -> None:
+        """Let the process finish by itself, with the user's teardown; kill it when that takes too long."""
+        self._send({"is": "stop"})
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> str:
+        """Wait for a process whose channel has closed, and say how it ended."""
+        try:
+            code = self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "closed its channel and hung"
+        self._channel.close()
+        if code >= 0:
+            return f"exited with code {code}"
+        return f"was killed by {signal.Signals(-code).name}"
+
+    def _send(self, data: dict[str, Any], descriptor: int | None = None) -> None:
+        try:
+            self._channel.send(data, descriptor)
+        except ConnectionError:
+            # It died: the reader of this channel sees the end of it and restarts the process.
+            return

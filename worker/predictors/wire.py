@@ -1,0 +1,81 @@
+"""What a host and its predictor say to each other: JSON lines over a socket pair, slab descriptors beside them; never a pickle.
+
+::
+
+    host -> predictor    {"is": "setup", "stage": {...}, "threads": n}
+                         {"is": "batch", "slot": s, "length": n}            + descriptor of the slot's slab when it is a new one
+                         {"is": "stop"}
+    predictor -> host    {"is": "ready"}
+                         {"is": "failed", "error": ..., "hint": ..., "traceback": ...}
+                         {"is": "result", "slot": s, "length": n, "bad": [[row, error, traceback], ...], "kept": bool, "seconds": x}
+                                                                            + descriptor likewise; `kept`: use another slab next time
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+_CHUNK = 1 << 16
+_DESCRIPTORS = 8
+
+ROWS_COLUMN = "antinfer.rows"
+"""Column of a result that says which row of the batch each row came from; missing when they go one for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    data: dict[str, Any]
+    descriptor: int | None
+    """Open file of a slab, owned by the receiver."""
+
+
+class Channel:
+    """One end of the socket pair. One thread may send while another receives."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._text = bytearray()
+        self._searched = 0
+        self._descriptors: deque[int] = deque()
+
+    def send(self, data: dict[str, Any], descriptor: int | None = None) -> None:
+        """Send one message and close `descriptor`, which the other side gets a copy of. Raises OSError when the other side is gone."""
+        try:
+            line = json.dumps({**data, "slab": descriptor is not None}, separators=(",", ":")).encode() + b"\n"
+            if descriptor is not None:
+                # The descriptor travels with the first byte, so that it is there when its line is complete.
+                socket.send_fds(self._socket, [line[:1]], [descriptor])
+                line = line[1:]
+            self._socket.sendall(line)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def receive(self) -> Message | None:
+        """Wait for one message; None when the other side is gone."""
+        while (end := self._text.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._text)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, _DESCRIPTORS)
+            except ConnectionError:
+                return None
+            self._descriptors.extend(descriptors)
+            if not data:
+                return None
+            self._text += data
+        line = bytes(self._text[:end])
+        del self._text[: end + 1]
+        self._searched = 0
+        message: dict[str, Any] = json.loads(line)
+        return Message(message, self._descriptors.popleft() if message.pop("slab") else None)
+
+    def close(self) -> None:
+        """Close this end and every descriptor that no message has claimed."""
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+        self._socket.close()
