@@ -33,14 +33,16 @@ BatchSize = int | Literal["auto"] | None
 BatchFormat = Literal["numpy", "arrow", "pandas", "torch"]
 
 _NOWHERE = Lines("job", {})
+_REST: dict[str, Any] = {"pipeline": [{"map_batches": "any:code"}], "sink": {"path": "anywhere"}}
+"""Completes a job of which one setting is checked."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A source and the steps that its rows go through. Immutable: every method returns a new one.
 
-    All methods raise `UsageError` (mostly its subclass `JobFileError`) for a value that is not allowed and `UserCodeError` for user code that
-    a worker could not import, at the call that is wrong.
+    All methods raise `UsageError` (mostly its subclass `JobFileError`) for a value that is not allowed and `UserCodeError` for user code
+    that a worker could not import, at the call that is wrong.
     """
 
     _source: SourceSpec
@@ -103,8 +105,8 @@ class Dataset:
     ) -> Dataset:
         """Run a model: `cls` is built once per process, with `args`, and its instance is called with batches.
 
-        `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on a device. ``setup(self)`` and ``teardown(self)`` are called in
-        the process before the first and after the last batch, where the class has them.
+        `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on a device. ``setup(self)`` and ``teardown(self)`` are called
+        in the process before the first and after the last batch, where the class has them.
         """
         if not isinstance(cls, str) and not inspect.isclass(cls):
             raise UsageError("predict needs a class, which is built once per process", hint="For a function use map_batches.")
@@ -215,8 +217,7 @@ class Dataset:
     def _set(self, key: str, value: Any) -> Dataset:
         """Set one key of the job and check it, so that the error points at this call."""
         try:
-            # pydantic has no way to validate one field of a frozen model without an instance of it.
-            JobSpec.__pydantic_validator__.validate_assignment(JobSpec.model_construct(), key, value)
+            JobSpec.model_validate({"source": self._source, **_REST, key: value})
         except ValidationError as error:
             raise job_file_error(error, _NOWHERE) from None
         return replace(self, _settings={**self._settings, key: value})

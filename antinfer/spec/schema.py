@@ -30,8 +30,8 @@ STAGE_KINDS: tuple[StageKind, ...] = get_args(StageKind)
 STAGE_MEANINGS: dict[StageKind, str] = {
     "map_batches": "a function, or a class that is built once per copy: a batch in, a batch with as many rows out",
     "predict": "a class that holds a model, built once in a process of its own that owns a share of a GPU: as `map_batches`",
-    "flat_map": "a function: one row (`dict`) in, a list of rows out, also none; the link to the parent row is kept",
-    "filter": "a function: one row (`dict`) in, true to keep it",
+    "flat_map": "a function or class: one row (`dict`) in, a list of rows out, also none; the link to the parent row is kept",
+    "filter": "a function or class: one row (`dict`) in, true to keep it",
     "gather": "closes the `flat_map` before it: one row per parent again, its children as a list in the column `into`",
 }
 """What each kind of stage calls. A class may have ``setup(self)`` and ``teardown(self)``: before the first and after the last batch."""
