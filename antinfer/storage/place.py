@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
@@ -129,7 +129,17 @@ class OutputPlace(Protocol):
         ...
 
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+PLACE_OPTIONS: Final = frozenset({"endpoint_url", "region", "access_key", "secret_key", "session_token"})
+"""Options of a sink that belong to its place; all others belong to its format."""
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Split a sink's options into those for `open_place` and those for `sinks.open_writer`."""
+    place = {name: str(value) for name, value in options.items() if name in PLACE_OPTIONS}
+    return place, {name: value for name, value in options.items() if name not in PLACE_OPTIONS}
+
+
+_SCHEME: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_place(uri: str, options: Mapping[str, str] | None = None) -> OutputPlace:
