@@ -26,12 +26,17 @@ class RangeBudget:
     """How a range that fails again and again is cornered: split until the row is alone, then quarantined unseen."""
 
     split_after: int = 2
-    """Strikes after which the range is split in two at each further strike."""
+    """Strikes after which the range is split in two; each half may then fail once less before it is split again."""
     quarantine_after: int = 3
     """Strikes after which a single row is given up on."""
 
-    def should_split(self, strikes: int) -> bool:
-        return strikes >= self.split_after
+    def strike(self, strikes: int, rows: int) -> tuple[int, bool]:
+        """Return the strikes of a range (or of each of its halves) after one more, and whether to split it.
+
+        The halves do not inherit the last strike: one of them is innocent, and a single row must fail alone before it is given up on.
+        """
+        split = rows > 1 and strikes + 1 >= self.split_after
+        return (strikes if split else strikes + 1), split
 
     def should_quarantine(self, strikes: int, rows: int) -> bool:
         return rows == 1 and strikes >= self.quarantine_after

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
 from antinfer.core.ledger import Lease, OpenShard, Pending
@@ -76,8 +76,7 @@ class Loaded:
     records: dict[str, CommitRecord]
 
 
-def _dump(data: Any) -> str:
-    return json.dumps(data, separators=(",", ":"))
+_dump: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode_meta(meta: Meta) -> str:

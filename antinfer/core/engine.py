@@ -246,7 +246,7 @@ class Engine:
 
     def _count(self, record: CommitRecord) -> None:
         totals = self.meta.totals
-        totals.rows_done += len(record.rows)
+        totals.rows_done += record.rows.size
         totals.rows_out += record.rows_out
         totals.rows_quarantined += record.rows_quarantined
         totals.commits += 1

@@ -188,22 +188,21 @@ class Ledger:
         return cut
 
     # -- giving back -------------------------------------------------------------------------------------------------------------
-    def release(self, lease: Lease, *, strikes: int = 0, not_before: int = 0, split: bool = False) -> None:
+    def release(self, lease: Lease, *, not_before: int = 0, split: bool = False) -> None:
         """End a lease; rows that no other lease covers become pending at the HEAD of the queue (rule 6).
 
         Args:
             lease: a lease that stands.
-            strikes: blame to add to the rows.
             not_before: see `Pending`.
             split: cut the rows in two, so that what is wrong with them can be cornered.
         """
         shard = self.open[lease.shard]
         del shard.leases[lease.id]
         del self.leases[lease.id]
-        model = Pending(lease.rows, lease.attempt, lease.strikes + strikes, 0, not_before)
+        model = Pending(lease.rows, lease.attempt, lease.strikes, 0, not_before)
         for rows in guards.rows_freed(lease.rows, [other.rows for other in shard.leases.values()]):
             middle = (rows.start + rows.stop) // 2
-            parts = [Rows(rows.start, middle), Rows(middle, rows.stop)] if split and 1 < len(rows) < UNSIZED // 2 else [rows]
+            parts = [Rows(rows.start, middle), Rows(middle, rows.stop)] if split and 1 < rows.size < UNSIZED // 2 else [rows]
             for part in reversed(parts):
                 self._head -= 1
                 self._enqueue(lease.shard, part, model, self._head)

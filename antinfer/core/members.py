@@ -120,7 +120,7 @@ class Members:
         reign, join = self._reign, event.join
         former = reign.sessions.of_worker(join.worker)
         if former is not None:
-            self._end(former, event.at, "worker joined again", strikes=0)
+            self._end(former, event.at, "worker joined again", struck=False)
         session = Session(SessionId(f"{reign.epoch}-{reign.meta.next_session}"), join.worker)
         reign.meta.next_session += 1
         reign.sessions.add(session, event.at)
@@ -149,7 +149,7 @@ class Members:
         outcomes = self._apply(session, request, event.at)
         reign = self._reign
         if request.leaving:
-            self._end(session, event.at, "worker left", strikes=0)
+            self._end(session, event.at, "worker left", struck=False)
             self._send(event.stream, Answer(request.number, Verdict.DRAIN, outcomes))
         elif reign.failure:
             self._send(event.stream, Answer(request.number, Verdict.FAILED, outcomes, reason=reign.failure))
@@ -245,8 +245,7 @@ class Members:
         if lease is None:
             return
         if failure.kind is FailureKind.RANGE:
-            split = reign.config.ranges.should_split(lease.strikes + 1)
-            self._release(session, lease, at, f"failed ({failure.error})", strikes=1, split=split)
+            self._release(session, lease, at, f"failed ({failure.error})", struck=True)
         elif lease.attempt >= reign.config.storage_attempts:
             reign.fail(f"{failure.error} (tried {lease.attempt} times)", failure.traceback)
         else:
@@ -324,7 +323,7 @@ class Members:
     def expire(self, at: int) -> None:
         """End the sessions that have been silent too long."""
         for session in self._reign.sessions.expired(at):
-            self._end(session, at, "worker lost", strikes=0 if session.draining else 1)
+            self._end(session, at, "worker lost", struck=not session.draining)
 
     # -- the tail ----------------------------------------------------------------------------------------------------------------
     def balance_tail(self, at: int) -> None:
@@ -376,12 +375,13 @@ class Members:
         self._reign.ledger.lease(lease)
         self._reign.tell(at, what, lease, session.worker)
 
-    def _release(
-        self, session: Session, lease: Lease, at: int, what: str, *, strikes: int = 0, not_before: int = 0, split: bool = False
-    ) -> None:
+    def _release(self, session: Session, lease: Lease, at: int, what: str, *, struck: bool = False, not_before: int = 0) -> None:
         self._reign.tell(at, what, lease, session.worker)
         session.leases.discard(lease.id)
-        self._reign.ledger.release(lease, strikes=strikes, not_before=not_before, split=split)
+        split = False
+        if struck:
+            lease.strikes, split = self._reign.config.ranges.strike(lease.strikes, lease.rows.size)
+        self._reign.ledger.release(lease, not_before=not_before, split=split)
         if not not_before:
             self.nudge(1)
 
@@ -390,15 +390,13 @@ class Members:
         for lease_id in guards.unheld(((each, leases[each].request) for each in session.leases), held, answered):
             self._release(session, leases[lease_id], at, "not held by its worker")
 
-    def _end(self, session: Session, at: int, why: str, *, strikes: int) -> None:
+    def _end(self, session: Session, at: int, why: str, *, struck: bool) -> None:
         reign = self._reign
         reign.sessions.remove(session)
         self._hungry.pop(session.id, None)
         self.dirty.add(session.id)
         for lease_id in sorted(session.leases, reverse=True):
-            lease = reign.ledger.leases[lease_id]
-            split = strikes > 0 and reign.config.ranges.should_split(lease.strikes + strikes)
-            self._release(session, lease, at, why, strikes=strikes, split=split)
+            self._release(session, reign.ledger.leases[lease_id], at, why, struck=struck)
 
     def _tell_cut(self, lease: Lease) -> None:
         """Tell the holder of a lease that it shrank or ended."""
@@ -420,7 +418,7 @@ class Members:
 
 def _grant(lease: Lease, config: EngineConfig) -> Grant:
     reason = ""
-    if config.ranges.should_quarantine(lease.strikes, len(lease.rows)):
+    if config.ranges.should_quarantine(lease.strikes, lease.rows.size):
         reason = f"this row ended its worker or its processes {lease.strikes} times"
     return Grant(lease.id, lease.shard, lease.rows, lease.attempt, reason)
 

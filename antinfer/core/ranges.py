@@ -19,7 +19,8 @@ class Rows(NamedTuple):
     start: int
     stop: int
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         return self.stop - self.start
 
     def overlaps(self, other: Rows) -> bool:

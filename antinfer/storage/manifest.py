@@ -112,10 +112,10 @@ def rewrite(place: OutputPlace, epoch: int, n: int, records: Sequence[CommitReco
 def totals(records: Iterable[CommitRecord]) -> Totals:
     """Add up distinct `records`."""
     kept = distinct(records)
-    retried = sum(len(record.rows) for record in kept if record.round)
+    retried = sum(record.rows.size for record in kept if record.round)
     return Totals(
         commits=len(kept),
-        rows=sum(len(record.rows) for record in kept if not record.round),
+        rows=sum(record.rows.size for record in kept if not record.round),
         rows_out=sum(record.rows_out for record in kept),
         rows_quarantined=sum(record.rows_quarantined for record in kept) - retried,
         size_bytes=sum(record.size_bytes for record in kept),
