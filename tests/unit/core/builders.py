@@ -18,7 +18,6 @@ from antinfer.core.messages import (
     Heartbeat,
     HeldRange,
     Join,
-    Push,
     Request,
     Return,
     Sizing,
@@ -115,7 +114,6 @@ class Worker:
         self.world = world
         self.name = WorkerId(name)
         self.number = 0
-        self.pushes: list[Push] = []
         self.join(held)
 
     def join(self, held: tuple[HeldRange, ...] = ()) -> Welcome:
@@ -163,7 +161,7 @@ class Worker:
 
     def beat(self, held: Iterable[LeaseId] | None = None, answered: int | None = None) -> None:
         beat = Heartbeat(self.session, tuple(self.leases()) if held is None else tuple(held), self.number if answered is None else answered)
-        self._note(self.world.step(events.HeartbeatSeen(self.world.at, self.stream, beat)))
+        self.world.step(events.HeartbeatSeen(self.world.at, self.stream, beat))
 
     def leases(self) -> set[LeaseId]:
         session = self.world.engine.sessions.get(self.session)
@@ -171,15 +169,9 @@ class Worker:
 
     def _send(self, event: events.Event, kind: type[T]) -> T:
         given = self.world.step(event)
-        self._note(given)
         mine = [c.message for c in given if isinstance(c, commands.Send) and c.stream == self.stream and isinstance(c.message, kind)]
         assert len(mine) == 1, given
         return mine[0]
-
-    def _note(self, given: list[commands.Command]) -> None:
-        self.pushes.extend(
-            c.message for c in given if isinstance(c, commands.Send) and c.stream == self.stream and isinstance(c.message, Push)
-        )
 
 
 def rows(start: int, stop: int) -> Rows:
