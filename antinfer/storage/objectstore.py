@@ -62,6 +62,9 @@ class ObjectPlace:
             self._abort(self._key(name), upload)
         self.remove((name,))
 
+    def close(self) -> None:
+        self._spool.close()
+
     # -- epochs ------------------------------------------------------------------------------------------------------------------------
 
     def claim_epoch(self, epoch: int, owner: str) -> bool:

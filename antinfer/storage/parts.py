@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from antinfer.core.records import CommitRecord
+from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.storage import layout
 
 _COUNT_CHUNK_BYTES = 1 << 20
+
+
+def record_text(record: CommitRecord) -> str:
+    """Return `record` as the text to put into a part's metadata (`layout.RECORD_KEY`) or into a record object.
+
+    Written before the objects are staged, so their tokens and the part's size are not in it.
+    """
+    return json.dumps(timeless(record).to_json(), separators=(",", ":"))
+
+
+def timeless(record: CommitRecord) -> CommitRecord:
+    """Return `record` without what is only known after its text was written: compare records in this form."""
+    return replace(record, size_bytes=0, objects=tuple(StagedObject(staged.kind) for staged in record.objects))
 
 
 def parse_record(data: bytes | str) -> CommitRecord | None:

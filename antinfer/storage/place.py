@@ -48,6 +48,10 @@ class OutputPlace(Protocol):
         """Prove that objects can be created, listed and deleted here."""
         ...
 
+    def close(self) -> None:
+        """Remove this process's spool folder with everything in it. The place stays usable."""
+        ...
+
     # -- epochs (rule 9) -------------------------------------------------------------------------------------------------------------
     def claim_epoch(self, epoch: int, owner: str) -> bool:
         """Create ``epochs/<epoch>`` unless it exists, durably. Return False when somebody else has it."""
@@ -91,7 +95,8 @@ class OutputPlace(Protocol):
         """Make sure no staged object of an epoch below `before` can ever be published, except those of `keep` (rule 11).
 
         Call it before anything is granted under epoch `before`, or when nothing is granted any more: what cannot be told apart from the
-        work of an earlier epoch (an upload begun this instant) goes too. Names in staging that are not ours are removed.
+        work of an earlier epoch (an upload begun this instant) goes too. Names in staging that are not ours are removed, and spool folders
+        of dead processes with them.
         """
         ...
 

@@ -17,7 +17,7 @@ from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import InternalError, JobFileError, OutputError
 from antinfer.storage import failures, layout, parts
 from antinfer.storage.place import EpochClaim, StoredObject
-from antinfer.storage.spool import Spool
+from antinfer.storage.spool import Spool, collect_dead
 
 
 class PosixPlace:
@@ -41,6 +41,9 @@ class PosixPlace:
         if not found:
             raise OutputError(f"output {self._root}: a file just written is not listed", hint="Is this a mount with delayed visibility?")
         self.remove((name,))
+
+    def close(self) -> None:
+        self._spool.close()
 
     # -- epochs ------------------------------------------------------------------------------------------------------------------------
 
@@ -113,6 +116,8 @@ class PosixPlace:
     def sweep(self, before: int, keep: tuple[str, ...]) -> None:
         kept = frozenset(keep)
         self.remove(tuple(stored.name for stored in self.list_objects(layout.STAGING) if layout.is_swept(stored.name, before, kept)))
+        with self._wrapped("removing spool folders of dead processes"):
+            collect_dead(self._path(layout.folder(layout.SPOOL)))
 
     # -- final names -------------------------------------------------------------------------------------------------------------------
 

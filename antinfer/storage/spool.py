@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import threading
+import weakref
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ class Spool:
         self._guard = threading.Lock()
         self._pid = 0
         self._folder = ""
-        self._lock = -1
+        self._release: weakref.finalize[..., Spool] | None = None
 
     def folder(self) -> str:
         """Return the folder; removes those of dead processes on the first call. A forked child gets a folder of its own."""
@@ -30,23 +31,23 @@ class Spool:
             if self._pid != os.getpid() or not os.path.isdir(self._folder):
                 os.makedirs(self._root, exist_ok=True)
                 collect_dead(self._root)
-                self._lock, self._folder = _claim(self._root)
+                descriptor, self._folder = _claim(self._root)
                 self._pid = os.getpid()
+                # Runs at the end of the process too, if it gets to an end.
+                self._release = weakref.finalize(self, _give_up, self._folder, descriptor, self._pid)
             return self._folder
 
     def close(self) -> None:
-        """Remove the folder and give up its lock."""
+        """Remove the folder with everything in it; asking for it again makes another one."""
         with self._guard:
-            if self._pid == os.getpid():
-                shutil.rmtree(self._folder, ignore_errors=True)
-                Path(f"{self._folder}.lock").unlink(missing_ok=True)
-                os.close(self._lock)
+            if self._release is not None:
+                self._release()
             self._pid = 0
 
 
 def collect_dead(root: str) -> None:
     """Remove the folders in `root` whose process is gone."""
-    for folder in Path(root).glob("*/"):
+    for folder in sorted(path for path in Path(root).glob("*") if path.is_dir()):
         lock = Path(f"{folder}.lock")
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -64,6 +65,14 @@ def _claim(root: str) -> tuple[int, str]:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.mkdir(folder)
     return descriptor, folder
+
+
+def _give_up(folder: str, descriptor: int, pid: int) -> None:
+    if pid != os.getpid():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(f"{folder}.lock").unlink(missing_ok=True)
+    os.close(descriptor)
 
 
 def _try_lock(descriptor: int) -> bool:
