@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from antinfer.errors import UsageError
 from antinfer.spec.job import Job
 from antinfer.spec.load import absolute_path
-from antinfer.spec.plain import plain
 from antinfer.spec.problems import job_file_error
 from antinfer.spec.references import folder_of, reference_of
 from antinfer.spec.schema import JobSpec, SinkType, SourceSpec, SourceType, StageSpec
@@ -67,9 +66,9 @@ class Dataset:
     ) -> Dataset:
         """Call `fn` with batches; it returns a batch with as many rows.
 
-        A function is called with the batch and `fn_kwargs`. A class becomes a `predict` stage: it is built once in a process of its own, with
-        `fn_constructor_kwargs`, and its instance is called with batches; it may have ``setup(self)`` and ``teardown(self)``, called in that
-        process before the first and after the last batch.
+        A function is called with the batch and `fn_kwargs`. A class becomes a `predict` stage: it is built once in a process of its own,
+        with `fn_constructor_kwargs`, and its instance is called with batches; it may have ``setup(self)`` and ``teardown(self)``, called in
+        that process before the first and after the last batch.
         """
         if inspect.isclass(fn):
             if fn_kwargs:
@@ -105,8 +104,8 @@ class Dataset:
     ) -> Dataset:
         """Run a model: `cls` is built once per process, with `args`, and its instance is called with batches.
 
-        `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on a device. ``setup(self)`` and ``teardown(self)`` are called
-        in the process before the first and after the last batch, where the class has them.
+        `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on a device. ``setup(self)`` and ``teardown(self)``, where
+        the class has them, are called in the process before the first and after the last batch.
         """
         if not isinstance(cls, str) and not inspect.isclass(cls):
             raise UsageError("predict needs a class, which is built once per process", hint="For a function use map_batches.")
@@ -150,7 +149,7 @@ class Dataset:
     def accumulate(self, name: str, *, type: UserCode, **options: Any) -> Dataset:
         """Add a metric over the results: `type` is a known one (``"auroc"``) or your own class; `options` are its settings."""
         reference, folder = (type, None) if isinstance(type, str) else (reference_of(type), folder_of(type))
-        accumulators = {**self._settings.get("accumulators", {}), name: {"type": reference, **plain(options, f"accumulators.{name}")}}
+        accumulators = {**self._settings.get("accumulators", {}), name: {"type": reference, **options}}
         return replace(self._set("accumulators", accumulators), _folders={**self._folders, reference: folder})
 
     def quarantine(self, *, max_fraction: float | None = None, keep_columns: Sequence[str] | None = None) -> Dataset:
@@ -205,7 +204,6 @@ class Dataset:
     def _stage(self, kind: str, target: UserCode, **keys: Any) -> Dataset:
         reference, folder = (target, None) if isinstance(target, str) else (reference_of(target), folder_of(target))
         given = {key: value for key, value in keys.items() if value is not None}
-        given["args"] = plain(given.get("args", {}), f"pipeline.{len(self._stages)} ({reference}): args")
         return replace(self._add({kind: reference, **given}), _folders={**self._folders, reference: folder})
 
     def _add(self, stage: dict[str, Any]) -> Dataset:
@@ -228,27 +226,27 @@ class Dataset:
 
     def _write(self, kind: SinkType, path: str | os.PathLike[str], name: str, *, row_ids: bool, options: dict[str, Any]) -> Job:
         base_dir = _base_dir([folder for folder in self._folders.values() if folder is not None])
-        stages = [self._findable(stage, base_dir) for stage in self._stages]
-        sink = {
-            "type": kind,
-            "path": absolute_path(os.fspath(path), os.getcwd()),
-            "row_ids": row_ids,
-            "options": plain(options, "sink.options"),
+        stages = [stage.model_copy(update={"target": self._findable(stage.target, base_dir)}) for stage in self._stages]
+        accumulators = {
+            metric: {**settings, "type": self._findable(settings["type"], base_dir)}
+            for metric, settings in self._settings.get("accumulators", {}).items()
         }
-        data = {**self._settings, "name": name, "source": self._source, "pipeline": stages, "sink": sink, "base_dir": base_dir}
+        sink = {"type": kind, "path": absolute_path(os.fspath(path), os.getcwd()), "row_ids": row_ids, "options": options}
+        parts = {"name": name, "source": self._source, "pipeline": stages, "accumulators": accumulators, "sink": sink, "base_dir": base_dir}
         try:
-            return Job(JobSpec.model_validate(data))
+            return Job(JobSpec.model_validate({**self._settings, **parts}))
         except ValidationError as error:
             raise job_file_error(error, _NOWHERE) from None
 
-    def _findable(self, stage: StageSpec, base_dir: str) -> StageSpec:
-        """Name the code of `stage` by its file when its folder is not where workers look: only one folder can be the job's."""
-        folder = self._folders.get(stage.target)
-        if folder in (None, base_dir) or stage.target.startswith(FILE_PREFIX) or folder in _installed():
-            return stage
-        module, attribute = split_reference(stage.target)
+    def _findable(self, reference: str, base_dir: str) -> str:
+        """Name code by its file when its folder is not where workers look: only one folder can be the job's."""
+        folder = self._folders.get(reference)
+        if folder in (None, base_dir) or reference.startswith(FILE_PREFIX) or folder in _installed():
+            return reference
+        module, attribute = split_reference(reference)
+        # A module inside a package needs its package around it; such code has to be importable without us.
         file = getattr(sys.modules[module], "__file__", None) if "." not in module else None
-        return stage if file is None else stage.model_copy(update={"target": f"{FILE_PREFIX}{os.path.abspath(file)}:{attribute}"})
+        return reference if file is None else f"{FILE_PREFIX}{os.path.abspath(file)}:{attribute}"
 
 
 def read_parquet(paths: Paths, *, columns: Sequence[str] | None = None, **options: Any) -> Dataset:
@@ -284,7 +282,7 @@ def read_files(paths: Paths, **options: Any) -> Dataset:
 def _read(kind: SourceType, paths: Paths, columns: Sequence[str] | None, options: dict[str, Any]) -> Dataset:
     each = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     absolute = [absolute_path(os.fspath(path), os.getcwd()) for path in each]
-    data = {"type": kind, "path": absolute, "columns": columns, "options": plain(options, "source.options")}
+    data = {"type": kind, "path": absolute, "columns": columns, "options": options}
     try:
         return Dataset(SourceSpec.model_validate(data))
     except ValidationError as error:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, JsonValue
 
 from antinfer.spec.near import did_you_mean
+from antinfer.spec.plain import plain
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DECIMAL_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -129,16 +130,8 @@ def _store_url(url: str) -> str:
     return url
 
 
-def _finite(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    def check(at: str, item: Any) -> None:
-        if isinstance(item, float) and not math.isfinite(item):
-            raise ValueError(f"{at}: {item!r} has no JSON form; use null or a string")
-        for key, inner in item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ():
-            check(f"{at}.{key}", inner)
-
-    for key, item in value.items():
-        check(key, item)
-    return value
+def _json_dict(value: object) -> object:
+    return plain(value) if isinstance(value, Mapping) else value
 
 
 Auto = Literal["auto"]
@@ -158,4 +151,4 @@ ColumnsOrStar = Annotated[
 ]
 Paths = Annotated[tuple[str, ...], Form("path, URI or glob, or a list of them"), BeforeValidator(_paths)]
 StoreUrl = Annotated[str, Form("`redis://`, `rediss://` or `unix://` URL"), AfterValidator(_store_url)]
-JsonDict = Annotated[dict[str, JsonValue], Form("mapping of names to JSON values"), AfterValidator(_finite)]
+JsonDict = Annotated[dict[str, JsonValue], Form("mapping of names to JSON values"), BeforeValidator(_json_dict)]

@@ -1,4 +1,4 @@
-"""Arguments that travel to other processes: only what JSON can say."""
+"""Values that travel to other processes: only what JSON can say."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from antinfer.errors import UsageError
 
-
-def plain(value: Any, at: str) -> Any:
+def plain(value: Any, at: str = "") -> Any:
     """Return `value` as JSON values; tuples become lists.
 
     Raises:
-        UsageError: Something in it has no JSON form; the message names it by its path from `at`, such as ``args.weights``.
+        ValueError: Something in it has no JSON form; the message names it by its path from `at` and says the way out.
     """
-    if value is None or isinstance(value, (bool, str)) or (isinstance(value, int) and type(value) is int):
+    if value is None or type(value) in (bool, str, int):
         return value
     if type(value) is float:
         if math.isfinite(value):
             return value
-        raise UsageError(f"{at}: {value!r} has no JSON form", hint="Use None or a string and translate it in your code.")
+        raise ValueError(f"{at}: {value!r} has no JSON form; use null or a string and translate it in your code")
     if isinstance(value, (list, tuple)):
-        return [plain(item, f"{at}.{index}") for index, item in enumerate(value)]
+        return [plain(item, _below(at, index)) for index, item in enumerate(value)]
     if isinstance(value, Mapping):
         for key in value:
-            if not isinstance(key, str):
-                raise UsageError(f"{at}: the key {key!r} is a {type(key).__name__}; only text can be a key")
-        return {key: plain(item, f"{at}.{key}") for key, item in value.items()}
-    hint = "Pass what it is made from (a path, a name, numbers) and build it in the class's constructor."
+            if type(key) is not str:
+                raise ValueError(f"{_below(at, key)}: this key is a {type(key).__name__}; only text can be a key")
+        return {key: plain(item, _below(at, key)) for key, item in value.items()}
+    way_out = "pass what it is made from (a path, a name, numbers) and build it in your code"
     if isinstance(value, os.PathLike):
-        hint = f"Pass a string: {os.fspath(value)!r}."
+        way_out = f"pass the string {os.fspath(value)!r}"
     elif hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        hint = "Pass a plain number: value.item()."
-    raise UsageError(
-        f"{at}: a {type(value).__name__} cannot be sent to a worker; only text, numbers, lists and dicts of them can", hint=hint
+        way_out = f"pass the plain number {value.item()!r}"
+    raise ValueError(
+        f"{at}: a {type(value).__name__} cannot be sent to a worker, only text, numbers, lists and mappings of them; {way_out}"
     )
+
+
+def _below(at: str, key: object) -> str:
+    return f"{at}.{key}" if at else f"{key}"

@@ -53,6 +53,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_str(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes these line breaks bare into quoted keys and reads them back as blanks; between double quotes it escapes them.
+    style = '"' if any(mark in text for mark in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_str)
 for _tag, _pattern, _first in _CORE:
     _whole = re.compile(f"(?:{_pattern.pattern})$")
     _Loader.add_implicit_resolver(_tag, _whole, list(_first))
@@ -96,7 +103,10 @@ def read_yaml(text: str, file: str) -> tuple[Any, Lines]:
     Raises:
         JobFileError: The text is not YAML, holds several documents, a key twice, or refers to itself.
     """
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        raise JobFileError(f"{file}: not valid YAML: character {error.position + 1} is {chr(error.character)!r}") from error
     try:
         node = loader.get_single_node()
         places: dict[Location, str] = {}
@@ -109,8 +119,6 @@ def read_yaml(text: str, file: str) -> tuple[Any, Lines]:
         raise JobFileError(
             f"{at}: not valid YAML: {error.problem or error.context}", hint="Check the indentation and quotes there."
         ) from error
-    except yaml.YAMLError as error:
-        raise JobFileError(f"{file}: not valid YAML: {error}") from error
     finally:
         loader.dispose()
     return value, Lines(file, places)
