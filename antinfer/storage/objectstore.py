@@ -210,15 +210,26 @@ class ObjectPlace:
                 Bucket=self._bucket, Key=self._key(final), UploadId=token["upload"], MultipartUpload={"Parts": uploaded}
             )
         except self._errors.ClientError as error:
-            if s3client.code(error) not in ("NoSuchUpload", "404"):
-                raise
+            # Whatever the store answered: it is the object that tells whether an earlier call has done it.
             owner = self._owner(final)
             if owner == record.staged:
                 return
+            if self._is_open(self._key(final), token["upload"]):
+                raise
             state = f"was published from {owner}" if owner is not None else "was not published"
             raise InternalError(
                 f"output {self.uri}: {record.staged} is committed, but its {staged.kind} is not staged any more and {final} {state}"
             ) from error
+
+    def _is_open(self, key: str, upload: str) -> bool:
+        """Tell whether the upload is neither completed nor aborted."""
+        try:
+            self._client.list_parts(Bucket=self._bucket, Key=key, UploadId=upload, MaxParts=1)
+        except self._errors.ClientError as error:
+            if s3client.code(error) not in ("NoSuchUpload", "404"):
+                raise
+            return False
+        return True
 
     def _owner(self, name: str) -> str | None:
         """Return the staged name that the published object came from, empty for a foreign object, None when there is none."""
@@ -264,7 +275,9 @@ class ObjectPlace:
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(start), Delimiter="/"):
                 for item in page.get("Contents", ()):
-                    found.append(StoredObject(item["Key"][len(self._key("")) :], item["Size"]))
+                    # Some stores show folders as objects of their own.
+                    if not item["Key"].endswith("/"):
+                        found.append(StoredObject(item["Key"][len(self._key("")) :], item["Size"]))
         return sorted(found, key=lambda stored: stored.name)
 
     def _key(self, name: str) -> str:

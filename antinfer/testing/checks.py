@@ -32,12 +32,19 @@ SUFFIX: Final = "parquet"
 
 
 def stage_commit(
-    place: OutputPlace, *, epoch: int = 1, shard: int = 0, start: int = 0, stop: int = 10, kinds: tuple[ObjectKind, ...] = ("part",)
+    place: OutputPlace,
+    *,
+    epoch: int = 1,
+    shard: int = 0,
+    start: int = 0,
+    stop: int = 10,
+    kinds: tuple[ObjectKind, ...] = ("part",),
+    suffix: str = SUFFIX,
 ) -> CommitRecord:
-    """Stage the objects of one commit as a worker does; returns its record. Parts are real Parquet files that carry the record."""
+    """Stage the objects of one commit as a worker does; returns its record. Parts are files of sink `suffix`."""
     staged = staged_name(LeaseId(epoch, shard + 1), shard, start, stop, uuid4().hex)
     record = CommitRecord(shard, start, stop, staged, tuple(StagedObject(kind) for kind in kinds), rows_out=stop - start)
-    objects = tuple(_stage(place, record, kind) for kind in kinds)
+    objects = tuple(_stage(place, record, kind, suffix) for kind in kinds)
     return CommitRecord.from_json({**record.to_json(), "objects": [{"kind": item.kind, "token": item.token} for item in objects]})
 
 
@@ -176,7 +183,7 @@ def check_part_records(make_place: MakePlace) -> None:
     place.write(damaged, b"PAR1 this is no parquet file")
     assert place.read_part_record(damaged) is None
     assert place.read_part_record("part-00000008-000000000000-000000000010.parquet") is None
-    record = stage_commit(place, kinds=("record", "part"))
+    record = stage_commit(place, kinds=("record", "part"), suffix="jsonl")
     place.publish(record, "jsonl")
     found = place.read_part_record(layout.final_names(record, "jsonl")[1])
     assert found is not None and found.staged == record.staged
@@ -244,12 +251,12 @@ def _raises(expected: type[Exception]) -> Iterator[None]:
 _STEM: Final = "part-00000000-000000000000-000000000010"
 
 
-def _stage(place: OutputPlace, record: CommitRecord, kind: ObjectKind) -> StagedObject:
+def _stage(place: OutputPlace, record: CommitRecord, kind: ObjectKind, suffix: str) -> StagedObject:
     source = os.path.join(place.local_spool(), uuid4().hex)
-    final = layout.final_name(kind, layout.stem_of(record), SUFFIX)
+    final = layout.final_name(kind, layout.stem_of(record), suffix)
     if kind == "part":
         table = pa.table({"row": range(record.start, record.stop)})
-        writer = sinks.open_writer("parquet", source, table.schema)
+        writer = sinks.open_writer(suffix, source, table.schema)
         writer.write(table)
         writer.close({layout.RECORD_KEY: record_text(record)})
     else:
