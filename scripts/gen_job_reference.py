@@ -5,6 +5,7 @@ Usage: ``python scripts/gen_job_reference.py [--check]``.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from reference import escape, main
 
+from antinfer.metrics import BUILT_IN
 from antinfer.spec.forms import Form
-from antinfer.spec.schema import STAGE_KINDS, JobSpec, StageSpec
+from antinfer.spec.schema import STAGE_MEANINGS, JobSpec, StageSpec
 
 PAGE = "docs/reference/job-file.md"
 HEAD = """\
@@ -27,7 +29,9 @@ A job file is YAML. Relative paths are relative to the job file, user code is na
 first, and an unknown key is an error that names the nearest known one. The same job in Python: [python.md](../python.md).
 """
 STAGES = """\
-Each step is a mapping with exactly one of the kinds {kinds}, and any of the keys below beside it:
+Each step is a mapping with exactly one of the kinds, and any of the keys below beside it:
+
+{kinds}
 
 ```yaml
 pipeline:
@@ -88,7 +92,7 @@ def section(title: str, model: type[BaseModel], seen: set[type[BaseModel]]) -> s
     """Render one model and, after it, the models of its fields."""
     lines = [f"## {title}", "", (model.__doc__ or "").strip().split("\n")[0].split(". In a job file")[0].rstrip(".") + ".", ""]
     if model is StageSpec:
-        lines += [STAGES.format(kinds=", ".join(f"`{kind}`" for kind in STAGE_KINDS))]
+        lines += [STAGES.format(kinds="\n".join(f"- `{kind}`: {meaning}." for kind, meaning in STAGE_MEANINGS.items()))]
     lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
     below: list[str] = []
     for name, field in model.model_fields.items():
@@ -103,9 +107,21 @@ def section(title: str, model: type[BaseModel], seen: set[type[BaseModel]]) -> s
     return "\n".join([*lines, "", *below])
 
 
+def accumulators() -> str:
+    """Render the built-in accumulators from their docstrings."""
+    lines = [
+        "## accumulators",
+        "",
+        "Each entry has a name of your choice, a `type`, and the options of that type. Rows are those of the output.",
+    ]
+    for name, kind in BUILT_IN.items():
+        lines += ["", f"### {name}", "", inspect.getdoc(kind).replace("``", "`")]  # type: ignore[union-attr]
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Return the whole page."""
-    return HEAD + "\n" + section("The file", JobSpec, {JobSpec}).rstrip() + "\n"
+    return "\n".join([HEAD, section("The file", JobSpec, {JobSpec}).rstrip(), "", accumulators(), ""])
 
 
 if __name__ == "__main__":
