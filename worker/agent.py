@@ -1,0 +1,313 @@
+"""The agent: the shell around the session. It keeps time, runs the stage host, and speaks to the master; no user code runs here."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Final, assert_never
+
+from antinfer.core.ids import WorkerId
+from antinfer.errors import AntinferError, Blame
+from antinfer.rpc.channel import Tls
+from antinfer.rpc.status import refuses_us
+from antinfer.rpc.values import JobDocument, Stats
+from antinfer.worker import hostlink
+from antinfer.worker.link import Closed, Link, News, Opened, Said
+from antinfer.worker.policy import SessionPolicy
+from antinfer.worker.session import Session
+from antinfer.worker.signals import (
+    Action,
+    Connect,
+    Connected,
+    Disconnected,
+    DrainAsked,
+    Event,
+    Exit,
+    HostDied,
+    HostSaid,
+    Received,
+    SendUp,
+    StartHost,
+    StopHost,
+    Ticked,
+    ToHost,
+)
+from antinfer.worker.supervision import HostProcess, resident_bytes
+
+_log = logging.getLogger("antinfer.worker")
+
+_STATS_MS: Final = 2_000
+_REMIND_MS: Final = 30_000
+"""How often the log says that the master is still away."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """What an agent needs to know."""
+
+    addresses: tuple[str, ...]
+    """Masters to try, in turn."""
+    worker: WorkerId
+    job: str = ""
+    """Job id to insist on; empty: whatever the first master serves."""
+    token: str = ""
+    tls: Tls | None = None
+    policy: SessionPolicy = field(default_factory=SessionPolicy)
+    host_command: tuple[str, ...] = (sys.executable, "-m", "antinfer.worker.host")
+    host_patience_s: float = 10.0
+    """How long a host may take to tear down."""
+
+
+class Agent:
+    """Runs one worker to its end: one loop over an inbox that other threads fill."""
+
+    def __init__(self, options: AgentOptions) -> None:
+        self._options = options
+        self._session = Session(options.worker, options.job, options.policy)
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._timers: list[tuple[int, int, Callable[[], None]]] = []
+        self._serial = itertools.count()
+        self._addresses = itertools.cycle(options.addresses)
+        self._link: Link | None = None
+        self._host: HostProcess | None = None
+        self._stopping: list[HostProcess] = []
+        self._job: JobDocument | None = None
+        self._signals = 0
+        self._exit: Exit | None = None
+        self._silent_since: int | None = None
+        self._reminded_at = 0
+        self._progress = hostlink.Progress(0, {})
+        self._rows_before = 0
+        self._rows_of_dead_hosts = 0
+        self._hosts_started = 0
+
+    def run(self) -> Exit:
+        """Work until the job is over or somebody stops us; leaves no process behind. Call from the main thread to be stopped by signals."""
+        restore = self._catch_signals()
+        try:
+            self._perform(self._session.start())
+            self._after(_STATS_MS, self._tell_stats)
+            while self._exit is None:
+                self._turn()
+        finally:
+            restore()
+            self._tear_down()
+        return self._exit
+
+    # -- the loop ----------------------------------------------------------------------------------------------------------------
+    def _turn(self) -> None:
+        wake_at = min((time_at for time_at in (self._session.wake_at, self._next_timer()) if time_at is not None), default=None)
+        try:
+            handle = self._inbox.get(timeout=None if wake_at is None else max(0, wake_at - _now()) / 1_000)
+        except Empty:
+            self._step(Ticked(_now()))
+        else:
+            handle()
+        while self._timers and self._timers[0][0] <= _now() and self._exit is None:
+            heapq.heappop(self._timers)[2]()
+
+    def _step(self, event: Event) -> None:
+        self._perform(self._session.step(event))
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case SendUp():
+                    if self._link is not None:
+                        self._link.send(action.message)
+                case ToHost():
+                    if self._host is not None:
+                        self._host.send(action.message)
+                case StartHost():
+                    self._after(action.after_ms, self._start_host)
+                case StopHost():
+                    self._stop_host()
+                case Connect():
+                    self._drop_link()
+                    # Thousands of workers notice a lost master in the same moment; they must not come back in the same moment.
+                    self._after(int(action.after_ms * random.uniform(0.5, 1.5)), self._connect)
+                case Exit():
+                    self._exit = action
+                case _:
+                    assert_never(action)
+
+    def _after(self, pause_ms: int, call: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (_now() + pause_ms, next(self._serial), call))
+
+    def _next_timer(self) -> int | None:
+        return self._timers[0][0] if self._timers else None
+
+    # -- the master --------------------------------------------------------------------------------------------------------------
+    def _connect(self) -> None:
+        options = self._options
+        job = self._job.job if self._job is not None else options.job
+        self._link = Link(next(self._addresses), job=job, token=options.token, tls=options.tls, deliver=self._deliver_news)
+
+    def _deliver_news(self, link: Link, news: News) -> None:
+        self._inbox.put(partial(self._on_news, link, news))
+
+    def _on_news(self, link: Link, news: News) -> None:
+        if link is not self._link:
+            return
+        match news:
+            case Opened():
+                self._on_opened(link, news.job)
+            case Said():
+                self._step(Received(_now(), news.message, news.shards))
+            case Closed():
+                self._link = None
+                self._note_silence(link, news.error)
+                if self._exit is None:
+                    self._step(Disconnected(_now()))
+            case _:
+                assert_never(news)
+
+    def _on_opened(self, link: Link, job: JobDocument) -> None:
+        if self._job is not None and self._job.job != job.job:
+            self._exit = Exit(1, f"the master at {link.address} serves job {job.job} now, not {self._job.job}")
+            return
+        if self._silent_since is not None:
+            _log.info("found the master again at %s", link.address, extra={"action": "reconnected", "worker": self._options.worker})
+        self._silent_since = None
+        if self._job is None:
+            self._job = job
+            _log.info("connected to the master at %s", link.address, extra={"action": "connected", "job": job.job})
+            if self._host is not None:
+                self._host.send(self._setup(job))
+        self._step(Connected(_now()))
+
+    def _note_silence(self, link: Link, error: AntinferError | None) -> None:
+        """Log once a while that the master is away; end at once when waiting cannot help."""
+        reason = str(error) if error is not None else f"the master at {link.address} ended the stream"
+        if error is not None and self._job is None and (error.blame is Blame.USER or refuses_us(error)):
+            self._exit = Exit(error.exit_code, f"{error}. {error.hint}" if error.hint else str(error))
+            return
+        if error is not None and error.blame is Blame.INTERNAL:
+            _log.error("%s", reason, exc_info=error, extra={"action": "link_broken"})
+        now = _now()
+        if self._silent_since is None:
+            self._silent_since = now
+        elif now - self._reminded_at < _REMIND_MS:
+            return
+        self._reminded_at = now
+        away_s = (now - self._silent_since) / 1_000
+        _log.warning(
+            "no master for %.0f s, still trying: %s", away_s, reason, extra={"action": "master_away", "worker": self._options.worker}
+        )
+
+    def _drop_link(self) -> None:
+        if self._link is not None:
+            self._link.hang_up()
+            self._link = None
+
+    # -- the host ----------------------------------------------------------------------------------------------------------------
+    def _start_host(self) -> None:
+        self._host = HostProcess(self._options.host_command, self._deliver_message, self._deliver_end)
+        self._hosts_started += 1
+        if self._job is not None:
+            self._host.send(self._setup(self._job))
+
+    def _setup(self, job: JobDocument) -> hostlink.Setup:
+        return hostlink.Setup(worker=self._options.worker, job=job.job, document=job.document, output=job.output)
+
+    def _deliver_message(self, host: HostProcess, message: hostlink.FromHost) -> None:
+        self._inbox.put(partial(self._on_message, host, message))
+
+    def _deliver_end(self, host: HostProcess, detail: str) -> None:
+        self._inbox.put(partial(self._on_host_end, host, detail))
+
+    def _on_message(self, host: HostProcess, message: hostlink.FromHost) -> None:
+        if host is not self._host:
+            return
+        if isinstance(message, hostlink.Progress):
+            self._progress = message
+        self._step(HostSaid(_now(), message))
+
+    def _on_host_end(self, host: HostProcess, detail: str) -> None:
+        if host is not self._host:
+            return
+        self._host = None
+        self._bury_progress()
+        _log.warning("the stage host is gone: %s", detail, extra={"action": "host_died", "worker": self._options.worker})
+        self._step(HostDied(_now(), detail))
+
+    def _stop_host(self) -> None:
+        if self._host is not None:
+            self._host.stop(self._options.host_patience_s)
+            self._stopping.append(self._host)
+            self._host = None
+            self._bury_progress()
+
+    def _bury_progress(self) -> None:
+        self._rows_of_dead_hosts += self._progress.rows
+        self._progress = hostlink.Progress(0, {})
+
+    def _tell_stats(self) -> None:
+        self._after(_STATS_MS, self._tell_stats)
+        rows = self._rows_of_dead_hosts + self._progress.rows
+        rate = (rows - self._rows_before) * 1_000 / _STATS_MS
+        self._rows_before = rows
+        if self._link is not None and self._session.is_connected:
+            self._link.send(
+                Stats(
+                    rows=rows,
+                    rows_per_second=rate,
+                    busy=self._progress.busy,
+                    rss_bytes=resident_bytes(self._host.pid if self._host is not None else None),
+                    hostname=socket.gethostname(),
+                    pid=os.getpid(),
+                    host_restarts=max(0, self._hosts_started - 1),
+                )
+            )
+
+    # -- the end -----------------------------------------------------------------------------------------------------------------
+    def _catch_signals(self) -> Callable[[], None]:
+        """Drain on the first SIGTERM or SIGINT, stop at once on the second; returns what undoes this."""
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        former: dict[int, Any] = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            former[number] = signal.signal(number, lambda number, _: self._inbox.put(partial(self._on_signal, number)))
+
+        def restore() -> None:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+        return restore
+
+    def _on_signal(self, number: int) -> None:
+        self._signals += 1
+        name = signal.Signals(number).name
+        if self._signals == 1:
+            _log.info("%s: draining; once more stops at once", name, extra={"action": "drain", "worker": self._options.worker})
+            self._step(DrainAsked(_now(), f"drained after {name}"))
+            return
+        if self._host is not None:
+            self._host.kill()
+        for host in self._stopping:
+            host.kill()
+        self._exit = Exit(130, f"stopped at once by a second {name}")
+
+    def _tear_down(self) -> None:
+        self._drop_link()
+        self._stop_host()
+        for host in self._stopping:
+            if not host.join(self._options.host_patience_s + 1):
+                host.kill()
+                host.join(1)
+
+
+def _now() -> int:
+    return time.monotonic_ns() // 1_000_000

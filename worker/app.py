@@ -1,0 +1,95 @@
+"""Composition root of a worker process: options in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from antinfer.core.ids import WorkerId
+from antinfer.errors import AntinferError
+from antinfer.rpc.channel import Tls, parse_addresses, read_token
+from antinfer.worker.agent import Agent, AgentOptions
+from antinfer.worker.policy import SessionPolicy
+
+_log = logging.getLogger("antinfer.worker")
+
+
+def run_worker(
+    *,
+    master: str,
+    token_file: Path | None = None,
+    name: str = "",
+    job: str = "",
+    tls: Tls | None = None,
+    grace_s: float = 25.0,
+) -> int:
+    """Work for the master until its job is over or somebody stops us.
+
+    Args:
+        master: ``HOST:PORT`` or ``unix:///PATH``; several, separated by commas, are tried in turn.
+        token_file: file with the token the master was started with; None: it asks for none.
+        name: of this worker, not used by another one alive; empty: made up from host name and process id.
+        job: job id to insist on; empty: whatever the master serves.
+        tls: transport security; None: plain text.
+        grace_s: seconds between the first SIGTERM and the moment we must be gone.
+
+    Returns:
+        0 when the job is done or this worker was drained, 1 when the job or this worker failed, 130 when stopped at once.
+
+    Raises:
+        UsageError: an address, the token file or a TLS file is no good.
+    """
+    options = AgentOptions(
+        addresses=parse_addresses(master),
+        worker=WorkerId(name or _made_up_name()),
+        job=job,
+        token=read_token(token_file) if token_file is not None else "",
+        tls=tls,
+        policy=SessionPolicy(grace_ms=int(grace_s * 1_000)),
+    )
+    extra = {"worker": options.worker, "job": job}
+    _log.info("worker %s for the master at %s", options.worker, master, extra={"action": "started", **extra})
+    end = Agent(options).run()
+    level = logging.ERROR if end.code not in (0, 130) else logging.INFO
+    _log.log(level, "worker %s ends: %s", options.worker, end.reason, extra={"action": "ended", **extra})
+    return end.code
+
+
+def _made_up_name() -> str:
+    # In containers host name and process id may both come back with the next incarnation.
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a worker from command line arguments; return the exit code."""
+    parser = argparse.ArgumentParser(prog="antinfer worker", description="Work for a master until its job is over.")
+    parser.add_argument("--master", required=True, metavar="HOST:PORT", help="where the master listens; several, separated by commas")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with the token the master was started with")
+    parser.add_argument("--name", default="", help="name of this worker (default: made up)")
+    parser.add_argument("--job", default="", metavar="ID", help="refuse to work for any other job")
+    parser.add_argument("--grace", type=float, default=25.0, metavar="SECONDS", help="time to drain after SIGTERM (default: 25)")
+    parser.add_argument("--tls", action="store_true", help="encrypt the channel")
+    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="roots to trust (PEM); implies --tls")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate (PEM); implies --tls")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="key of the own certificate (PEM)")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    wants_tls = args.tls or args.tls_ca is not None or args.tls_cert is not None
+    try:
+        return run_worker(
+            master=args.master,
+            token_file=args.token_file,
+            name=args.name,
+            job=args.job,
+            tls=Tls(args.tls_ca, args.tls_cert, args.tls_key) if wants_tls else None,
+            grace_s=args.grace,
+        )
+    except AntinferError as error:
+        print(f"antinfer worker: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+        return error.exit_code
