@@ -1,7 +1,7 @@
 """The one form of a batch between stages, `pyarrow.RecordBatch`, and the forms that user code knows.
 
-Numbers and tensors (fixed_shape_tensor, fixed_size_list) become arrays without a copy of their own where they hold no nulls; strings, bytes and
-nested values become arrays of objects.
+Numbers and tensors (fixed_shape_tensor, fixed_size_list) become plain arrays where they hold no nulls; strings, bytes and nested values become
+arrays of objects.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def from_rows(rows: Sequence[object], where: str) -> pa.RecordBatch:
             raise UserCodeError(f"{where} must return rows as dicts, not {type(row).__name__}")
         assert isinstance(first, Mapping)
         if row.keys() != first.keys():
-            raise UserCodeError(f"{where} returned rows with different columns: {', '.join(map(str, first))} and {', '.join(map(str, row))}")
+            one, other = (", ".join(map(str, names)) for names in (first, row))
+            raise UserCodeError(f"{where} returned rows with different columns: {one} and {other}")
     assert isinstance(first, Mapping)
     return _from_columns({name: [row[name] for row in rows] for name in first}, where)  # type: ignore[index]
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 from antinfer.errors import UserCodeError
 from antinfer.spec import usercode
 from antinfer.worker import batches
-from antinfer.worker.pipeline.graph import StageCall
 from antinfer.worker.pipeline.pieces import BadRow, Positions
 from antinfer.worker.pipeline.splitter import Outcome
+from antinfer.worker.pipeline.stagecalls import StageCall
 
 _HOPELESS_ROWS = 32
 """So many rows failing alone, and alike, before any call has ever succeeded, are a mistake in the code and not in the rows."""
@@ -45,15 +45,12 @@ class Caller:
         if hasattr(self._owner, "teardown"):
             self._guarded("teardown()", self._owner.teardown)
 
-    def inputs(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the columns of `batch` that the stage is called with. Raises UserCodeError naming one that is missing."""
-        return select_columns(batch, self._stage)
-
     def run(self, batch: pa.RecordBatch) -> Outcome:
         """Call the user code on `batch` (input columns only).
 
-        A batch on which it raises is halved until the rows that are to blame stand alone; they are in the outcome's `bad`. Raises UserCodeError
-        when the code breaks its contract, or seems to work for no row at all.
+        A batch on which it raises is halved until the rows that are to blame stand alone; they are in the outcome's `bad`.
+
+        Raises UserCodeError when the code breaks its contract, or seems to work for no row at all.
         """
         if self._stage.kind in ("flat_map", "filter"):
             return self._run_rows(batch)
@@ -160,7 +157,8 @@ def select_columns(batch: pa.RecordBatch, stage: StageCall) -> pa.RecordBatch:
     missing = [name for name in stage.columns if name not in batch.schema.names]
     if missing:
         raise UserCodeError(
-            f"{stage.where}: there is no column {missing[0]!r} at this point of the pipeline", hint=f"There are: {', '.join(batch.schema.names)}."
+            f"{stage.where}: there is no column {missing[0]!r} at this point of the pipeline",
+            hint=f"There are: {', '.join(batch.schema.names)}.",
         )
     return batch.select(stage.columns)
 

@@ -34,7 +34,8 @@ class SchemaGate:
             new, missing = sorted(set(names) - set(frozen.names)), sorted(set(frozen.names) - set(names))
             what = f"has new columns {', '.join(new)}" if new else f"lacks the columns {', '.join(missing)}"
             raise UserCodeError(
-                f"{self._where}: a batch {what}; earlier ones had {', '.join(frozen.names)}", hint="Return the same columns for every batch."
+                f"{self._where}: a batch {what}; earlier ones had {', '.join(frozen.names)}",
+                hint="Return the same columns for every batch.",
             )
         columns = [self._column(batch.column(field.name), field) for field in frozen]
         return pa.RecordBatch.from_arrays(columns, schema=frozen)
@@ -44,10 +45,9 @@ class SchemaGate:
             return column
         if pa.types.is_null(column.type):
             return pa.nulls(len(column), field.type)
-        if pa.types.is_list(column.type) and pa.types.is_null(column.type.value_type) and pa.types.is_list(field.type):
-            if not len(column.flatten()):
-                lists = pa.ListArray.from_arrays(pa.array([0] * (len(column) + 1), pa.int32()), pa.nulls(0, field.type.value_type))
-                return lists if lists.type.equals(field.type) else lists.cast(field.type)
+        if pa.types.is_list(column.type) and pa.types.is_list(field.type) and not len(column.flatten()):
+            offsets = pa.array([None if value is None else 0 for value in column.to_pylist()] + [0], pa.int32())
+            return pa.ListArray.from_arrays(offsets, pa.nulls(0, field.type.value_type), type=field.type)
         raise UserCodeError(
             f"{self._where}: column {field.name!r} is {column.type} in one batch and {field.type} in another",
             hint=f"Convert the column to one type in every batch, for instance with .astype: {field.type} came first.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -31,9 +32,9 @@ class Assembled:
     def rows(self) -> int:
         return sum(part.rows for part in self.parts)
 
-    def batch(self) -> pa.RecordBatch:
-        """Return the rows; a copy is made only when they come from several pieces."""
-        batches = [part.batch for part in self.parts if part.batch is not None]
+    def batch(self, select: Callable[[pa.RecordBatch], pa.RecordBatch]) -> pa.RecordBatch:
+        """Return the rows, of each part what `select` leaves; a copy is made only when they come from several pieces."""
+        batches = [select(part.batch) for part in self.parts if part.batch is not None]
         return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
     def halves(self) -> tuple[Assembled, Assembled]:
@@ -74,9 +75,6 @@ class Assembler:
         """Tell whether a whole batch is there."""
         limits = self.limits
         return self.rows >= limits.rows or (limits.max_bytes is not None and self.size_bytes >= limits.max_bytes)
-
-    def holds(self, root: object) -> bool:
-        return any(piece.root is root for piece in self._pieces)
 
     def take(self) -> Assembled | None:
         """Return the next batch, smaller than the limit when no more rows are there; None when there is none.

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from antinfer.spec.schema import JobSpec, StageSpec
 from antinfer.worker.pipeline.assembler import BatchLimits
+from antinfer.worker.pipeline.stagecalls import StageCall
 
 _AUTO_ROWS = 4096
 _AUTO_BYTES = 32 << 20
 _AUTO_THREADS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class StageCall:
-    """What a process needs to know to run the user code of one stage; plain values, sent as JSON."""
-
-    name: str
-    kind: str
-    target: str
-    base_dir: str
-    args: dict[str, Any]
-    batch_format: str = "numpy"
-    columns: list[str] | None = None
-    """Input columns of the call; None: all that there are."""
-    tolerant: bool = False
-    """The job accepts any number of bad rows, so no failure is hopeless."""
-
-    @property
-    def where(self) -> str:
-        """The stage as messages name it."""
-        return f"{self.kind} {self.name!r} ({self.target})"
 
 
 @dataclass(frozen=True, slots=True)

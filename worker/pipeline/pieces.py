@@ -1,8 +1,8 @@
 """Pieces: rows on their way through the pipeline, together with who they are.
 
-A scope is a space of row positions: the root scope is one lease, whose positions are row offsets in the shard; every call of a flat_map opens a
-group, whose positions count the child rows. A piece covers ``[begin, stop)`` of one scope *completely*: each position in it has its row here, or
-was dropped (filtered, quarantined) for good. So whatever happens to its rows, covered pieces that touch each other prove that nothing is missing.
+A scope is a space of row positions: the root scope is one lease, whose positions are row offsets in the shard; every call of a flat_map opens
+a group, whose positions count the child rows. A piece covers ``[begin, stop)`` of one scope *completely*: each position in it has its row here,
+or was dropped (filtered, quarantined) for good. So whatever happens to rows, pieces that touch each other prove that nothing is missing.
 """
 
 from __future__ import annotations
@@ -73,6 +73,14 @@ class Piece:
             Piece(self.scope, self.begin, border, self.batch.slice(0, row), first),
             Piece(self.scope, border, self.stop, self.batch.slice(row), second),
         )
+
+    def until(self, stop: int) -> Piece:
+        """Return what of the piece lies before position `stop`, without copying."""
+        if stop >= self.stop:
+            return self
+        rows = stop - self.begin if self.positions is None else int(np.searchsorted(self.positions, stop))
+        positions = None if self.positions is None else self.positions[:rows]
+        return Piece(self.scope, self.begin, stop, self.batch.slice(0, rows) if self.batch is not None and rows else None, positions)
 
     def with_rows(self, batch: pa.RecordBatch | None, rows: Positions | None) -> Piece:
         """Return a piece that covers the same positions with other contents.
@@ -175,6 +183,6 @@ def take(batch: pa.RecordBatch, rows: NDArray[Any]) -> pa.RecordBatch | None:
     """Return the given rows of `batch`, None when there are none; without a copy when they are neighbours."""
     if not len(rows):
         return None
-    if int(rows[-1]) - int(rows[0]) + 1 == len(rows):
+    if int(rows[-1]) - int(rows[0]) + 1 == len(rows) and bool(np.all(np.diff(rows) == 1)):
         return batch.slice(int(rows[0]), len(rows))
     return batch.take(pa.array(rows))

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from antinfer.worker.pipeline.graph import StageCall
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.splitter import Outcome
+from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Slab, SlabWriter

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from antinfer.errors import UserCodeError
 from antinfer.worker.calls import Caller
-from antinfer.worker.pipeline.graph import StageCall
 from antinfer.worker.pipeline.splitter import Outcome
+from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Loan, Slab, SlabWriter
 

@@ -1,0 +1,178 @@
+"""The stage host: composition of readers, stages, predictors and writers, and their life and death."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import assert_never
+
+from antinfer.metrics import AccumulatorSet
+from antinfer.spec import usercode
+from antinfer.storage.jobs import RunDocument, open_input, open_output, part_options
+from antinfer.worker import hostlink
+from antinfer.worker.host import failing
+from antinfer.worker.host.credits import Credits
+from antinfer.worker.host.flow import Flow
+from antinfer.worker.host.leases import Leases
+from antinfer.worker.host.link import AgentLink
+from antinfer.worker.host.parts import OutputPlan
+from antinfer.worker.host.readers import Reader
+from antinfer.worker.host.threads import MapThread
+from antinfer.worker.host.writers import Writer
+from antinfer.worker.pipeline import graph
+from antinfer.worker.pipeline.graph import Call
+from antinfer.worker.predictors import spawn
+from antinfer.worker.predictors.pool import Predictor
+from antinfer.worker.schemas import SchemaGate
+
+_CREDIT_BYTES = 256 << 20
+_COMMIT_SECONDS = 30.0
+_READERS = 2
+_WRITERS = 2
+_PROGRESS_SECONDS = 1.0
+_JOIN_SECONDS = 15.0
+
+
+class Host:
+    """Everything that runs one job in one process."""
+
+    def __init__(self, link: AgentLink, setup: hostlink.Setup, started: list[spawn.Started], began: float) -> None:
+        """Build the pipeline; nothing runs yet.
+
+        Args:
+            link: The agent.
+            setup: What to run.
+            started: Predictor processes that are loading already, one for each stage that runs in processes.
+            began: Monotonic time at which this process was asked to set up.
+        """
+        self._link = link
+        self._began = began
+        self._guard = threading.Lock()
+        self._over = threading.Event()
+        self._exit_code = 0
+        self._threads: list[threading.Thread] = []
+        document = RunDocument.from_json(setup.document)
+        spec = document.spec
+        cpus = len(os.sched_getaffinity(0))
+        self._nodes = graph.build(spec, cpus)
+        self._place = open_output(spec)
+        interval = _COMMIT_SECONDS if spec.commit_interval == "auto" else spec.commit_interval
+        credits = Credits(_CREDIT_BYTES)
+        self._leases = Leases(credits, link.send, interval)
+        self._flow = Flow(self._nodes, self._leases.collect)
+        plan = OutputPlan(
+            place=self._place,
+            sink=spec.sink.type,
+            options=part_options(spec),
+            carryover=tuple(document.schema.names) if spec.carryover == "*" else spec.carryover,
+            keep_columns=spec.quarantine.keep_columns,
+            row_ids=spec.sink.row_ids,
+            accumulators=AccumulatorSet.from_config(spec.accumulators, lambda name: usercode.resolve(name, spec.base_dir)),
+            gate=SchemaGate("the output"),
+            worker=setup.worker,
+            code=document.code,
+        )
+        source = open_input(spec, document.schema)
+        self._predictors = self._adopt(started, cpus)
+        # A chunk serves whole batches of the first stage; 1 where no stage has a fixed size.
+        step = next((node.limits.rows for node in self._nodes if isinstance(node, Call)), 1)
+        self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(_READERS)]
+        self._writers = [Writer(plan, self._leases, link.send) for _ in range(_WRITERS)]
+
+    def run(self) -> int:
+        """Set up, work until the agent says stop or is gone or user code fails for good; return the exit code."""
+        self._start_thread("agent", self._listen)
+        for predictor in self._predictors:
+            self._start_thread("predictor", predictor.run)
+        maps = [
+            MapThread(index, node.stage, self._flow)
+            for index, node in enumerate(self._nodes)
+            if isinstance(node, Call) and not node.in_processes
+            for _ in range(node.degree)
+        ]
+        while not all(predictor.wait_ready(0.1) for predictor in self._predictors):
+            if self._over.is_set():
+                return self._shut_down()
+        for name, workers in (("reader", self._readers), ("map", maps), ("writer", self._writers)):
+            for worker in workers:
+                self._start_thread(name, worker.run)
+        self._link.send(hostlink.Ready(time.monotonic() - self._began, slots=_READERS + 2))
+        self._report()
+        return self._shut_down()
+
+    # -- inside ----------------------------------------------------------------------------------------------------------------------
+    def _adopt(self, started: list[spawn.Started], cpus: int) -> list[Predictor]:
+        degree = max(1, graph.processes(self._nodes))
+        threads = max(1, cpus // degree)
+        early = iter(started)
+        predictors = []
+        for index, node in enumerate(self._nodes):
+            if isinstance(node, Call) and node.in_processes:
+                first = next(early)
+                later = [spawn.start(threads) for _ in range(node.degree - 1)]
+                predictors += [Predictor(index, node.stage, self._flow, threads=threads, started=one) for one in (first, *later)]
+        return predictors
+
+    def _listen(self) -> None:
+        while (message := self._link.receive()) is not None:
+            match message:
+                case hostlink.Work():
+                    self._leases.start(message)
+                case hostlink.Cut():
+                    self._leases.cut(message.lease, message.rows)
+                case hostlink.Regrant():
+                    self._leases.rename(message.old, message.new)
+                case hostlink.YieldRest():
+                    self._leases.yield_rest(message.lease)
+                case hostlink.Stop():
+                    self._over.set()
+                    return
+                case hostlink.Setup():
+                    raise AssertionError("a host is set up once")
+                case _:
+                    assert_never(message)
+        # Nobody wants the results any more; the kernel ends the predictors with us.
+        os._exit(0)
+
+    def _report(self) -> None:
+        """Send progress until it is over."""
+        names = [(index, node.name, node.degree) for index, node in enumerate(self._nodes) if isinstance(node, Call)]
+        before, at = list(self._flow.seconds), time.monotonic()
+        while not self._over.wait(_PROGRESS_SECONDS):
+            now, seconds = time.monotonic(), list(self._flow.seconds)
+            busy = {name: min(1.0, (seconds[index] - before[index]) / (now - at) / degree) for index, name, degree in names}
+            self._link.send(hostlink.Progress(self._leases.rows_done, busy))
+            before, at = seconds, now
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                target()
+            except BaseException as error:
+                self._fail(error)
+
+        # A daemon: user code that never returns must not keep the process alive.
+        thread = threading.Thread(target=guarded, name=f"{name}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._guard:
+            if self._over.is_set():
+                return
+            self._exit_code = 1
+            self._link.send(failing.failed(None, error))
+            self._over.set()
+
+    def _shut_down(self) -> int:
+        self._over.set()
+        self._flow.stop()
+        self._leases.stop()
+        deadline = time.monotonic() + _JOIN_SECONDS
+        for thread in self._threads:
+            if thread is not threading.current_thread() and not thread.name.startswith("agent"):
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self._place.close()
+        return self._exit_code

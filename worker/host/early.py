@@ -1,0 +1,28 @@
+"""What a host does before its imports: read what to run, and start the predictor processes, which then load beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from antinfer.worker.host.link import AgentLink
+from antinfer.worker.hostlink import Setup
+from antinfer.worker.predictors import spawn
+
+
+def receive_setup(link: AgentLink) -> Setup | None:
+    """Wait for what to run; None when the agent is gone."""
+    message = link.receive()
+    if message is None:
+        return None
+    if not isinstance(message, Setup):
+        raise TypeError(f"the first message to a host is Setup, not {type(message).__name__}")
+    return message
+
+
+def start_predictors(setup: Setup) -> list[spawn.Started]:
+    """Start one process for each stage that runs in processes, in order; `pipeline.graph` says how many follow."""
+    stages = json.loads(setup.document)["spec"]["pipeline"]
+    wanted = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
+    threads = max(1, len(os.sched_getaffinity(0)) // max(1, wanted))
+    return [spawn.start(threads) for _ in range(wanted)]

@@ -1,0 +1,25 @@
+"""From an error to what the agent is told about it."""
+
+from __future__ import annotations
+
+import traceback
+
+from antinfer.core.ids import LeaseId
+from antinfer.core.messages import FailureKind
+from antinfer.errors import AntinferError, InfraError, UserCodeError
+from antinfer.worker.hostlink import Failed
+
+
+def failed(lease: LeaseId | None, error: BaseException) -> Failed:
+    """Say that `lease`, or with None the whole host, failed by `error`: trouble of storage may pass, all else meets every worker."""
+    kind = FailureKind.STORAGE if isinstance(error, InfraError) else FailureKind.FATAL
+    if not isinstance(error, AntinferError):
+        text = "".join(traceback.format_exception(error))
+        return Failed(lease, kind, f"the stage host failed: {type(error).__name__}: {error}", text)
+    message = f"{error} {error.hint}".strip()
+    return Failed(lease, kind, message, error.user_traceback if isinstance(error, UserCodeError) else "")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether another try, here or elsewhere, may succeed."""
+    return isinstance(error, InfraError)

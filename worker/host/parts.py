@@ -1,0 +1,189 @@
+"""Parts being written: results joined with their carryover, quarantined rows, and the commit record over both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from antinfer.core import ids
+from antinfer.core.records import CommitRecord, ObjectKind, StagedObject, output_name
+from antinfer.errors import OutputError, UserCodeError
+from antinfer.metrics import AccumulatorSet
+from antinfer.storage import layout, quarantine, rowhash, sinks
+from antinfer.storage.place import OutputPlace
+from antinfer.storage.quarantine import QuarantinedRow
+from antinfer.storage.sinks.base import PartWriter
+from antinfer.worker.host.runs import Chunk, Run
+from antinfer.worker.pipeline.pieces import Piece, row_positions, take, without_bad
+from antinfer.worker.schemas import SchemaGate
+
+SHARD_COLUMN = "_shard"
+OFFSET_COLUMN = "_offset"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """What all parts of a job have in common."""
+
+    place: OutputPlace
+    sink: str
+    options: Mapping[str, Any]
+    carryover: tuple[str, ...]
+    keep_columns: tuple[str, ...]
+    row_ids: bool
+    accumulators: AccumulatorSet
+    gate: SchemaGate
+    worker: str
+    code: str
+
+    def bypass(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the columns of a source batch that do not go through the pipeline, without copying."""
+        return batch.select(list(dict.fromkeys((*self.carryover, *self.keep_columns))))
+
+    def join(self, shard: int, piece: Piece, chunk: Chunk) -> pa.RecordBatch | None:
+        """Return the output rows of `piece`: row ids, carryover and results. Raises UserCodeError when a name is there twice."""
+        if piece.batch is None:
+            return None
+        names: list[str] = []
+        columns: list[pa.Array] = []
+        positions = row_positions(piece)
+        if self.row_ids:
+            names += [SHARD_COLUMN, OFFSET_COLUMN]
+            columns += [pa.array(np.full(len(positions), shard, dtype=np.int64)), pa.array(positions)]
+        if self.carryover:
+            carried = take(chunk.kept.select(list(self.carryover)), positions - chunk.start)
+            assert carried is not None
+            names += self.carryover
+            columns += carried.columns
+        twice = sorted(set(names) & set(piece.batch.schema.names))
+        if twice:
+            raise UserCodeError(
+                f"the pipeline returns a column {twice[0]!r}, which is also carried over or written as a row id",
+                hint="Rename the column in the last stage, or take it out of carryover.",
+            )
+        fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]
+        schema = pa.schema([*fields, *piece.batch.schema])
+        return self.gate.fit(pa.RecordBatch.from_arrays([*columns, *piece.batch.columns], schema=schema))
+
+
+class OpenPart:
+    """The results of ``[start, ...)`` of one lease until they are staged. Used by one thread at a time."""
+
+    def __init__(self, plan: OutputPlan, run: Run) -> None:
+        self._plan = plan
+        self._shard = int(run.shard.index)
+        self._start = run.staged
+        self._path = os.path.join(plan.place.local_spool(), secrets.token_hex(8))
+        self._writer: PartWriter | None = None
+        self._accumulators = plan.accumulators.fresh()
+        self._bad: list[QuarantinedRow] = []
+        self._kept: list[pa.RecordBatch] = []
+        self._began = time.monotonic()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes written and buffered."""
+        return 0 if self._writer is None else self._writer.size_bytes + self._writer.buffered_bytes
+
+    def add(self, run: Run, piece: Piece) -> None:
+        """Append a piece of `run`; it follows on the one before. Raises UserCodeError and OutputError."""
+        chunk = run.chunk_of(piece.begin)
+        batch = self._plan.join(self._shard, without_bad(piece), chunk)
+        self._quarantine(run, piece, chunk)
+        if batch is None:
+            return
+        if self._writer is None:
+            self._writer = sinks.open_writer(self._plan.sink, self._path, batch.schema, self._plan.options)
+        self._writer.write(batch)
+        self._accumulators.update_arrow(batch)
+
+    def stage(self, run: Run, stop: int) -> CommitRecord:
+        """Finish the part at position `stop`, make all of its objects durable, and return the record to commit. Raises OutputError."""
+        plan = self._plan
+        staged = ids.staged_name(run.lease, self._shard, self._start, stop, secrets.token_hex(8))
+        hashed = rowhash.hash_range(self._shard, self._start, stop)
+        if self._bad:
+            hashed = rowhash.without(hashed, rowhash.hash_rows(self._shard, [row.offset for row in self._bad]))
+        record = CommitRecord(
+            shard=self._shard,
+            start=self._start,
+            stop=stop,
+            staged=staged,
+            objects=tuple(StagedObject(kind) for kind in self._kinds()),
+            rows_out=0 if self._writer is None else self._writer.rows,
+            rows_quarantined=len(self._bad),
+            row_hash=hashed,
+            attempt=run.attempt,
+            worker=plan.worker,
+            schema="" if self._writer is None else fingerprint(self._writer.schema),
+            code=plan.code,
+            accumulators=self._accumulators.take_state(),
+            seconds=round(time.monotonic() - self._began, 6),
+        )
+        size = self._write_objects(record)
+        stem = output_name(self._shard, self._start, stop)
+        suffix = sinks.suffix(plan.sink)
+        objects = [
+            plan.place.stage(staged, kind, layout.final_name(kind, stem, suffix), self._file(kind)) for kind in self._kinds()
+        ]
+        return replace(record, objects=tuple(objects), size_bytes=size)
+
+    def abort(self) -> None:
+        """Throw everything away that is not staged."""
+        if self._writer is not None:
+            self._writer.abort()
+
+    def _kinds(self) -> list[ObjectKind]:
+        kinds: list[ObjectKind] = []
+        if self._writer is None or not sinks.carries_record(self._plan.sink):
+            kinds.append("record")
+        if self._bad:
+            kinds.append("quarantine")
+        if self._writer is not None:
+            kinds.append("part")
+        return kinds
+
+    def _file(self, kind: ObjectKind) -> str:
+        return self._path if kind == "part" else f"{self._path}.{kind}"
+
+    def _write_objects(self, record: CommitRecord) -> int:
+        """Write the local files of all objects; return the size of the part in bytes."""
+        text = json.dumps(record.to_json(), separators=(",", ":"))
+        if self._bad:
+            kept = pa.Table.from_batches(self._kept).select(list(self._plan.keep_columns)) if self._plan.keep_columns else None
+            quarantine.write(self._file("quarantine"), self._bad, kept)
+        size = 0 if self._writer is None else self._writer.close({layout.RECORD_KEY: text})
+        if "record" in self._kinds():
+            path = self._file("record")
+            try:
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(json.dumps(replace(record, size_bytes=size).to_json(), separators=(",", ":")))
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        return size
+
+    def _quarantine(self, run: Run, piece: Piece, chunk: Chunk) -> None:
+        if not run.bad:
+            return
+        for offset in sorted(offset for offset in list(run.bad) if piece.begin <= offset < piece.stop):
+            reason = run.bad.pop(offset)
+            self._bad.append(QuarantinedRow(self._shard, offset, reason.stage, reason.error, reason.traceback))
+            if self._plan.keep_columns:
+                self._kept.append(chunk.kept.slice(offset - chunk.start, 1))
+
+
+def fingerprint(schema: pa.Schema) -> str:
+    """Return a short name for `schema`: equal for the same columns, types and order, whatever wrote it."""
+    text = "\n".join(f"{field.name}\t{field.type}\t{field.nullable}" for field in schema)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+

@@ -1,0 +1,111 @@
+"""Readers: threads that read leases in order, as far ahead as the credits reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from antinfer.core.plan import Shard
+from antinfer.errors import AntinferError, ChangedError
+from antinfer.storage.sources.base import Source
+from antinfer.worker.host import failing
+from antinfer.worker.host.credits import Credits
+from antinfer.worker.host.flow import Flow
+from antinfer.worker.host.leases import Leases
+from antinfer.worker.host.parts import OutputPlan
+from antinfer.worker.host.runs import Chunk, Run
+from antinfer.worker.pipeline.pieces import BadRow, Piece
+
+_CHUNK_ROWS = 1 << 16
+_CHUNK_BYTES = 16 << 20
+_UNSIZED_CHUNK_ROWS = 1 << 13
+
+
+class Reader:
+    """One reader; `run` is its thread."""
+
+    def __init__(self, source: Source, plan: OutputPlan, flow: Flow, leases: Leases, credits: Credits, step: int) -> None:
+        """`step`: rows of a batch of the first stage; chunks are multiples of it, so that cutting them up copies nothing."""
+        self._source = source
+        self._plan = plan
+        self._flow = flow
+        self._leases = leases
+        self._credits = credits
+        self._step = step
+
+    def run(self) -> None:
+        """Read until the leases are stopped. Raises what is no lease's fault alone."""
+        while (run := self._leases.next_to_read()) is not None:
+            try:
+                self._read(run)
+            except AntinferError as error:
+                if not failing.is_passing(error):
+                    raise
+                self._leases.fail(run, lambda lease, why=error: failing.failed(lease, why))  # type: ignore[misc]
+
+    def _read(self, run: Run) -> None:
+        unsized = not run.sized
+        offset = run.start
+        batches = iter(self._source.read(run.shard, run.start, run.stop, chunk_rows(run.shard, self._step)))
+        if unsized:
+            batches = _look_ahead(batches)
+        while not self._unwanted(run) and offset < run.stop:
+            with self._flow.reading():
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                taken = self._credits.try_take(batch.nbytes)
+                if taken:
+                    self._put(run, offset, batch)
+            if not taken:
+                if not self._credits.take(batch.nbytes, lambda: self._unwanted(run)):
+                    return
+                self._put(run, offset, batch)
+            offset += batch.num_rows
+        if self._unwanted(run):
+            return
+        if unsized:
+            self._leases.size(run, offset if offset > run.start or not run.start else self._source.count_rows(run.shard))
+        elif offset < run.stop:
+            path = run.shard.pieces[0].path
+            raise ChangedError(
+                f"{path} ends at row {offset} of shard {run.shard.index}; the plan knew {run.shard.rows} rows",
+                hint="The input changed since the job was planned: restore it, or write to another output.",
+            )
+
+    def _put(self, run: Run, offset: int, batch: pa.RecordBatch) -> None:
+        stop = offset + batch.num_rows
+        if not self._leases.add_chunk(run, Chunk(offset, stop, batch.nbytes, self._plan.bypass(batch))):
+            return
+        if run.quarantine:
+            run.bad.update(dict.fromkeys(range(offset, stop), BadRow(run.quarantine)))
+            self._leases.collect(Piece(run, offset, stop, None))
+        else:
+            self._flow.put(Piece(run, offset, stop, batch))
+
+    @staticmethod
+    def _unwanted(run: Run) -> bool:
+        return run.dropped or run.ending is not None
+
+
+def chunk_rows(shard: Shard, step: int) -> int:
+    """Return how many rows of `shard` to read at once: by its stored size, and a multiple of `step` where that fits."""
+    rows = _UNSIZED_CHUNK_ROWS if shard.rows is None else _CHUNK_ROWS
+    if shard.rows and shard.size_bytes:
+        rows = min(rows, max(1, _CHUNK_BYTES * shard.rows // shard.size_bytes))
+    return rows - rows % step if rows > step else rows
+
+
+def _look_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield each batch only once it is known whether another one follows.
+
+    So the size of a shard is known by the time its last rows are let into the pipeline, and cannot be outrun by their commit.
+    """
+    held: pa.RecordBatch | None = None
+    for batch in batches:
+        if held is not None:
+            yield held
+        held = batch
+    if held is not None:
+        yield held

@@ -1,0 +1,69 @@
+"""Runs: what the host knows about each lease it works on."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from antinfer.core.ids import LeaseId
+from antinfer.core.plan import Shard
+from antinfer.core.ranges import UNSIZED
+from antinfer.worker.hostlink import Failed, Released, Work
+from antinfer.worker.pipeline.pieces import Root
+
+if TYPE_CHECKING:
+    from antinfer.worker.host.parts import OpenPart
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows as they were read, less the columns that nobody needs at the end."""
+
+    start: int
+    stop: int
+    size_bytes: int
+    """Credit taken for the whole of what was read."""
+    kept: pa.RecordBatch
+    """Carryover columns and those kept for quarantine."""
+
+
+class Run(Root):
+    """One lease on its way. Guarded by the lock of `Leases`, but for what the pipeline itself puts into a `Root`."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work.rows.start)
+        self.lease: LeaseId = work.lease
+        self.shard: Shard = work.shard
+        self.start = work.rows.start
+        self.stop = work.rows.stop
+        """`UNSIZED` until the reader has met the end of the shard."""
+        self.attempt = work.attempt
+        self.quarantine = work.quarantine
+        self.chunks: deque[Chunk] = deque()
+        self.written = work.rows.start
+        """Everything before this position is in a part, closed or open."""
+        self.staged = work.rows.start
+        """Everything before this position is in a staged part."""
+        self.part_since: float | None = None
+        """When the open part was begun; None without one."""
+        self.ending: Released | Failed | None = None
+        """Last word about this lease, said when the finished prefix is staged."""
+        self.part: OpenPart | None = None
+        """Belongs to the writer whose turn it is."""
+        self.claimed = False
+        """True while a writer is at work on it, or it waits for one."""
+
+    @property
+    def sized(self) -> bool:
+        return self.stop != UNSIZED
+
+    @property
+    def finished(self) -> bool:
+        return self.order.cursor >= self.stop
+
+    def chunk_of(self, position: int) -> Chunk:
+        """Return the chunk that holds `position`, which was not written before."""
+        return next(chunk for chunk in self.chunks if chunk.stop > position)

@@ -1,0 +1,65 @@
+"""Writers: threads that put finished pieces into parts, and stage them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from antinfer.errors import InfraError
+from antinfer.worker.host import failing
+from antinfer.worker.host.leases import Leases
+from antinfer.worker.host.parts import OpenPart, OutputPlan
+from antinfer.worker.host.runs import Run
+from antinfer.worker.hostlink import FromHost, Staged
+
+_PART_BYTES = 256 << 20
+
+
+class Writer:
+    """One writer; `run` is its thread. A lease is written by one writer at a time."""
+
+    def __init__(self, plan: OutputPlan, leases: Leases, send: Callable[[FromHost], None]) -> None:
+        self._plan = plan
+        self._leases = leases
+        self._send = send
+
+    def run(self) -> None:
+        """Write until the leases are stopped. Raises UserCodeError for results that cannot be written."""
+        while (run := self._leases.next_to_write()) is not None:
+            try:
+                self._turn(run)
+            except InfraError as error:
+                self._leases.give_up(run, lambda lease, why=error: failing.failed(lease, why))  # type: ignore[misc]
+                _abort(run)
+            self._leases.written(run)
+
+    def _turn(self, run: Run) -> None:
+        if run.dropped:
+            _abort(run)
+            return
+        pieces, close = self._leases.ready(run)
+        for piece in pieces:
+            if run.part is None:
+                run.part = OpenPart(self._plan, run)
+            run.part.add(run, piece)
+            self._leases.wrote(run, piece)
+            if run.part.size_bytes >= _PART_BYTES:
+                self._stage(run)
+        if close and run.part is not None:
+            self._stage(run)
+
+    def _stage(self, run: Run) -> None:
+        assert run.part is not None
+        if run.dropped:
+            _abort(run)
+            return
+        lease = run.lease
+        record = run.part.stage(run, run.written)
+        run.part = None
+        self._leases.staged(run)
+        self._send(Staged(lease, record))
+
+
+def _abort(run: Run) -> None:
+    part, run.part = run.part, None
+    if part is not None:
+        part.abort()
