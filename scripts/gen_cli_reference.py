@@ -1,16 +1,21 @@
 """Generate ``docs/reference/cli.md`` from the command line's own declarations, or check that it is fresh.
 
-Usage: ``python scripts/gen_cli_reference.py [--check]``.
+Usage: ``python scripts/gen_cli_reference.py [--check]``. Reads the signatures of the command functions rather than typer's inner objects,
+which differ between its releases.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator
-from typing import Any
+import types
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 from reference import escape, main
+from typer.models import ArgumentInfo, OptionInfo
 
 from antinfer.cli.app import app
 
@@ -24,45 +29,63 @@ Exit status: 0 done · 1 failed · 2 wrong usage or job file · 4 `verify` found
 """
 
 
-def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield every command below `command` that does something, with its full name, in the order of ``--help``."""
-    inner = getattr(command, "commands", None)
-    if inner is None:
-        yield path, command
-        return
-    for name in inner:
-        yield from commands(inner[name], f"{path} {name}")
+def commands(level: typer.Typer, path: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield every command below `level` that does something, with its full name, in the order of ``--help``."""
+    for info in level.registered_commands:
+        if info.callback is None:
+            raise ValueError(f"a command of {path} has no function")
+        if not info.hidden:
+            yield f"{path} {info.name or info.callback.__name__.replace('_', '-')}", info.callback
+    for group in level.registered_groups:
+        if group.typer_instance is not None:
+            yield from commands(group.typer_instance, f"{path} {group.name}")
 
 
-def row(parameter: Any) -> str:
+def value_of(annotation: Any, info: ArgumentInfo | OptionInfo, name: str) -> str:
+    """Say how the value of a parameter is written, empty for a flag."""
+    if info.metavar:
+        return info.metavar
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    kind = parts[0] if get_origin(annotation) in (Union, types.UnionType, list) else annotation
+    if kind is bool:
+        return ""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "|".join(str(choice.value) for choice in kind)
+    return "N" if kind in (int, float) else name.upper()
+
+
+def row(name: str, annotation: Any, default: Any) -> str:
     """Render one argument or option as a row of the table."""
-    if parameter.param_type_name == "argument":
-        name = f"`{parameter.make_metavar(None) if parameter.metavar is None else parameter.metavar}`"
+    kind, info = get_args(annotation) if get_origin(annotation) is Annotated else (annotation, None)
+    if info is None:
+        raise ValueError(f"parameter {name} is not declared as Annotated[..., typer.Option or typer.Argument]")
+    value = value_of(kind, info, name)
+    if isinstance(info, OptionInfo):
+        # Inside Annotated, typer keeps the first name where the default would be.
+        given = [decl for decl in (info.default, *(info.param_decls or ())) if isinstance(decl, str) and decl.startswith("-")]
+        options = given or ["--" + name.replace("_", "-")]
+        shown = ", ".join(f"`{option} {value}`" if value else f"`{option}`" for option in options)
     else:
-        metavar = "" if parameter.is_flag else f" {(parameter.metavar or parameter.type.name).upper()}"
-        names = [*parameter.opts, *parameter.secondary_opts]
-        name = ", ".join(f"`{option}{metavar}`" for option in names)
-    shown = (
-        ""
-        if parameter.required or parameter.default in (None, False, (), []) or callable(parameter.default)
-        else f" (default `{parameter.default}`)"
-    )
-    return f"| {name} | {escape(parameter.help or '')}{shown} |"
+        shown = f"`{value or name.upper()}`"
+    told = "" if default in (inspect.Parameter.empty, None, False, "", ()) else f" (default `{getattr(default, 'value', default)}`)"
+    return f"| {escape(shown)} | {escape(info.help or '')}{told} |"
 
 
-def section(path: str, command: Any) -> str:
+def section(path: str, function: Callable[..., Any]) -> str:
     """Render one command. Raises ValueError when it has no help text."""
-    if not command.help:
+    text = inspect.getdoc(function)
+    if not text:
         raise ValueError(f"{path} has no help text: give its function a docstring")
-    parameters = [parameter for parameter in command.params if parameter.name != "help" and not getattr(parameter, "hidden", False)]
-    table = ["| | |", "|---|---|", *map(row, parameters), ""] if parameters else []
-    return "\n".join([f"## {path}", "", command.help.strip().replace("\x08", ""), "", *table])
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [p for p in inspect.signature(function).parameters.values() if hints[p.name] is not typer.Context]
+    rows = [row(parameter.name, hints[parameter.name], parameter.default) for parameter in parameters]
+    table = ["| | |", "|---|---|", *rows, ""] if rows else []
+    return "\n".join([f"## {path}", "", text, "", *table])
 
 
 def render() -> str:
     """Return the whole page."""
-    root = typer.main.get_command(app)
-    return HEAD + "\n" + "\n".join(section(path, command) for path, command in commands(root, "antinfer")).rstrip() + "\n"
+    return "\n".join([HEAD, *(section(path, function) for path, function in commands(app, "antinfer"))]).rstrip() + "\n"
 
 
 if __name__ == "__main__":

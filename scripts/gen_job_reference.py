@@ -115,7 +115,7 @@ def accumulators() -> str:
         "Each entry has a name of your choice, a `type`, and the options of that type. Rows are those of the output.",
     ]
     for name, kind in BUILT_IN.items():
-        lines += ["", f"### {name}", "", inspect.getdoc(kind).replace("``", "`")]  # type: ignore[union-attr]
+        lines += ["", f"### {name}", "", (inspect.getdoc(kind) or "").replace("``", "`")]
     return "\n".join(lines)
 
 
