@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -62,7 +62,7 @@ def plan_shards(
     files_done: int = 0,
     first_index: int = 0,
     progress: Callable[[PlanProgress], None] | None = None,
-) -> Iterator[PlanChunk]:
+) -> Generator[PlanChunk, None, None]:
     """Plan the files of a listing, in order, chunk by chunk.
 
     The result is a function of the listing and the targets alone: whoever goes on after `files_done` files makes the same chunks.

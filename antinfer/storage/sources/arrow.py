@@ -54,7 +54,8 @@ class ArrowSource(FileSource):
         wanted = [] if len(schema.names) == len(names) else sorted(names.index(name) for name in schema.names)
         with self._opened(piece.path, wanted) as (reader, is_stream), reading(piece.path):
             if not is_stream and piece.stop > reader.num_record_batches:
-                raise damaged(piece.path, f"it has {reader.num_record_batches} record batches, the plan knows {piece.stop}", "It changed since.")
+                why = f"it has {reader.num_record_batches} record batches, the plan knows {piece.stop}"
+                raise damaged(piece.path, why, "The file changed since.")
             batches = reader if is_stream else (reader.get_batch(i) for i in range(piece.start, piece.stop))
             for batch in batches:
                 if batch.num_rows <= skip:

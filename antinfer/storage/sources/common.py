@@ -184,8 +184,12 @@ def option(options: Mapping[str, Any], key: str, kind: type | tuple[type, ...], 
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the columns of `schema` in its order, with its fields; types are equal already."""
-    return pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
+    """Return the columns of `schema` in its order, with its fields; `schemas.require_same` holds."""
+    columns = [batch.column(name) for name in schema.names]
+    typed = [
+        pa.nulls(batch.num_rows, field.type) if column.type != field.type else column for field, column in zip(schema, columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(typed, schema=schema)
 
 
 def pack(path: str, rows: Sequence[int], sizes: Sequence[int], target: Target) -> list[SizedPiece]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as standard_csv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
@@ -20,6 +21,16 @@ from antinfer.storage.sources.lines import Block, Skip
 from antinfer.storage.sources.textual import LineSource, attempt, compression_of
 
 _HEADERS_KEPT: Final = 1024
+_HEADER_BYTES: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    names: list[str]
+    """Columns of the file in its order; none for a file without content."""
+    rows_start: int
+    """First byte after the header line."""
+    has_rows: bool
 
 
 class CsvSource(LineSource):
@@ -54,13 +65,14 @@ class CsvSource(LineSource):
 
     # -- schema ----------------------------------------------------------------------------------------------------------------------
     def schema(self, file: InputFile) -> pa.Schema:
-        names, _ = self._header(file.path)
+        header = self._header(file.path)
+        names = header.names
         if not names:
             return pa.schema([])
         for column in self._declared:
             if column not in names:
                 raise SourceError(f"{file.path}: column {column!r} of `schema` not found", hint=schemas.near(column, names))
-        if self._newlines:
+        if self._newlines and header.has_rows:
             with self._opened_whole(file.path, pc.ConvertOptions(**self._conversion(self._declared))) as reader:
                 found = reader.schema
         else:
@@ -70,9 +82,9 @@ class CsvSource(LineSource):
     def pieces(self, file: InputFile, target: Target) -> list[SizedPiece]:
         if file.size_bytes == 0:
             return []
-        names, _ = self._header(file.path)
-        self._check_names(file.path, names)
-        return super().pieces(file, target) if names else []
+        header = self._header(file.path)
+        self._check_names(file.path, header.names)
+        return super().pieces(file, target) if header.has_rows else []
 
     def _check_names(self, path: str, names: list[str]) -> None:
         if self._frozen is None or not names:
@@ -87,23 +99,24 @@ class CsvSource(LineSource):
         return self._read_csv(names, data, self._conversion(self._declared), len(data) + 1).schema
 
     def _has_rows(self, file: InputFile) -> bool:
-        if not self._newlines:
-            return super()._has_rows(file)
-        return next(self._batches(file.path, self.schema(file)), None) is not None
+        return self._header(file.path).has_rows
 
     # -- header ----------------------------------------------------------------------------------------------------------------------
-    def _read_header(self, path: str) -> tuple[list[str], int]:
-        """Return the column names of a file and the byte after its header line; no names for a file without content."""
+    def _read_header(self, path: str) -> _Header:
+        found: _Header | None = None
         for block in self._raw_blocks(path):
             offset = block.offset
             for line in lines.split_lines(block.data):
                 offset += len(line)
                 text = line.rstrip(b"\r\n")
-                if text:
-                    if self._given_names is not None:
-                        return self._given_names, block.offset
-                    return self._parse_header(path, text), offset
-        return [], 0
+                if not text:
+                    continue
+                if found is not None:
+                    return replace(found, has_rows=True)
+                if self._given_names is not None:
+                    return _Header(self._given_names, block.offset, has_rows=True)
+                found = _Header(self._parse_header(path, text), offset, has_rows=False)
+        return found or _Header([], 0, has_rows=False)
 
     def _raw_blocks(self, path: str) -> Iterator[Block]:
         codec = compression_of(path)
@@ -125,15 +138,14 @@ class CsvSource(LineSource):
         return names
 
     def _content_start(self, path: str) -> int:
-        return self._header(path)[1]
+        return self._header(path).rows_start
 
     # -- rows ------------------------------------------------------------------------------------------------------------------------
     def _piece_rows(self, piece: Piece, skip: int, batch_rows: int) -> Rows:
-        names, _ = self._header(piece.path)
-        self._check_names(piece.path, names)
+        self._check_names(piece.path, self._header(piece.path).names)
         if not self._newlines:
             return (yield from super()._piece_rows(piece, skip, batch_rows))
-        for whole in self._batches(piece.path, self._require_frozen()) if names else ():
+        for whole in self._batches(piece.path, self._require_frozen()):
             if whole.num_rows <= skip:
                 skip -= whole.num_rows
                 continue
@@ -145,15 +157,13 @@ class CsvSource(LineSource):
     def _count_piece(self, piece: Piece) -> int:
         if not self._newlines:
             return super()._count_piece(piece)
-        names, _ = self._header(piece.path)
-        return sum(batch.num_rows for batch in self._batches(piece.path, self._require_frozen())) if names else 0
+        return sum(batch.num_rows for batch in self._batches(piece.path, self._require_frozen()))
 
     def _parse(self, path: str, data: bytes, parse_bytes: int) -> pa.Table:
         schema = self._require_frozen()
         if lines.count_rows(data, self.skip) == 0:
             return schema.empty_table()
-        names, _ = self._header(path)
-        return self._read_csv(names, data, self._conversion(schema, only=True), parse_bytes)
+        return self._read_csv(self._header(path).names, data, self._conversion(schema, only=True), parse_bytes)
 
     def _read_csv(self, names: list[str], data: bytes, conversion: dict[str, Any], parse_bytes: int) -> pa.Table:
         return pc.read_csv(
@@ -164,16 +174,18 @@ class CsvSource(LineSource):
         )
 
     def _batches(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        if not self._header(path).has_rows:
+            return
         with reading(path), self._opened_whole(path, pc.ConvertOptions(**self._conversion(schema, only=True))) as reader:
             yield from reader
 
     @contextmanager
     def _opened_whole(self, path: str, convert: pc.ConvertOptions) -> Iterator[Any]:
-        names, start = self._header(path)
+        header = self._header(path)
         with reading(path), self.open_stream(path, compression_of(path)) as file:
-            file.read(start)
+            file.read(header.rows_start)
             # One thread: the read-ahead of several would go on after the reader is closed in the middle.
-            options = pc.ReadOptions(column_names=names, block_size=lines.BLOCK_BYTES, use_threads=False)
+            options = pc.ReadOptions(column_names=header.names, block_size=lines.BLOCK_BYTES, use_threads=False)
             with pc.open_csv(file, read_options=options, parse_options=self._parse_options(), convert_options=convert) as reader:
                 yield reader
 
@@ -198,9 +210,6 @@ class CsvSource(LineSource):
 
     def _hint(self) -> str:
         return "Values of another type: give the column's type in `schema:`. Quoted values that span lines: newlines_in_values: true."
-
-
-_HEADER_BYTES: Final = 64 << 10
 
 
 def _one_character(options: Any, key: str, default: str | None) -> Any:

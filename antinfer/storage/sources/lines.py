@@ -1,8 +1,8 @@
 """Complete lines out of a byte range: the one place that knows who owns a line.
 
 A range ``[start, stop)`` owns every line that begins inside it. So any cutting of a file into ranges yields each line exactly once,
-whatever the cuts hit: the reader of a range skips what began before it and reads on past its end to finish its last line. A line ends with LF
-or with the file; the CR of a CRLF belongs to the line.
+whatever the cuts hit: the reader of a range skips what began before it and reads on past its end to finish its last line. A line ends
+with LF or with the file; the CR of a CRLF belongs to the line.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def _expand(location: Location) -> list[InputFile]:
         case pafs.FileType.NotFound if _MAGIC.search(location.path):
             files = _glob(location)
             if not files:
-                raise SourceError(f"no file matches {location.uri}", hint="Names that begin with '_' or '.' are skipped; '**' takes any depth.")
+                hint = "Names that begin with '_' or '.' are skipped; '**' takes any depth."
+                raise SourceError(f"no file matches {location.uri}", hint=hint)
             return files
         case pafs.FileType.NotFound:
             raise SourceError(f"input does not exist: {location.uri}", hint="Check the path; relative paths count from the job file.")

@@ -46,14 +46,17 @@ def near(name: str, known: Sequence[str]) -> str:
 
 
 def require_same(expected: pa.Schema, actual: pa.Schema, path: str) -> None:
-    """Raise `SchemaMismatchError` naming `path` and the first column that differs in presence or type; order and metadata may differ."""
+    """Raise `SchemaMismatchError` naming `path` and the first column that differs in presence or type.
+
+    Order and metadata may differ, and a column that holds nothing but nulls and so has no type fits any.
+    """
     present = dict(zip(actual.names, actual.types, strict=True))
     for field in expected:
         if field.name not in present:
             raise SchemaMismatchError(
                 f"{path}: column {field.name!r} is missing, the other files have it ({field.type})", hint=near(field.name, actual.names)
             )
-        if present[field.name] != field.type:
+        if present[field.name] != field.type and not pa.types.is_null(present[field.name]):
             raise SchemaMismatchError(
                 f"{path}: column {field.name!r} has type {present[field.name]}, the other files have {field.type}",
                 hint="All files of a data set need the same types; rewrite the file or read it as a data set of its own.",
