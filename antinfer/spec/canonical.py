@@ -85,7 +85,7 @@ def explain_changes(old_json: str, new_json: str) -> list[str]:
     old, new = _fixed_fields(json.loads(old_json)), _fixed_fields(json.loads(new_json))
     found = []
     for path in sorted(old.keys() | new.keys()):
-        if _missing_or_empty(old, path) and _missing_or_empty(new, path):
+        if _filled(old, new, path) or _filled(new, old, path):
             continue
         if (path in old) != (path in new) or old[path] != new[path]:
             before, after = (_show(fields[path]) if path in fields else "not given" for fields in (old, new))
@@ -113,9 +113,9 @@ def _fixed_fields(job: dict[str, Any]) -> dict[Path, Any]:
     return flat
 
 
-def _missing_or_empty(fields: dict[Path, Any], path: Path) -> bool:
-    """Tell whether `path` is an empty mapping here: where the other job has entries in it, those are the change to speak of."""
-    return path not in fields or fields[path] == {}
+def _filled(empty: dict[Path, Any], filled: dict[Path, Any], path: Path) -> bool:
+    """Tell whether a mapping that one job leaves empty has entries in the other: those are the change to speak of."""
+    return empty.get(path) == {} and any(len(other) > len(path) and other[: len(path)] == path for other in filled)
 
 
 def _show(value: Any) -> str:
