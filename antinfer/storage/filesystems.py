@@ -21,7 +21,7 @@ from pyarrow import fs as pafs
 
 from antinfer.errors import AntinferError, InfraError, JobFileError, SourceError
 
-S3_OPTIONS: Final = ("endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous", "scheme")
+S3_OPTIONS: Final = ("endpoint_url", "endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous", "scheme")
 GS_OPTIONS: Final = ("endpoint_override", "anonymous", "scheme", "project_id")
 HDFS_OPTIONS: Final = ("user", "kerb_ticket", "replication", "buffer_size", "default_block_size")
 S3_ATTEMPTS: Final = 8
@@ -192,7 +192,10 @@ def _local() -> pafs.FileSystem:
 @lru_cache(maxsize=64)
 def _s3(bucket: str, options: tuple[tuple[str, Any], ...]) -> pafs.FileSystem:
     keywords = dict(options)
-    endpoint = keywords.get("endpoint_override")
+    # Two names for one thing: the SDKs' and pyarrow's.
+    endpoint = keywords.pop("endpoint_url", None) or keywords.pop("endpoint_override", None)
+    if endpoint:
+        keywords["endpoint_override"] = endpoint
     if endpoint and "://" in endpoint:
         scheme, _, rest = endpoint.partition("://")
         keywords["endpoint_override"], keywords["scheme"] = rest.rstrip("/"), scheme

@@ -23,6 +23,9 @@ from antinfer.storage.sources.cursors import Cursor, ParkedCursors
 STORAGE_OPTION: Final = "storage"
 """Source option that holds the options of the file system."""
 
+FLAT_STORAGE_OPTIONS: Final = ("endpoint_url", "endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous")
+"""Those that may also stand among the source's own options, as they do in a sink."""
+
 PARKED_CURSORS: Final = 4
 """Reads that wait in the middle of a shard, per source; each holds up to one row group or block."""
 
@@ -59,11 +62,13 @@ class FileSource(ABC):
     def __init__(self, spec: SourceSpec) -> None:
         allowed = (*self.allowed_options, STORAGE_OPTION)
         for key in spec.options:
-            if key not in allowed:
+            if key not in allowed and key not in FLAT_STORAGE_OPTIONS:
                 raise JobFileError(f"source.{key} is not known for type {self.type_name!r}", hint=f"Allowed: {', '.join(allowed)}.")
         if spec.columns is not None and (not spec.columns or schemas.duplicates(spec.columns)):
             raise JobFileError("source.columns must name at least one column, each once")
         self._spec = spec
+        self._storage = {key: spec.options[key] for key in FLAT_STORAGE_OPTIONS if key in spec.options}
+        self._storage.update(option(spec.options, STORAGE_OPTION, dict, {}))
         self._lock = threading.Lock()
         self._frozen = spec.frozen_schema
         self._locations: dict[str, Location] = {}
@@ -155,7 +160,7 @@ class FileSource(ABC):
         place = scheme if scheme == "file" else f"{scheme}://{rest.partition('/')[0]}"
         known = self._locations.get(place)
         if known is None:
-            known = self._locations[place] = filesystems.locate(path, self._spec.options.get(STORAGE_OPTION))
+            known = self._locations[place] = filesystems.locate(path, self._storage)
             return known
         uri = filesystems.canonical_uri(path)
         return Location(known.filesystem, uri.removeprefix(known.prefix), known.prefix)

@@ -48,6 +48,8 @@ def checked(source: Source, shard: Shard, start: int, stop: int, batch_rows: int
         yield batch
 
 
-def reopened(kind: str, path: Path | str, source: Source, columns: Sequence[str] | None = None, options: Mapping[str, Any] | None = None) -> Source:
+def reopened(
+    kind: str, path: Path | str, source: Source, columns: Sequence[str] | None = None, options: Mapping[str, Any] | None = None
+) -> Source:
     """Open the same data set as another process would: with the frozen schema alone."""
     return open_source(kind, str(path), columns=columns, options=options, frozen_schema=source.frozen_schema)

@@ -10,7 +10,8 @@ import pytest
 
 from antinfer.errors import InfraError, JobFileError, OutputError, SourceError
 from antinfer.storage import filesystems
-from antinfer.storage.sources import listing
+from antinfer.storage.planning import plan_shards
+from antinfer.storage.sources import listing, open_source
 
 
 def names(found: list, base: Path) -> list[str]:
@@ -65,6 +66,19 @@ def test_unknown_scheme_names_package() -> None:
     assert error.value.hint
 
 
+def test_fsspec_opens_what_pyarrow_does_not_know() -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for name in ("b", "a", "_hidden"):
+        memory.pipe_file(f"/antinfer-test/{name}.txt", b"one\ntwo\n")
+    source = open_source("text", "memory://antinfer-test/*.txt")
+    files = source.list_files()
+    assert [file.path for file in files] == ["memory://antinfer-test/a.txt", "memory://antinfer-test/b.txt"]
+    [shard] = [shard for chunk in plan_shards(source, files[:1], threads=1) for shard in chunk.shards]
+    assert [row["text"] for batch in source.read(shard, 0, 10, 10) for row in batch.to_pylist()] == ["one", "two"]
+    memory.rm("/antinfer-test", recursive=True)
+
+
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
@@ -93,7 +107,9 @@ def test_overlapping_paths_give_each_file_once(tree: Path) -> None:
     assert names(found, tree) == ["a.csv", "b.csv", "b.txt", "odd[1].csv"]
 
 
-@pytest.mark.parametrize(("pattern", "said"), [("nothing*.csv", "no file matches"), ("gone.csv", "does not exist"), ("no/where/*.csv", "no file")])
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("nothing*.csv", "no file matches"), ("gone.csv", "does not exist"), ("no/where/*.csv", "no file")]
+)
 def test_no_match(tree: Path, pattern: str, said: str) -> None:
     with pytest.raises(SourceError, match=said) as error:
         listing.list_inputs([str(tree / pattern)], filesystems.locate)
@@ -110,7 +126,8 @@ def test_explain_keeps_or_changes_blame() -> None:
     gone = filesystems.explain(FileNotFoundError(2, "No such file or directory"), "/x/y", "read")
     assert type(gone) is SourceError
     assert str(gone) == "cannot read /x/y: it does not exist"
-    assert type(filesystems.explain(OSError("AWS Error NETWORK_CONNECTION during HeadObject: curlCode: 28"), "s3://b/x", "read")) is InfraError
+    lost = OSError("AWS Error NETWORK_CONNECTION during HeadObject: curlCode: 28")
+    assert type(filesystems.explain(lost, "s3://b/x", "read")) is InfraError
     assert type(filesystems.explain(OSError("AWS Error SLOW_DOWN"), "s3://b/x", "write", error=OutputError)) is OutputError
     denied = filesystems.explain(PermissionError(13, "Permission denied"), "/x", "list")
     assert type(denied) is SourceError

@@ -18,9 +18,13 @@ from tests.unit.storage.reading import opened, rows_of, shards_of
 
 def failure(kind: str, path: Path, columns: list[str] | None = None, **options: Any) -> DataError:
     """Plan and read everything; return the error."""
-    with pytest.raises(DataError) as error:
+
+    def everything() -> None:
         source = opened(kind, path, columns, **options)
         rows_of(source, shards_of(source))
+
+    with pytest.raises(DataError) as error:
+        everything()
     return error.value
 
 
@@ -181,7 +185,9 @@ def test_object_that_spans_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 777, 1999])
-@pytest.mark.parametrize(("bad", "why"), [(b"1", "Expected 2 columns"), (b"1,2,3", "Expected 2 columns"), (b"x,y", "int64"), (b"1\r,y", "")])
+@pytest.mark.parametrize(
+    ("bad", "why"), [(b"1", "Expected 2 columns"), (b"1,2,3", "Expected 2 columns"), (b"x,y", "int64"), (b"1\r,y", "")]
+)
 def test_bad_csv_line(tmp_path: Path, bad: bytes, why: str, at: int) -> None:
     path = tmp_path / "x.csv"
     content, offset = lines_with(bad, b"%d,word", at, 2000)

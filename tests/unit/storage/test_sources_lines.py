@@ -6,6 +6,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def line_files(draw: st.DrawFn, words: st.SearchStrategy[str]) -> tuple[list[str
 @st.composite
 def cuttings(draw: st.DrawFn, size: int) -> list[tuple[int, int]]:
     cuts = sorted({0, size, *draw(st.lists(st.integers(0, size), max_size=6))})
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))
 
 
 @given(st.data())
