@@ -67,7 +67,8 @@ class Batch:
     puts: Mapping[str, str]
     deletes: Set[str] = field(default_factory=frozenset)
     replace: bool = False
-    """Drop all documents first: the state was rebuilt from the output place."""
+    """Drop all documents first: the state was rebuilt from the output place. From then on the documents are whole, and a later reign on
+    the same run of the server may trust them."""
 
 
 class Store(Protocol):
@@ -109,10 +110,6 @@ class Store(Protocol):
             FencedError: A higher epoch has claimed the store.
             DiscontinuityError: The store does not hold what this reign wrote.
         """
-        ...
-
-    async def vouch(self) -> None:
-        """Declare that from the next batch on the documents are whole: a later reign on the same run of the server may trust them."""
         ...
 
     async def close(self) -> None:

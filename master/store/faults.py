@@ -66,7 +66,10 @@ def translate(error: Exception, store: str) -> StoreError:
         case redis_errors.NoScriptError():
             return PassingError(f"the store {store} has forgotten our scripts")
         case redis_errors.TimeoutError() | TimeoutError():
-            return PassingError(f"the store {store} does not answer: {text}")
+            return PassingError(
+                f"the store {store} does not answer: {text}",
+                hint="Check host and port of the store URL; with rediss://, that the port speaks TLS.",
+            )
         case redis_errors.ConnectionError() | OSError():
             return PassingError(
                 f"the store {store} cannot be reached: {text}",

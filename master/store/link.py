@@ -55,7 +55,8 @@ class Link:
 
     async def connect(self) -> Greeting:
         """Connect and ask the server who it is. Raises the client library's errors."""
-        connection = self._pool.make_connection()
+        pool: Any = self._pool
+        connection = pool.make_connection()
         try:
             await connection.connect()
         except BaseException:

@@ -11,7 +11,7 @@ from antinfer.master.store.base import Applied, Batch, DiscontinuityError, Durab
 class Server:
     """What a server process holds; several `MemoryStore`s may share one, as several masters share a Redis."""
 
-    fence: Fence = Fence(0, 0, "")
+    fence: Fence = field(default_factory=lambda: Fence(0, 0, ""))
     token: str = ""
     written_under: str = ""
     documents: dict[str, str] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class MemoryStore:
         self._server = server
         self._run = ""
         self._vouched = False
+        """The documents are whole: trusted when loaded, or rebuilt since."""
 
     @property
     def name(self) -> str:
@@ -79,6 +80,7 @@ class MemoryStore:
         if held.epoch != batch.epoch or held.seq != batch.expected:
             raise DiscontinuityError(f"the store is at batch {held.seq} of epoch {held.epoch}, expected {batch.expected} of {batch.epoch}")
         if batch.replace:
+            self._vouched = True
             server.documents.clear()
         server.documents.update(batch.puts)
         for key in batch.deletes:
@@ -86,9 +88,6 @@ class MemoryStore:
         server.fence = Fence(held.epoch, held.seq + 1, held.owner)
         server.token, server.written_under = batch.token, self._run if self._vouched else ""
         return Applied.NOW
-
-    async def vouch(self) -> None:
-        self._vouched = True
 
     async def close(self) -> None:
         self._vouched = False

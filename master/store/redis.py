@@ -24,6 +24,7 @@ _REFUSED_S: Final = 30.0
 """How long a server may say no (full, read-only) before we say so ourselves and stop; nothing is lost by stopping."""
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
+Wish = Literal["auto", "always", "waitaof", "publish"]
 T = TypeVar("T")
 
 
@@ -43,7 +44,7 @@ class RedisStore:
         url: str,
         job: str,
         *,
-        durability: Literal["auto", "publish"] = "auto",
+        durability: Wish = "auto",
         server: OwnServer | None = None,
         start_patience_s: float = 3.0,
         patience_s: float = 600.0,
@@ -53,7 +54,7 @@ class RedisStore:
         Args:
             url: ``redis://``, ``rediss://`` or ``unix://``, with user and password where needed.
             job: Job id.
-            durability: ``publish`` allows a server that syncs nothing; answers then wait for publication.
+            durability: What the user wants of the server; ``auto`` takes the best that it offers and refuses one that offers nothing.
             server: Our own server behind `url`; it is started again when it dies, and its restarts do not count as a new run.
             start_patience_s: How long to try at the start, in seconds.
             patience_s: How long a store that was there may be away, in seconds.
@@ -69,6 +70,7 @@ class RedisStore:
         self._claim: Fence | None = None
         self._claimed_run = ""
         self._vouched = False
+        """The documents are whole: trusted when loaded, or rebuilt since. Only then is the run that they are written to noted with them."""
 
     @property
     def name(self) -> str:
@@ -111,6 +113,7 @@ class RedisStore:
         return loaded
 
     async def persist(self, batch: Batch) -> Applied:
+        self._vouched = self._vouched or batch.replace
         run = self._claimed_run if self._vouched else ""
         arguments = [str(batch.epoch), str(batch.expected), batch.token, run, "replace" if batch.replace else "merge", str(len(batch.puts))]
         for key, text in batch.puts.items():
@@ -131,9 +134,6 @@ class RedisStore:
                 raise fenced(self.name, batch.epoch, _fence(*rest))
             case _:
                 raise self._lost(batch.epoch, batch.expected, _fence(*rest))
-
-    async def vouch(self) -> None:
-        self._vouched = True
 
     async def close(self) -> None:
         await self._link.drop()
@@ -209,16 +209,19 @@ class RedisStore:
             [("CONFIG", "GET", "appendfsync"), ("CONFIG", "GET", "appendonly"), ("WAITAOF", "0", "0", "1")]
         )
         known = {} if isinstance(policy, Exception) or isinstance(asked, Exception) else _pairs(policy) | _pairs(asked)
-        if known.get("appendonly") == "yes" and known.get("appendfsync") == "always":
+        always = known.get("appendonly") == "yes" and known.get("appendfsync") == "always"
+        waits = not isinstance(waited, Exception) and known.get("appendfsync", "everysec") != "no" and await self._has_file(known)
+        if always and self._wanted in ("auto", "always"):
             self._durability = Durability.ALWAYS
-        elif not isinstance(waited, Exception) and known.get("appendfsync", "everysec") != "no" and await self._has_file(known):
+        elif waits and self._wanted in ("auto", "waitaof"):
             self._durability = Durability.WAITAOF
         elif self._wanted == "publish":
             self._durability = Durability.PUBLISH
         else:
+            wish = "" if self._wanted == "auto" else f" in the way asked for (store.durability: {self._wanted})"
             raise StoreError(
-                f"the store {self.name} does not promise to keep what it has confirmed",
-                hint="Set `appendonly yes` (and best `appendfsync always`) at the server, or `durability: publish` in the job file's store.",
+                f"the store {self.name} does not promise to keep what it has confirmed{wish}",
+                hint="Set `appendonly yes` and `appendfsync always` at the server, or `durability: publish` under `store` in the job file.",
             )
 
     async def _has_file(self, known: dict[str, str]) -> bool:

@@ -19,5 +19,5 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """Load ``lua/<name>.lua`` from the package. Raises FileNotFoundError for a name that is not there."""
-    text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    text = resources.files("antinfer.master.store.lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

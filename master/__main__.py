@@ -1,0 +1,84 @@
+"""``python -m antinfer.master``: a master as a process of its own, as launchers start it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from antinfer.errors import AntinferError, InternalError, UsageError, UserCodeError
+from antinfer.master.app import MasterOptions, run_master
+from antinfer.spec.schema import JobSpec
+
+
+def _read_job(path: Path) -> JobSpec:
+    """Read a job document (JSON, ``.json`` or standard input as ``-``) or a job file (YAML)."""
+    if str(path) == "-" or path.suffix == ".json":
+        from antinfer.spec.canonical import from_document
+
+        try:
+            text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot read the job document {path}: {error.strerror}") from error
+        return from_document(text)
+    from antinfer.spec.load import load_job
+
+    return load_job(path)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m antinfer.master", description="Rule one job until it is done.")
+    parser.add_argument("--job", type=Path, required=True, help="job file (YAML), job document (.json), or - for a document on stdin")
+    parser.add_argument("--store", default="", metavar="URL", help="Redis or Valkey server; default: the job file's, else one of our own")
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="or unix:///PATH; port 0 takes any free one")
+    parser.add_argument("--token-file", type=Path, help="file with the token that callers must show")
+    parser.add_argument("--state-dir", default="", help="directory of our own store")
+    parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
+    parser.add_argument("--force", action="store_true", help="plan however many parts")
+    parser.add_argument("--check", action="store_true", help="look at the invariants after every batch")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    return parser.parse_args(arguments)
+
+
+def _announce(ready_file: Path | None, address: str) -> None:
+    if ready_file is not None:
+        # Whoever waits for the file must never read half an address.
+        draft = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
+        draft.write_text(address + "\n", encoding="utf-8")
+        draft.replace(ready_file)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a master; return the exit code of the process."""
+    given = _parse(arguments)
+    logging.basicConfig(level=given.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        token = ""
+        if given.token_file is not None:
+            from antinfer.rpc.channel import read_token
+
+            token = read_token(given.token_file)
+        options = MasterOptions(
+            store_url=given.store,
+            listen=given.listen,
+            token=token,
+            state_dir=given.state_dir,
+            force=given.force,
+            check=given.check,
+            ready=lambda address: _announce(given.ready_file, address),
+        )
+        return run_master(_read_job(given.job), options)
+    except InternalError:
+        logging.getLogger("antinfer.master").exception("the master met a bug of its own")
+        return InternalError.exit_code
+    except AntinferError as error:
+        if isinstance(error, UserCodeError) and error.user_traceback:
+            sys.stderr.write(error.user_traceback + "\n")
+        sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

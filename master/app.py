@@ -1,0 +1,162 @@
+"""The composition root: puts a master together, serves it, and takes it down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
+from antinfer.master.jobfile import JobMark, check_mark
+from antinfer.spec.schema import JobSpec
+from antinfer.storage import layout
+from antinfer.storage.jobs import open_input, open_output
+from antinfer.storage.place import OutputPlace
+
+if TYPE_CHECKING:
+    from antinfer.master.reign import Master
+    from antinfer.master.store.embedded import EmbeddedServer
+    from antinfer.rpc.channel import Tls
+
+_log = logging.getLogger("antinfer.master")
+_GOODBYE_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class MasterOptions:
+    """How a master is run, beside what the job file says."""
+
+    store_url: str = ""
+    """Server to use; empty: the job file's, and without one there a Valkey of our own."""
+    listen: str = "127.0.0.1:0"
+    """``HOST:PORT`` (port 0: any free one) or ``unix:///path``."""
+    token: str = ""
+    """Shared token that callers must show; empty: anybody may call."""
+    tls: Tls | None = None
+    state_dir: str = ""
+    """Directory of our own Valkey; empty: beside a local output, else below the home directory."""
+    force: bool = False
+    """Plan however many parts."""
+    check: bool = False
+    """Look at the engine's invariants after every batch."""
+    ready: Callable[[str], None] | None = None
+    """Is given the address once the master listens. Not called when the output is complete already."""
+
+
+def run_master(spec: JobSpec, options: MasterOptions) -> int:
+    """Rule the job until it is done; return 0. Call it from the main thread.
+
+    Raises:
+        FencedError: Another master rules the job.
+        Interrupted: SIGTERM, SIGINT or a cancellation ended it; the same call resumes.
+        AntinferError: Anything else; its `exit_code` is the command's.
+    """
+    place = open_output(spec)
+    mark = JobMark.of(spec, place.uri)
+    if check_mark(place, mark) is not None and place.read(layout.SUCCESS) is not None:
+        _check_input(spec, place)
+        _log.info("%s is complete already", place.uri, extra={"action": "already_complete"})
+        return 0
+    place.check_writable()
+    server = None
+    url = options.store_url or spec.store.url
+    if not url:
+        server = _start_server(place, mark.job, options.state_dir)
+        url = server.url
+    try:
+        asyncio.run(_rule(spec, place, mark, url, server, options))
+    finally:
+        if server is not None:
+            server.stop()
+    _log.info("%s is complete", place.uri, extra={"action": "done"})
+    return 0
+
+
+def _start_server(place: OutputPlace, job: str, state_dir: str) -> EmbeddedServer:
+    """Start our own Valkey. Before anything else makes threads: it is tied to the life of the calling one."""
+    from antinfer.master.store.embedded import EmbeddedServer
+
+    directory = Path(state_dir) if state_dir else Path.home() / ".local" / "state" / "antinfer" / job
+    if not state_dir and "://" not in place.uri:
+        directory = Path(place.uri, layout.folder(layout.STATE))
+    server = EmbeddedServer(directory)
+    server.start()
+    return server
+
+
+def _check_input(spec: JobSpec, place: OutputPlace) -> None:
+    """An output that is complete for other input than there is now would be taken for the new one's."""
+    from antinfer.storage.planfile import PlanFile, changed_files
+
+    state = PlanFile(place).load()
+    try:
+        files = open_input(spec, state.listing.schema if state.listing else None).list_files()
+    except (SourceError, InfraError) as error:
+        _log.warning("%s is complete, but its input cannot be looked at any more: %s", place.uri, error, extra={"action": "input_gone"})
+        return
+    changes = changed_files(state.listing.files, files) if state.listing else ""
+    if changes:
+        raise ChangedError(
+            f"{place.uri} is complete, for an input that has changed since: {changes}",
+            hint="Choose another sink.path to process the input as it is now.",
+        )
+
+
+async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, server: EmbeddedServer | None, options: MasterOptions) -> None:
+    from antinfer.master.planner import Planner
+    from antinfer.master.reign import Job, Master, engine_config
+    from antinfer.master.store.redis import RedisStore
+    from antinfer.master.streams import Streams
+
+    store = RedisStore(url, mark.job, durability=spec.store.durability, server=server)
+    streams = Streams()
+    planner = Planner(spec, place, force=options.force)
+    master = Master(Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job)), store, streams, planner, check=options.check)
+    running = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        running.add_signal_handler(number, master.stop)
+    async with _serving(master, streams, planner, options) as address:
+        try:
+            # Opened after the port: a wrong port is a quick error, and a worker that comes early only has to wait.
+            await store.open()
+            if options.ready is not None:
+                options.ready(address)
+            await master.run()
+        finally:
+            await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _serving(master: Master, streams: Any, planner: Any, options: MasterOptions) -> AsyncIterator[str]:
+    """Serve for the time of the block; gives the address. Raises `UsageError` when it is in use or cannot be had."""
+    import grpc
+
+    from antinfer.master.service.admin import AdminService, add_admin_service
+    from antinfer.master.service.auth import TokenInterceptor
+    from antinfer.master.service.work import WorkService, add_work_service
+    from antinfer.rpc.channel import SERVER_OPTIONS, server_credentials
+
+    server = grpc.aio.server(interceptors=[TokenInterceptor(options.token)] if options.token else [], options=SERVER_OPTIONS)
+    add_work_service(server, WorkService(streams, planner.lookup, master.document))
+    add_admin_service(server, AdminService(streams, master, master.cancelled))
+    try:
+        if options.tls is None:
+            port = server.add_insecure_port(options.listen)
+        else:
+            port = server.add_secure_port(options.listen, server_credentials(options.tls))
+    except RuntimeError as error:
+        raise UsageError(
+            f"cannot listen on {options.listen}: {error}", hint="Is the port in use by another master? Port 0 takes any free one."
+        ) from error
+    await server.start()
+    address = options.listen if options.listen.startswith("unix:") else f"{options.listen.rpartition(':')[0]}:{port}"
+    _log.info("listening on %s", address, extra={"action": "listen", "address": address})
+    try:
+        yield address
+    finally:
+        await server.stop(_GOODBYE_S)

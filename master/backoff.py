@@ -1,0 +1,51 @@
+"""Patience with machines, disks and networks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from antinfer.errors import FencedError, InfraError, Interrupted
+
+_log = logging.getLogger("antinfer.master")
+_PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0, 10.0)
+_HEALTHY_S: Final = 30.0
+"""Work that went on for so long was well in between: its next trouble is a new one."""
+T = TypeVar("T")
+
+
+def patiently(doing: str, work: Callable[[], T], stopped: threading.Event, patience_s: float) -> T:
+    """Do `work`, again with growing pauses while it raises `InfraError`; each trouble is logged.
+
+    Args:
+        doing: what is done, for the log.
+        work: safe to call again after a failure.
+        stopped: set when nobody wants the result any more.
+        patience_s: how long to try, in seconds.
+
+    Raises:
+        Interrupted: `stopped` was set.
+        AntinferError: what `work` raised when that was no `InfraError`, or a `FencedError`, or patience was over.
+    """
+    troubled_since: float | None = None
+    tries = 0
+    while True:
+        began = time.monotonic()
+        try:
+            return work()
+        except FencedError:
+            raise
+        except InfraError as error:
+            now = time.monotonic()
+            if troubled_since is None or now - began > _HEALTHY_S:
+                troubled_since, tries = now, 0
+            if now - troubled_since > patience_s:
+                raise
+            pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
+            _log.warning("%s failed (%s); trying again in %g s", doing, error, pause_s, extra={"action": "retry"})
+            tries += 1
+            if stopped.wait(pause_s):
+                raise Interrupted(f"stopped while {doing} was tried again") from error

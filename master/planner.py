@@ -1,0 +1,222 @@
+"""The planner: lists the input, cuts it into shards, and makes each chunk durable before the engine hears of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from antinfer.core.plan import Shard
+from antinfer.errors import AntinferError, ChangedError, InternalError, Interrupted, UsageError
+from antinfer.master.backoff import patiently
+from antinfer.spec.schema import JobSpec, ShardSpec
+from antinfer.storage.place import OutputPlace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from antinfer.storage.planfile import Listing, PlanFile
+    from antinfer.storage.planning import PlanChunk
+    from antinfer.storage.sources.base import InputFile, Source
+
+_log = logging.getLogger("antinfer.planner")
+MOST_SHARDS: Final = 200_000
+"""Parts to expect that are refused without force: so many files are slow to list and to read back."""
+_THREADS: Final = 16
+_PATIENCE_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """More of the plan is durable."""
+
+    rows: tuple[int | None, ...]
+    files_done: int
+    files_total: int
+    complete: bool = False
+
+
+class Planner:
+    """Plans one job in a thread of its own; `lookup` may be called from any thread."""
+
+    def __init__(self, spec: JobSpec, place: OutputPlace, *, force: bool = False) -> None:
+        """
+        Args:
+            spec: the job.
+            place: its output place, claimed before anything is called.
+            force: plan however many shards.
+        """
+        self._spec = spec
+        self._place = place
+        self._force = force
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._plan: PlanFile | None = None
+        self._listing: Listing | None = None
+        self._files_done = 0
+        self._shards = 0
+        self._rows = 0
+        self._complete = False
+
+    def load(self) -> Extension:
+        """Read what of the plan is durable already; before `start`. Blocks."""
+        from antinfer.storage.planfile import PlanFile
+
+        plan = PlanFile(self._place)
+        state = patiently("reading the plan", plan.load, self._stopped, _PATIENCE_S)
+        self._plan, self._listing, self._files_done = plan, state.listing, state.files_done
+        rows = tuple(state.index.rows(shard) for shard in range(len(state.index)))
+        self._count(rows)
+        self._complete = state.index.complete
+        return Extension(rows, state.files_done, len(state.listing.files) if state.listing else 0, state.index.complete)
+
+    def start(
+        self, *, frozen: Callable[[pa.Schema], None], extend: Callable[[Extension], None], fail: Callable[[AntinferError], None]
+    ) -> None:
+        """Go on planning in the background. All three are called in the planner's thread.
+
+        Args:
+            frozen: is given the schema of the input as soon as it is durable.
+            extend: is given each further chunk, once it is durable.
+            fail: is given what went wrong, when the plan cannot be made.
+        """
+
+        def work() -> None:
+            try:
+                self._work(frozen, extend)
+            except Interrupted:
+                return
+            except AntinferError as error:
+                fail(error)
+            except Exception as error:  # noqa: BLE001 - nobody else would ever hear of it
+                fail(_bug(error))
+
+        self._thread = threading.Thread(target=work, name="antinfer-planner", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the chunk under way."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def lookup(self, shard: int) -> Shard:
+        """Return a planned shard with its pieces. Raises IndexError beyond what is durable."""
+        if self._plan is None:
+            raise InternalError("the plan is asked for a shard before it was loaded")
+        return self._plan.lookup(shard)
+
+    # -- in the thread -----------------------------------------------------------------------------------------------------------------
+    def _work(self, frozen: Callable[[pa.Schema], None], extend: Callable[[Extension], None]) -> None:
+        from antinfer.storage.jobs import open_input
+
+        known = self._listing
+        if known is not None:
+            frozen(known.schema)
+        source = open_input(self._spec, known.schema if known else None)
+        files = patiently("listing the input", source.list_files, self._stopped, _PATIENCE_S)
+        if known is None:
+            _log.info("the input has %d files", len(files), extra={"action": "list_input"})
+            schema = patiently("reading the input's schema", lambda: source.freeze(files), self._stopped, _PATIENCE_S)
+            known = self._save(files, schema)
+            frozen(schema)
+        else:
+            _require_same(known.files, files)
+        if not self._complete:
+            self._plan_rest(source, known, extend)
+
+    def _save(self, files: list[InputFile], schema: pa.Schema) -> Listing:
+        plan = self._require_plan()
+        return patiently("writing the plan", lambda: plan.save_listing(files, schema), self._stopped, _PATIENCE_S)
+
+    def _plan_rest(self, source: Source, listing: Listing, extend: Callable[[Extension], None]) -> None:
+        plan, total = self._require_plan(), len(listing.files)
+        while self._files_done < total:
+            # A chunk that was interrupted by trouble is begun again after the last durable one.
+            patiently("planning", lambda: self._chunks(source, listing, extend), self._stopped, _PATIENCE_S)
+        patiently("writing the plan", plan.complete, self._stopped, _PATIENCE_S)
+        self._complete = True
+        _log.info("the plan is complete: %d shards of %d files", self._shards, total, extra={"action": "plan_complete"})
+        extend(Extension((), total, total, complete=True))
+
+    def _chunks(self, source: Source, listing: Listing, extend: Callable[[Extension], None]) -> None:
+        from antinfer.storage.planning import PlanChunk, plan_shards
+
+        shard, total = self._spec.shard, len(listing.files)
+        # At its default the size of shards is for the planner to choose: a small data set is cut so that several workers find work.
+        size_bytes = None if shard.bytes == ShardSpec().bytes else shard.bytes
+        chunks = plan_shards(
+            source,
+            listing.files,
+            target_rows=None if shard.rows == "auto" else shard.rows,
+            target_bytes=size_bytes,
+            threads=_THREADS,
+            files_done=self._files_done,
+            first_index=self._shards,
+        )
+        try:
+            for chunk in chunks:
+                if self._stopped.is_set():
+                    raise Interrupted("stopped while planning")
+                if self._spec.limit is not None:
+                    chunk = self._limited(source, chunk, self._spec.limit)
+                self._append(chunk, total, extend)
+                if self._spec.limit is not None and self._rows >= self._spec.limit and chunk.files_done < total:
+                    # The listing stays whole; the files behind the limit are planned as nothing.
+                    self._append(PlanChunk(total, []), total, extend)
+                    return
+        finally:
+            chunks.close()
+
+    def _append(self, chunk: PlanChunk, total: int, extend: Callable[[Extension], None]) -> None:
+        if self._shards + len(chunk.shards) > MOST_SHARDS and not self._force:
+            raise UsageError(
+                f"the output would have more than {MOST_SHARDS:,} parts (planned so far: {self._shards + len(chunk.shards):,} of "
+                f"{chunk.files_done:,} of {total:,} files)",
+                hint="Make shards larger (shard.bytes, shard.rows), or insist with --force.",
+            )
+        self._require_plan().append(chunk)
+        rows = tuple(shard.rows for shard in chunk.shards)
+        self._count(rows)
+        self._files_done = chunk.files_done
+        extend(Extension(rows, chunk.files_done, total))
+
+    def _limited(self, source: Source, chunk: PlanChunk, limit: int) -> PlanChunk:
+        """Cut the plan off at about `limit` rows; shards of unknown size are counted, since there are only few."""
+        kept: list[Shard] = []
+        left = limit - self._rows
+        for shard in chunk.shards:
+            if left <= 0:
+                break
+            rows = source.count_rows(shard) if shard.rows is None else shard.rows
+            kept.append(replace(shard, rows=min(rows, left)))
+            left -= rows
+        return replace(chunk, shards=kept)
+
+    def _count(self, rows: tuple[int | None, ...]) -> None:
+        self._shards += len(rows)
+        self._rows += sum(count or 0 for count in rows)
+
+    def _require_plan(self) -> PlanFile:
+        if self._plan is None:
+            raise InternalError("planning began before the plan was loaded")
+        return self._plan
+
+
+def _require_same(old: list[InputFile], new: list[InputFile]) -> None:
+    from antinfer.storage.planfile import changed_files
+
+    changes = changed_files(old, new)
+    if changes:
+        raise ChangedError(
+            f"the input is not what the plan was made from: {changes}",
+            hint="Restore the input to resume, or choose another sink.path to process it as it is now.",
+        )
+
+
+def _bug(error: Exception) -> AntinferError:
+    bug = InternalError(f"planning failed: {type(error).__name__}: {error}")
+    bug.__cause__ = error
+    return bug

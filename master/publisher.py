@@ -1,0 +1,183 @@
+"""The hands of a reign: publishes, flushes, collects and seals in threads; every result goes back to the loop as an event."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from antinfer.core import commands
+from antinfer.core.events import (
+    Event,
+    Flushed,
+    OutputAudited,
+    OutputListed,
+    Published,
+    Sealed,
+    StagingListed,
+    StagingSwept,
+)
+from antinfer.core.records import CommitRecord
+from antinfer.errors import FencedError, InternalError, Interrupted
+from antinfer.master.backoff import patiently
+from antinfer.storage.place import OutputPlace
+
+_log = logging.getLogger("antinfer.publisher")
+_HANDS: Final = 16
+"""Publications at once: on an object store each is a few round trips."""
+_INLINE: Final = 4
+"""Publications that are not worth handing to other threads."""
+_PATIENCE_S: Final = 600.0
+"""How long the output place may be away before the master gives up; nothing is lost by stopping."""
+
+MakeEvent = Callable[[int], Event]
+
+
+class Publisher:
+    """Carries out the effects of one reign on the output place."""
+
+    def __init__(
+        self,
+        place: OutputPlace,
+        suffix: str,
+        epoch: int,
+        *,
+        post: Callable[[MakeEvent], None],
+        fail: Callable[[BaseException], None],
+        seal: Callable[[int], None],
+    ) -> None:
+        """
+        Args:
+            place: the output place.
+            suffix: of parts, without a dot.
+            epoch: of this reign.
+            post: takes results, from any thread.
+            fail: ends the reign, from any thread.
+            seal: writes the final manifest, the report and the mark of success; is given the first free chunk number.
+        """
+        self._place = place
+        self._suffix = suffix
+        self._epoch = epoch
+        self._post = post
+        self._fail = fail
+        self._seal = seal
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._unpublished: deque[CommitRecord] = deque()
+        self._publishing = False
+        self._chunks = 0
+        self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="antinfer-publish")
+        self._head = ThreadPoolExecutor(1, thread_name_prefix="antinfer-publisher")
+        """Gathers publications, one batch after the other."""
+        self._others = ThreadPoolExecutor(1, thread_name_prefix="antinfer-effects")
+        """Everything else, in the order commanded."""
+
+    def stop(self) -> None:
+        """Begin nothing more, and wait for what is under way: after a reign no act of it may come late."""
+        self._stopped.set()
+        for pool in (self._others, self._head, self._hands):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    # -- publications --------------------------------------------------------------------------------------------------------------
+    def publish(self, records: tuple[CommitRecord, ...]) -> None:
+        """Give the objects of `records` their final names; ends in `Published`."""
+        with self._lock:
+            self._unpublished.extend(records)
+            if self._publishing:
+                return
+            self._publishing = True
+        self._head.submit(self._guarded, self._publish_all)
+
+    def _publish_all(self) -> None:
+        while True:
+            with self._lock:
+                records = tuple(self._unpublished)
+                self._unpublished.clear()
+                if not records or self._stopped.is_set():
+                    self._publishing = False
+                    return
+            # Looked at after the commits were received: what is staged later cannot slip past another master's sweep (rule 9).
+            self._patiently("reading epochs", self._check_epoch)
+            if len(records) <= _INLINE:
+                outcomes = [self._publish_one(record) for record in records]
+            else:
+                outcomes = list(self._hands.map(self._publish_one, records))
+            done = tuple(str(record.staged) for record, found in zip(records, outcomes, strict=True) if found)
+            missing = tuple(str(record.staged) for record, found in zip(records, outcomes, strict=True) if not found)
+            self._post(lambda at, done=done, missing=missing: Published(at, done, missing))  # type: ignore[misc]
+
+    def _publish_one(self, record: CommitRecord) -> bool:
+        """Publish; return False when its objects are nowhere."""
+        try:
+            self._patiently("publishing", lambda: self._place.publish(record, self._suffix))
+        except InternalError as error:
+            _log.error("%s", error, extra={"action": "publish_missing", "staged": record.staged})
+            return False
+        return True
+
+    def _check_epoch(self) -> None:
+        highest = self._place.highest_epoch()
+        if highest is not None and highest.epoch > self._epoch:
+            raise FencedError(
+                f"another master rules this job: epoch {highest.epoch} ({highest.owner}) has claimed the output {self._place.uri}; "
+                f"this one had epoch {self._epoch}",
+                hint="Only one master runs a job at a time; stop the other one first if this one is to take over.",
+            )
+
+    # -- everything else -------------------------------------------------------------------------------------------------------------
+    def carry_out(self, command: commands.Command) -> None:
+        """Begin any other effect; each ends in the event that its command names."""
+        self._others.submit(self._guarded, lambda: self._patiently(type(command).__name__, lambda: self._effect(command)))
+
+    def _effect(self, command: commands.Command) -> None:
+        from antinfer.storage import manifest
+
+        match command:
+            case commands.Flush(records):
+                # A try that failed may have written its chunk after all; a number is never used for other records.
+                self._chunks += 1
+                manifest.append(self._place, self._epoch, self._chunks, records)
+                flushed = tuple(str(record.staged) for record in records)
+                self._post(lambda at: Flushed(at, flushed))
+            case commands.ListStaging():
+                listed = tuple(self._place.list_staging())
+                self._post(lambda at: StagingListed(at, listed))
+            case commands.Collect(staged):
+                self._place.collect(staged)
+                _log.info("collected %d staged objects", len(staged), extra={"action": "collect"})
+            case commands.SweepStaging(before, keep):
+                self._check_epoch()
+                self._place.sweep(before, keep)
+                self._post(StagingSwept)
+            case commands.ListOutput():
+                flushed_keys = {record.key for record in manifest.read_all(self._place)}
+                records = tuple(manifest.list_output(self._place, self._suffix))
+                unflushed = tuple(record for record in records if record.key not in flushed_keys)
+                _log.info("the output proves %d commits", len(records), extra={"action": "list_output"})
+                self._post(lambda at: OutputListed(at, records, unflushed))
+            case commands.AuditOutput():
+                self._check_epoch()
+                removed = manifest.audit_parts(self._place, self._suffix)
+                if removed:
+                    _log.warning("removed %d objects that no record names", len(removed), extra={"action": "audit", "names": removed[:100]})
+                self._post(lambda at: OutputAudited(at, removed))
+            case commands.Seal():
+                self._check_epoch()
+                self._seal(self._chunks + 1)
+                self._post(Sealed)
+            case _:
+                raise InternalError(f"no effect is known for {command!r}")
+
+    def _patiently(self, doing: str, work: Callable[[], None]) -> None:
+        patiently(doing, work, self._stopped, _PATIENCE_S)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Interrupted:
+            return  # we were asked to stop; what was not done is in the state, and the next reign does it
+        except BaseException as error:  # noqa: BLE001 - handed to the loop, which ends the reign with it
+            self._fail(error)

@@ -1,0 +1,251 @@
+"""Reign after reign over one job: claim, load, rule; and begin anew when the store is not what it was."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from antinfer.core.budgets import BadRowBudget
+from antinfer.core.config import EngineConfig
+from antinfer.core.engine import Engine, Phase
+from antinfer.core.events import JobFailed, PlanCompleted, PlanExtended
+from antinfer.core.ids import WorkerId
+from antinfer.core.plan import PlanIndex
+from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError
+from antinfer.master import sealing
+from antinfer.master.jobfile import JobMark, check_mark
+from antinfer.master.loop import Loop, now_ms
+from antinfer.master.planner import Extension, Planner
+from antinfer.master.publisher import Publisher
+from antinfer.master.status import Figures, describe
+from antinfer.master.store.base import DiscontinuityError, Store
+from antinfer.master.streams import Streams
+from antinfer.rpc.values import JobDocument, Status
+from antinfer.spec.schema import JobSpec
+from antinfer.storage.jobs import RunDocument
+from antinfer.storage.place import OutputPlace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_log = logging.getLogger("antinfer.master")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is ruled over."""
+
+    spec: JobSpec
+    place: OutputPlace
+    mark: JobMark
+    suffix: str
+    """Of parts, without a dot."""
+    config: EngineConfig = field(default_factory=EngineConfig)
+
+
+def engine_config(spec: JobSpec, job: str) -> EngineConfig:
+    """Return the policy that the job file asks for."""
+    return EngineConfig(
+        job=job,
+        task_rows=None if spec.task.rows == "auto" else spec.task.rows,
+        bad_rows=BadRowBudget(max_fraction=spec.quarantine.max_fraction),
+    )
+
+
+async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, bool]:
+    """Claim the next epoch, first in the output place, then in the store (rule 9).
+
+    Returns the epoch, and whether the reign before it was this store's: a store that missed one knows less than the output.
+
+    Raises:
+        FencedError: Somebody else was quicker.
+    """
+    while True:
+        before = await asyncio.to_thread(place.highest_epoch)
+        fence = await store.fence()
+        highest = before.epoch if before is not None else 0
+        epoch = max(highest, fence.epoch) + 1
+        if await asyncio.to_thread(place.claim_epoch, epoch, owner):
+            break
+    await store.claim(epoch, owner)
+    return epoch, highest == fence.epoch
+
+
+class Master:
+    """Rules one job until it is done, failed, or somebody else does."""
+
+    def __init__(self, job: Job, store: Store, streams: Streams, planner: Planner, *, check: bool = False) -> None:
+        """
+        Args:
+            job: what is ruled over.
+            store: opened.
+            streams: connections of workers.
+            planner: neither loaded nor started.
+            check: look at the invariants after every batch.
+        """
+        self._job = job
+        self._store = store
+        self._streams = streams
+        self._planner = planner
+        self._check = check
+        self._asyncio = asyncio.get_running_loop()
+        self.document: asyncio.Future[JobDocument] = self._asyncio.create_future()
+        """What workers have to run; an error when that cannot be known."""
+        self._plan = PlanIndex()
+        self._figures = Figures(now_ms())
+        self._loop: Loop | None = None
+        self._epoch = 0
+        self._possessed = False
+        self._stopped = False
+        self._cause: AntinferError | None = None
+
+    # -- for people --------------------------------------------------------------------------------------------------------------------
+    def status(self) -> Status:
+        """Return the present status."""
+        job, output = self._job.mark.job, self._job.place.uri
+        if self._loop is None:
+            return Status(job=job, output=output, epoch=self._epoch, phase="planning", reason="taking over the job")
+        return describe(self._loop.engine, self._figures, self._streams, job=job, output=output, at=now_ms())
+
+    def knows(self, worker: str) -> bool:
+        """Tell whether a worker of this name is a member of the job."""
+        return self._loop is not None and self._loop.engine.sessions.of_worker(WorkerId(worker)) is not None
+
+    def story(self, shard: int) -> list[str]:
+        """Tell why the ranges of a shard got where they are."""
+        return [str(entry) for entry in self._loop.engine.story.of(shard)] if self._loop is not None else []
+
+    def cancelled(self, reason: str) -> None:
+        """The user ends the job; the event that ends it comes by itself."""
+        self._cause = self._cause or Interrupted(reason, hint="The same command resumes the job.")
+
+    def stop(self) -> None:
+        """End after the batch under way; the same command resumes."""
+        self._stopped = True
+        if self._loop is not None:
+            self._loop.stop()
+
+    # -- ruling ------------------------------------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Rule until the job is done.
+
+        Raises:
+            FencedError: Another master rules the job.
+            Interrupted: `stop` was called, or the user cancelled the job.
+            AntinferError: The job has failed; the class says whose fault it was.
+        """
+        try:
+            while True:
+                try:
+                    await self._reign()
+                    return
+                except DiscontinuityError as error:
+                    _log.warning("%s; beginning a new reign", error, extra={"action": "new_reign", "epoch": self._epoch})
+        finally:
+            self._streams.abdicate()
+            if not self.document.done():
+                self.document.cancel()
+            await asyncio.to_thread(self._planner.stop)
+
+    async def _reign(self) -> None:
+        job, store = self._job, self._store
+        owner = f"store {store.name}, process {os.getpid()} on {os.uname().nodename}"
+        self._epoch, unbroken = await claim(job.place, store, owner)
+        loaded = await store.load()
+        if not self._possessed:
+            await self._take_possession()
+        if self._cause is not None:
+            raise self._cause
+        trusted = loaded.trusted and unbroken
+        _log.info(
+            "reign %d begins, from %s", self._epoch, "the store" if trusted else "the output", extra={"action": "reign", "owner": owner}
+        )
+        engine = Engine(job.config, PlanIndex(map(self._plan.rows, range(len(self._plan))), complete=self._plan.complete), self._epoch)
+        publisher = Publisher(
+            job.place,
+            job.suffix,
+            self._epoch,
+            post=lambda make: loop.post_soon(make),
+            fail=lambda error: loop.fail_soon(error),
+            seal=self._seal,
+        )
+        loop = self._loop = Loop(
+            engine,
+            store,
+            loaded.seq,
+            send=lambda send: self._streams.send(send.stream, send.message),
+            effects=publisher,
+            connected=lambda: len(self._streams),
+            figures=self._figures,
+            check=self._check,
+        )
+        self._streams.rule(loop.post)
+        try:
+            if self._stopped:
+                loop.stop()
+            await loop.run(engine.start(now_ms(), loaded.documents, trusted=trusted))
+        finally:
+            self._streams.abdicate()
+            await asyncio.to_thread(publisher.stop)
+        self._raise_outcome(loop)
+
+    async def _take_possession(self) -> None:
+        """Once, after the first claim: say whose output this is, and go on with its plan."""
+        place, mark = self._job.place, self._job.mark
+        if await asyncio.to_thread(check_mark, place, mark) is None:
+            await asyncio.to_thread(mark.write, place)
+        self._extend(await asyncio.to_thread(self._planner.load))
+        self._planner.start(
+            frozen=lambda schema: self._soon(self._freeze, schema),
+            extend=lambda extension: self._soon(self._extend, extension),
+            fail=lambda error: self._soon(self._plan_failed, error),
+        )
+        self._possessed = True
+
+    def _soon(self, call: Callable[[Any], None], argument: object) -> None:
+        self._asyncio.call_soon_threadsafe(call, argument)
+
+    def _freeze(self, schema: pa.Schema) -> None:
+        job = self._job
+        document = RunDocument(job.spec, schema, job.mark.code).to_json()
+        self.document.set_result(JobDocument(job.mark.job, document, job.place.uri))
+
+    def _extend(self, extension: Extension) -> None:
+        """Take in more of the plan. A reign that begins later finds it in the index, the present one hears of it."""
+        self._plan.extend(extension.rows)
+        self._plan.complete = extension.complete
+        figures = self._figures
+        figures.planned(extension.rows)
+        figures.files_planned, figures.files_total = extension.files_done, extension.files_total
+        if extension.rows:
+            self._streams.post(lambda at: PlanExtended(at, extension.rows))
+        if extension.complete:
+            self._streams.post(PlanCompleted)
+
+    def _plan_failed(self, error: AntinferError) -> None:
+        self._cause = self._cause or error
+        if not self.document.done():
+            self.document.set_exception(error)
+            self.document.exception()  # marks it as seen: nobody may ever have asked for it
+        self._streams.post(lambda at: JobFailed(at, str(error)))
+
+    def _seal(self, first_chunk: int) -> None:
+        job = self._job
+        sealing.seal(
+            job.spec, job.place, job=job.mark.job, suffix=job.suffix, epoch=self._epoch, first_chunk=first_chunk, code=job.mark.code
+        )
+
+    def _raise_outcome(self, loop: Loop) -> None:
+        if loop.engine.phase is Phase.DONE:
+            return
+        if self._cause is not None:
+            raise self._cause
+        if loop.given_up is None:
+            raise Interrupted("the master was stopped", hint="The same command resumes the job.")
+        if loop.given_up.traceback:
+            raise UserCodeError(loop.given_up.reason, user_traceback=loop.given_up.traceback)
+        raise UserError(loop.given_up.reason)

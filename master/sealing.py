@@ -1,0 +1,97 @@
+"""The end of a job: final manifest, report, mark of success."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from antinfer.core.records import CommitRecord
+from antinfer.spec.schema import JobSpec
+from antinfer.storage import layout
+from antinfer.storage.place import OutputPlace
+
+_PACKAGES = ("antinfer", "pyarrow", "numpy", "grpcio", "redis")
+
+
+def seal(spec: JobSpec, place: OutputPlace, *, job: str, suffix: str, epoch: int, first_chunk: int, code: str) -> None:
+    """Write the final manifest, the report and ``_SUCCESS``, in this order; done again, it ends in the same.
+
+    Args:
+        spec: the job.
+        place: its output place, audited.
+        job: job id.
+        suffix: of parts, without a dot.
+        epoch: of this reign.
+        first_chunk: first number that no manifest chunk of this reign has.
+        code: fingerprint of user code and pipeline.
+
+    Raises:
+        UserCodeError: The user's own accumulator failed.
+        OutputError: The place cannot be read or written.
+    """
+    from antinfer.storage import manifest
+
+    records = manifest.published(place, manifest.Listing.of(place), suffix, manifest.read_all(place))
+    manifest.rewrite(place, epoch, first_chunk, records)
+    report = _report(spec, place, records, job=job, epoch=epoch, code=code)
+    place.write(layout.REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode())
+    place.write(layout.SUCCESS, manifest.seal_text(records))
+
+
+def _report(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], *, job: str, epoch: int, code: str) -> dict[str, Any]:
+    from antinfer.storage import manifest
+
+    totals = manifest.totals(records)
+    workers: dict[str, dict[str, float]] = {}
+    for record in records:
+        entry = workers.setdefault(record.worker, {"commits": 0, "rows": 0, "seconds": 0.0})
+        entry["commits"] += 1
+        entry["rows"] += record.rows.size
+        entry["seconds"] += record.seconds
+    return {
+        "name": spec.name,
+        "job": job,
+        "output": place.uri,
+        "epoch": epoch,
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "rows_in": totals.rows,
+        "rows_out": totals.rows_out,
+        "rows_quarantined": totals.rows_quarantined,
+        "parts": sum(any(staged.kind == "part" for staged in record.objects) for record in records),
+        "commits": totals.commits,
+        "size_bytes": totals.size_bytes,
+        "busy_seconds": totals.seconds,
+        "attempts_most": max((record.attempt for record in records), default=0),
+        "workers": workers,
+        "accumulators": _accumulators(spec, records),
+        "code": code,
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _accumulators(spec: JobSpec, records: Sequence[CommitRecord]) -> dict[str, Any]:
+    if not spec.accumulators:
+        return {}
+    from antinfer.metrics import AccumulatorSet
+    from antinfer.spec.usercode import resolve
+
+    merged = AccumulatorSet.from_config(spec.accumulators, lambda reference: resolve(reference, spec.base_dir))
+    for record in records:
+        # A range whose rows are all in quarantine has nothing to add.
+        if record.accumulators:
+            merged.merge(record.accumulators)
+    return merged.results()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

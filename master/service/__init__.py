@@ -1,0 +1,1 @@
+"""What the master serves: the stream of work, and what people ask."""
