@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from antinfer.errors import UserCodeError
+from antinfer.worker.pipeline import arrays
 
 Columns = dict[str, Any]
 
@@ -38,25 +39,30 @@ def to_format(batch: pa.RecordBatch, batch_format: str) -> Any:
 
 def to_numpy(column: pa.Array) -> NDArray[Any]:
     """Return a column as an array: tensors with their shape, numbers with nulls as floats with NaN, all else as objects."""
+    plain = arrays.to_plain(column)
+    if plain is not None:
+        return plain
     if not column.null_count:
         if isinstance(column.type, pa.FixedShapeTensorType):
+            if column.type.permutation is None and (values := arrays.to_plain(column.storage.flatten())) is not None:
+                return values.reshape(len(column), *column.type.shape)
             return np.asarray(column.to_numpy_ndarray())
-        if pa.types.is_fixed_size_list(column.type) and pa.types.is_primitive(column.type.value_type):
-            values = column.flatten()
-            if not values.null_count:
-                return to_numpy(values).reshape(len(column), column.type.list_size)
+        if pa.types.is_fixed_size_list(column.type) and (values := arrays.to_plain(column.flatten())) is not None:
+            return values.reshape(len(column), column.type.list_size)
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def from_result(result: object, where: str) -> pa.RecordBatch:
+def from_result(result: object, where: str, *, copy: bool) -> pa.RecordBatch:
     """Read what user code returned: a mapping of columns, an Arrow batch or table, or a data frame.
+
+    With `copy` the result does not share memory with arrays of the user, who may fill them again in the next call.
 
     Raises UserCodeError for anything else, for columns of different lengths, and naming the column whose values have no Arrow type.
     """
     if isinstance(result, Mapping):
-        return _from_columns(result, where)
+        return _from_columns(result, where, copy=copy)
     if isinstance(result, pa.Table):
         batches = result.combine_chunks().to_batches()
         result = batches[0] if batches else pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in result.schema], schema=result.schema)
@@ -92,24 +98,24 @@ def from_rows(rows: Sequence[object], where: str) -> pa.RecordBatch:
             one, other = (", ".join(map(str, names)) for names in (first, row))
             raise UserCodeError(f"{where} returned rows with different columns: {one} and {other}")
     assert isinstance(first, Mapping)
-    return _from_columns({name: [row[name] for row in rows] for name in first}, where)  # type: ignore[index]
+    return _from_columns({name: [row[name] for row in rows] for name in first}, where, copy=False)  # type: ignore[index]
 
 
-def _from_columns(columns: Mapping[Any, Any], where: str) -> pa.RecordBatch:
+def _from_columns(columns: Mapping[Any, Any], where: str, *, copy: bool) -> pa.RecordBatch:
     if not columns:
         raise UserCodeError(f"{where} returned a dict without columns", hint="Return at least one column.")
-    arrays = []
+    made = []
     for name, values in columns.items():
         if not isinstance(name, str):
             raise UserCodeError(f"{where} returned a column whose name is {name!r}, not a string")
-        arrays.append(_column(values, name, where))
-    if len({len(array) for array in arrays}) > 1:
-        lengths = ", ".join(f"{name}: {len(array)}" for name, array in zip(columns, arrays, strict=True))
+        made.append(_column(values, name, where, copy=copy))
+    if len({len(array) for array in made}) > 1:
+        lengths = ", ".join(f"{name}: {len(array)}" for name, array in zip(columns, made, strict=True))
         raise UserCodeError(f"{where} returned columns of different lengths ({lengths})")
-    return pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    return pa.RecordBatch.from_arrays(made, names=list(columns))
 
 
-def _column(values: object, name: str, where: str) -> pa.Array:
+def _column(values: object, name: str, where: str, *, copy: bool) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         return values.combine_chunks()
     if isinstance(values, pa.Array):
@@ -122,7 +128,7 @@ def _column(values: object, name: str, where: str) -> pa.Array:
             f"{where}: column {name!r} must be an array or a list with one value per row, not {type(values).__name__}",
         )
     try:
-        return _array(values)
+        return _array(values, copy=copy)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, OverflowError) as error:
         raise UserCodeError(
             f"{where}: column {name!r} holds values that cannot be written: {error}",
@@ -130,14 +136,19 @@ def _column(values: object, name: str, where: str) -> pa.Array:
         ) from error
 
 
-def _array(values: Any) -> pa.Array:
+def _array(values: Any, *, copy: bool) -> pa.Array:
     if isinstance(values, list) and values and isinstance(values[0], np.ndarray) and values[0].ndim and values[0].dtype != object:
         same = all(isinstance(value, np.ndarray) and value.shape == values[0].shape for value in values)
         values = np.stack(values) if same else values
     if isinstance(values, list) and values and isinstance(values[0], np.generic):
         values = np.array(values)
-    if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype != object:
-        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+    if isinstance(values, np.ndarray) and arrays.is_plain(values) and values.ndim:
+        values = values.copy() if copy else values
+        if values.ndim == 1:
+            return arrays.from_plain(values)
+        if 0 in values.shape[1:]:
+            raise ValueError(f"an array of shape {values.shape} holds nothing")
+        return arrays.from_tensor(values)
     array = pa.array(values)
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 

@@ -23,9 +23,13 @@ _HOPELESS_ROWS = 32
 class Caller:
     """One copy of a stage's user code. Not safe to use from several threads."""
 
-    def __init__(self, stage: StageCall) -> None:
-        """Import and build the user code and run its ``setup``. Raises UserCodeError with the user's traceback."""
+    def __init__(self, stage: StageCall, *, copy: bool) -> None:
+        """Import and build the user code and run its ``setup``. Raises UserCodeError with the user's traceback.
+
+        With `copy`, outcomes do not share memory with arrays that user code may keep.
+        """
         self._stage = stage
+        self._copy = copy
         self._succeeded = False
         self._failures: dict[str, int] = {}
         target = usercode.resolve(stage.target, stage.base_dir)
@@ -58,14 +62,14 @@ class Caller:
             return Outcome(self._one_for_one(batch))
         except UserCodeError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
             return self._bisect(batch, error)
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
     def _one_for_one(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         result = self._call(batches.to_format(batch, self._stage.batch_format))
         results = result if isinstance(result, Iterator) else (result,)
-        parts = [batches.from_result(part, self._stage.where) for part in results]
+        parts = [batches.from_result(part, self._stage.where, copy=self._copy) for part in results]
         returned = sum(part.num_rows for part in parts)
         if returned != batch.num_rows:
             raise UserCodeError(
@@ -90,7 +94,7 @@ class Caller:
                     good.append((at, self._one_for_one(batch.slice(at, count))))
                 except UserCodeError:
                     raise
-                except Exception as again:
+                except Exception as again:  # noqa: BLE001 - as above
                     todo.append((at, count, again))
         good.sort(key=lambda part: part[0])
         if not bad:
@@ -112,7 +116,7 @@ class Caller:
             try:
                 result = self._call(row)
                 children = list(result) if fans_out and not isinstance(result, dict) else result
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - user code may raise anything
                 bad.append((index, self._blame(error)))
                 continue
             self._succeeded = True

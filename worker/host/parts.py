@@ -23,6 +23,7 @@ from antinfer.storage.place import OutputPlace
 from antinfer.storage.quarantine import QuarantinedRow
 from antinfer.storage.sinks.base import PartWriter
 from antinfer.worker.host.runs import Chunk, Run
+from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.pieces import Piece, row_positions, take, without_bad
 from antinfer.worker.schemas import SchemaGate
 
@@ -58,7 +59,7 @@ class OutputPlan:
         positions = row_positions(piece)
         if self.row_ids:
             names += [SHARD_COLUMN, OFFSET_COLUMN]
-            columns += [pa.array(np.full(len(positions), shard, dtype=np.int64)), pa.array(positions)]
+            columns += [arrays.from_plain(np.full(len(positions), shard, dtype=np.int64)), arrays.from_plain(positions)]
         if self.carryover:
             carried = take(chunk.kept.select(list(self.carryover)), positions - chunk.start)
             assert carried is not None
@@ -132,9 +133,7 @@ class OpenPart:
         size = self._write_objects(record)
         stem = output_name(self._shard, self._start, stop)
         suffix = sinks.suffix(plan.sink)
-        objects = [
-            plan.place.stage(staged, kind, layout.final_name(kind, stem, suffix), self._file(kind)) for kind in self._kinds()
-        ]
+        objects = [plan.place.stage(staged, kind, layout.final_name(kind, stem, suffix), self._file(kind)) for kind in self._kinds()]
         return replace(record, objects=tuple(objects), size_bytes=size)
 
     def abort(self) -> None:
@@ -185,5 +184,3 @@ def fingerprint(schema: pa.Schema) -> str:
     """Return a short name for `schema`: equal for the same columns, types and order, whatever wrote it."""
     text = "\n".join(f"{field.name}\t{field.type}\t{field.nullable}" for field in schema)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-

@@ -17,7 +17,7 @@ class MapThread:
         self._node = node
         self._stage = stage
         self._flow = flow
-        self._caller = Caller(stage)
+        self._caller = Caller(stage, copy=True)
 
     def run(self) -> None:
         """Call until the flow stops, then tear down. Raises UserCodeError when the code breaks its contract."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.pieces import Group, Piece, Positions, row_positions, without_bad
 
 
@@ -27,7 +28,7 @@ def gather(group: Group, into: str, child: pa.Schema | None) -> Piece:
         return group.parent
     schema = batch.schema if batch is not None else child
     counts = np.bincount(group.links[positions], minlength=group.parents)
-    offsets = pa.array(np.concatenate(([0], np.cumsum(counts))).astype(np.int32))
+    offsets = arrays.from_plain(np.concatenate(([0], np.cumsum(counts))).astype(np.int32))
     if schema is None:
         values: pa.Array = pa.nulls(0)
     elif batch is None:

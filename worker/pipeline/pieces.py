@@ -1,8 +1,8 @@
 """Pieces: rows on their way through the pipeline, together with who they are.
 
-A scope is a space of row positions: the root scope is one lease, whose positions are row offsets in the shard; every call of a flat_map opens
-a group, whose positions count the child rows. A piece covers ``[begin, stop)`` of one scope *completely*: each position in it has its row here,
-or was dropped (filtered, quarantined) for good. So whatever happens to rows, pieces that touch each other prove that nothing is missing.
+A scope is a space of row positions: the root scope is one lease, whose positions are row offsets in the shard; every call of a flat_map
+opens a group, whose positions count the child rows. A piece covers ``[begin, stop)`` of one scope *completely*: each position in it has its
+row here, or was dropped (filtered, quarantined) for good. So whatever happens to rows, pieces that touch prove that nothing is missing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from antinfer.worker.pipeline import arrays
 
 Positions = NDArray[np.int64]
 
@@ -185,4 +187,4 @@ def take(batch: pa.RecordBatch, rows: NDArray[Any]) -> pa.RecordBatch | None:
         return None
     if int(rows[-1]) - int(rows[0]) + 1 == len(rows) and bool(np.all(np.diff(rows) == 1)):
         return batch.slice(int(rows[0]), len(rows))
-    return batch.take(pa.array(rows))
+    return batch.take(arrays.from_plain(rows))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
@@ -60,7 +61,7 @@ class PredictorProcess:
         bad = [(row, BadRow(error, traceback, self._stage.name)) for row, error, traceback in data["bad"]]
         rows = None
         if batch is not None and ROWS_COLUMN in batch.schema.names:
-            rows = batch.column(ROWS_COLUMN).to_numpy()
+            rows = arrays.to_plain(batch.column(ROWS_COLUMN))
             batch = batch.drop_columns([ROWS_COLUMN]) if batch.num_columns > 1 else None
         return Outcome(batch, rows, bad)
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from antinfer.errors import UserCodeError
 from antinfer.worker.calls import Caller
+from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
@@ -27,7 +28,7 @@ def serve(descriptor: int) -> int:
     if setup is None:
         return 0
     try:
-        caller = Caller(StageCall(**setup.data["stage"]))
+        caller = Caller(StageCall(**setup.data["stage"]), copy=False)
         _limit_threads(setup.data["threads"])
         channel.send({"is": "ready"})
         return _Server(channel, caller).run()
@@ -73,7 +74,7 @@ class _Server:
 def _with_rows(outcome: Outcome) -> pa.RecordBatch:
     if outcome.rows is None:
         return outcome.batch
-    rows = pa.array(outcome.rows)
+    rows = arrays.from_plain(outcome.rows)
     if outcome.batch is None:
         return pa.RecordBatch.from_arrays([rows], names=[ROWS_COLUMN])
     return pa.RecordBatch.from_arrays([*outcome.batch.columns, rows], names=[*outcome.batch.schema.names, ROWS_COLUMN])
