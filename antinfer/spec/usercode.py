@@ -40,8 +40,8 @@ def split_reference(reference: str) -> tuple[str, str]:
 def resolve(reference: str, base_dir: str) -> Callable[..., Any]:
     """Import the function or class that `reference` names.
 
-    Puts `base_dir` first on `sys.path`, once, and leaves it there, since user code may import more later: for processes that run user code,
-    never for the master or an agent. May be called from several threads.
+    Puts `base_dir` first on `sys.path`, once, and leaves it there, since user code may import more later: only for processes that may run
+    user code. May be called from several threads.
 
     Raises:
         UserCodeError: There is no such module or attribute (the message names near ones), it cannot be called, or importing it failed; then

@@ -282,6 +282,13 @@ def test_function_typed_into_a_session_gets_the_way_out(tmp_path, args):
     assert "'decode' was defined in a notebook or an interactive session" in done.stderr
 
 
+def test_plan_looks_at_the_input(tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n")
+    figures = ai.read_csv(tmp_path / "a.csv").map_batches(decode).write_parquet(tmp_path / "out").plan()
+    assert figures["files"] == 1 and [name for name, _ in figures["columns"]] == ["id", "x"]
+    assert not (tmp_path / "out").exists()
+
+
 def test_run_reached_while_a_worker_imports_the_script_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "unguarded.py").write_text(
