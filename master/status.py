@@ -49,7 +49,7 @@ class Figures:
 
     def committed(self, records: Iterable[CommitRecord]) -> None:
         for record in records:
-            self.rows_by_worker[record.worker] += len(record.rows)
+            self.rows_by_worker[record.worker] += record.rows.size
 
     def sample(self, at: int, rows_done: int) -> None:
         """Note the state of things; to be called every now and then."""
@@ -84,7 +84,7 @@ def describe(engine: Engine, figures: Figures, streams: Streams, *, job: str, ou
         rows_known=max(figures.rows_planned + sized_open, progress.rows_done),
         rows_committed=progress.rows_done,
         rows_quarantined=progress.rows_quarantined,
-        rows_leased=sum(len(rows) for _, rows in leased),
+        rows_leased=sum(rows.size for _, rows in leased),
         rows_per_second=speed,
         elapsed_seconds=(at - figures.started_at) / 1000,
         eta_seconds=(total - progress.rows_done) / speed if total is not None and speed > 0 else None,
