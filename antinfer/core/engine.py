@@ -51,7 +51,7 @@ class Phase(Enum):
     FAILED = "failed"
 
 
-_RULING: Final = frozenset({Phase.SERVING, Phase.SETTLING, Phase.COLLECTING, Phase.AUDITING, Phase.SEALING})
+_RULING: Final = frozenset({Phase.SERVING, Phase.SETTLING, Phase.COLLECTING, Phase.AUDITING, Phase.SEALING, Phase.DONE})
 
 
 @dataclass(frozen=True, slots=True)
