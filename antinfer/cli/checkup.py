@@ -1,0 +1,131 @@
+"""``doctor``: is everything here that a job needs?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from antinfer.cli import render
+from antinfer.errors import AntinferError
+from antinfer.telemetry import figures
+
+Verdict = Literal["ok", "warning", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+    hint: str = ""
+
+
+def doctor(job: Path | None, *, store: str, as_json: bool) -> None:
+    findings = [_python(), _cores(), _memory(), *_packages(), _gpu(), _store(store)]
+    if job is not None:
+        findings += _job(job)
+    if as_json:
+        render.as_json({"findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.verdict:<8} {finding.what:<14} {finding.detail}")
+            if finding.hint and finding.verdict != "ok":
+                typer.echo(f"{'':<24}hint: {finding.hint}")
+    if any(finding.verdict == "missing" for finding in findings):
+        sys.exit(1)
+
+
+def _python() -> Finding:
+    here = f"{platform.python_version()} at {sys.executable}, {platform.platform(terse=True)}"
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.platform != "linux":
+        return Finding("python", "missing", here, "antinfer runs on Linux with Python 3.11 to 3.13")
+    return Finding("python", "ok", here)
+
+
+def _cores() -> Finding:
+    return Finding("cores", "ok", f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}")
+
+
+def _memory() -> Finding:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    verdict: Verdict = "ok" if total >= 2 << 30 else "warning"
+    return Finding("memory", verdict, figures.size(total), "queues between stages want about 1 GiB a worker")
+
+
+def _packages() -> list[Finding]:
+    needed = {"pyarrow": "", "numpy": "", "grpcio": "", "protobuf": "", "redis": "", "pydantic": ""}
+    optional = {"torch": "antinfer[torch]", "boto3": "antinfer[s3]", "kubernetes": "antinfer[kubernetes]", "ray": "antinfer[ray]"}
+    return [_package(name, extra, name in needed) for name, extra in {**needed, **optional}.items()]
+
+
+def _package(name: str, extra: str, is_needed: bool) -> Finding:
+    try:
+        return Finding(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Finding(
+            name, "missing" if is_needed else "ok", "not installed" + (f" (optional: {extra})" if extra else ""), "pip install antinfer"
+        )
+
+
+def _gpu() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return Finding("gpu", "ok", "none found (nvidia-smi is not there); predictors run on the CPU")
+    import subprocess
+
+    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    found = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+    if found.returncode != 0:
+        return Finding("gpu", "warning", found.stderr.strip() or "nvidia-smi fails", "check the driver")
+    return Finding("gpu", "ok", "; ".join(found.stdout.strip().splitlines()))
+
+
+def _store(url: str) -> Finding:
+    from antinfer.master.store.checkup import describe_store
+
+    return _attempt("store", lambda: describe_store(url))
+
+
+def _job(path: Path) -> list[Finding]:
+    from antinfer.spec.load import load_job
+    from antinfer.spec.usercode import resolve
+    from antinfer.storage.forecast import forecast
+    from antinfer.storage.jobs import open_output
+
+    try:
+        spec = load_job(path)
+    except AntinferError as error:
+        return [Finding("job file", "missing", str(error), error.hint)]
+
+    def code() -> str:
+        for stage in spec.pipeline:
+            if stage.target:
+                resolve(stage.target, spec.base_dir)
+        return ", ".join(stage.target for stage in spec.pipeline if stage.target)
+
+    def source() -> str:
+        found = forecast(spec)
+        return f"{found.files:,} files, {figures.size(found.size_bytes)}, {found.shards:,} shards"
+
+    def sink() -> str:
+        open_output(spec).check_writable()
+        return f"{spec.sink.path} can be written"
+
+    return [Finding("job file", "ok", str(path)), _attempt("user code", code), _attempt("input", source), _attempt("output", sink)]
+
+
+def _attempt(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, "ok", look())
+    except AntinferError as error:
+        return Finding(what, "missing", str(error), error.hint)

@@ -1,0 +1,106 @@
+"""``plan``, ``status``, ``verify``: look, do not touch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from antinfer.cli import render
+from antinfer.errors import MasterError, VerifyFault
+from antinfer.spec.load import absolute_path, load_job
+from antinfer.telemetry import figures
+
+if TYPE_CHECKING:
+    from antinfer.rpc.values import Status
+    from antinfer.storage.audit import AuditReport
+
+
+def plan(job: Path, overrides: Sequence[str], output: str | None, *, as_json: bool) -> None:
+    from antinfer.storage.forecast import forecast
+
+    spec = load_job(job, overrides, output)
+    found = forecast(spec)
+    if as_json:
+        render.as_json(found.to_json())
+        return
+    rows = f"{found.rows:,}" if found.rows is not None else f"unknown until read ({found.rows_known:,} known)"
+    render.facts(
+        [
+            ("files", f"{found.files:,} ({figures.size(found.size_bytes)})"),
+            ("rows", rows),
+            ("shards", f"{found.shards:,}"),
+            ("parts", f"about {found.parts:,}"),
+            ("columns", ", ".join(f"{name}: {kind}" for name, kind in found.columns)),
+            ("output", spec.sink.path),
+        ]
+    )
+
+
+def status(where: str, *, token_file: Path | None, tls_ca: Path | None, watch: bool, as_json: bool) -> None:
+    from antinfer.rpc import channel
+    from antinfer.rpc.client import AdminClient
+
+    token = "" if token_file is None else channel.read_token(token_file)
+    tls = None if tls_ca is None else channel.Tls(ca_file=tls_ca)
+    with AdminClient(_address_of(where), token=token, tls=tls) as admin:
+        while True:
+            found = admin.status()
+            if as_json:
+                render.as_json(found.to_json())
+            else:
+                _print_status(found)
+            if not watch or found.phase in ("done", "failed"):
+                return
+            time.sleep(1.0)
+
+
+def verify(output: str, *, quick: bool, as_json: bool) -> None:
+    from antinfer.storage.audit import audit
+    from antinfer.storage.jobdoc import open_output
+
+    report = audit(open_output(absolute_path(output, str(Path.cwd()))), deep=not quick)
+    if as_json:
+        render.as_json({**asdict(report), "ok": report.ok})
+    else:
+        _print_audit(output, report)
+    if not report.ok:
+        raise VerifyFault(f"{output}: {len(report.faults)} faults" if report.faults else f"{output} is not complete yet")
+
+
+def _address_of(where: str) -> str:
+    """An address as it is; for an output place, the address that its master left there."""
+    from antinfer.storage.jobdoc import master_address, open_output
+
+    is_path = "://" in where or where.startswith((".", "/", "~")) or Path(where).is_dir()
+    if where.startswith("unix:") or not is_path:
+        return where
+    address = master_address(open_output(absolute_path(where, str(Path.cwd()))))
+    if address is None:
+        raise MasterError(f"no master is known to work on {where}", hint="start or resume it with `antinfer run` or `antinfer resume`")
+    return address
+
+
+def _print_status(status: Status) -> None:
+    typer.echo(f"{status.job}  {status.phase}{': ' + status.reason if status.reason else ''}")
+    typer.echo(f"  {figures.headline(status)}")
+    for worker in status.workers:
+        busy = "" if worker.stats is None else "  ".join(f"{stage} {share:.0%}" for stage, share in worker.stats.busy.items())
+        typer.echo(
+            f"  {worker.worker:<24} {worker.state:<9} {worker.leases:>3} leases  {figures.count(worker.rows_committed):>10} rows  {busy}"
+        )
+
+
+def _print_audit(output: str, report: AuditReport) -> None:
+    for fault in report.faults:
+        typer.echo(f"FAULT {fault.kind}: {fault.name}: {fault.explanation}", err=True)
+    totals = report.totals
+    fanned = f" ({totals.rows_fanned_out:+,} fanned out)" if totals.rows_fanned_out else ""
+    typer.echo(f"rows in {totals.rows_in:,} = rows out {totals.rows_out:,} + quarantined {totals.rows_quarantined:,}{fanned}")
+    typer.echo(f"{output}: " + ("complete and intact" if report.ok else "NOT complete and intact"))
+    sys.stdout.flush()

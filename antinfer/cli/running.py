@@ -1,0 +1,127 @@
+"""``run``, ``resume``, ``preview``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from antinfer.cli import render
+from antinfer.errors import UsageError
+from antinfer.launchers.local import LocalOptions, Supervisor, default_workers, read_report
+from antinfer.spec.load import load_job
+from antinfer.spec.schema import JobSpec
+from antinfer.telemetry.progress import ProgressDisplay, make_progress
+
+
+def run(
+    job: Path,
+    overrides: Sequence[str],
+    output: str | None,
+    *,
+    workers: int | None,
+    limit: int | None,
+    store: str,
+    as_json: bool,
+    force: bool,
+    verbose: bool,
+) -> None:
+    if limit is not None:
+        overrides = [*overrides, f"limit={limit}"]
+    _run(load_job(job, overrides, output), workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
+
+
+def resume(output: str, *, workers: int | None, store: str, as_json: bool, force: bool, verbose: bool) -> None:
+    from antinfer.spec.load import absolute_path
+    from antinfer.storage.jobdoc import read_job
+
+    stored = read_job(absolute_path(output, str(Path.cwd())))
+    if stored is None:
+        raise UsageError(f"{output} holds no job", hint="start one with `antinfer run JOB --output " + output + "`")
+    _run(stored, workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
+
+
+def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) -> None:
+    import pyarrow.dataset as ds
+
+    folder = tempfile.mkdtemp(prefix="antinfer-preview-")
+    try:
+        spec = load_job(job, [*overrides, f"limit={rows}", "sink.type=parquet", "sink.options={}"], folder)
+        said: list[str] = []
+        with _swallowing(said) as shown:
+            _supervise(spec, 1, force=True, verbose=False, shown=shown)
+        found = ds.dataset(folder, format="parquet").head(rows).to_pylist() if any(Path(folder).glob("part-*")) else []
+        quarantined = read_report(spec).get("rows_quarantined", 0)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if as_json:
+        render.as_json({"rows": found, "quarantined": quarantined})
+        return
+    for row in found:
+        typer.echo(", ".join(f"{name}={_short(value)}" for name, value in row.items()))
+    if quarantined:
+        typer.echo(f"{quarantined} rows went to quarantine", err=True)
+
+
+def _run(spec: JobSpec, *, workers: int | None, store: str, as_json: bool, force: bool, verbose: bool) -> None:
+    if store:
+        spec = spec.model_copy(update={"store": spec.store.model_copy(update={"url": store})})
+    started = time.monotonic()
+    with make_progress(spec.name, plain=as_json) as shown:
+        _supervise(spec, workers or default_workers(spec), force=force, verbose=verbose, shown=shown)
+    report = read_report(spec)
+    if as_json:
+        render.as_json({"output": spec.sink.path, "seconds": time.monotonic() - started, **report})
+    else:
+        _print_report(spec, report, time.monotonic() - started)
+
+
+def _supervise(spec: JobSpec, workers: int, *, force: bool, verbose: bool, shown: ProgressDisplay) -> None:
+    Supervisor(spec, LocalOptions(workers, force, verbose=verbose), on_line=shown.line, on_status=shown.status).run()
+
+
+def _print_report(spec: JobSpec, report: dict[str, Any], seconds: float) -> None:
+    from antinfer.telemetry import figures
+
+    rows = report["rows_in"]
+    typer.echo(f"{spec.name}: {rows:,} rows in = {report['rows_out']:,} out + {report['rows_quarantined']:,} quarantined", nl=False)
+    typer.echo(f" ({report['rows_fanned_out']:+,} fanned out)" if report.get("rows_fanned_out") else "", nl=False)
+    typer.echo(f", {report['parts']:,} parts, {figures.duration(seconds)}")
+    for name, result in report.get("accumulators", {}).items():
+        typer.echo(f"  {name}: {_short(json.dumps(result), 200)}")
+    typer.echo(f"  output: {spec.sink.path}   (check it: antinfer verify {spec.sink.path})")
+    if report["rows_quarantined"]:
+        typer.echo(f"  quarantined rows with their errors: {spec.sink.path}/_antinfer/quarantine", file=sys.stderr)
+
+
+def _short(value: object, most: int = 60) -> str:
+    text = str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class _swallowing:
+    """Keep what the processes say to ourselves, unless it goes wrong."""
+
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def __enter__(self) -> _swallowing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for line in self._said:
+                typer.echo(line, err=True)
+
+    def line(self, source: str, text: str) -> None:
+        self._said.append(f"[{source}] {text}")
+
+    def status(self, status: object) -> None:
+        return None

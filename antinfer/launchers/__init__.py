@@ -1,0 +1,1 @@
+"""What starts masters and workers: local processes here; pods and actors behind the same small interface."""

@@ -1,0 +1,132 @@
+"""Child processes of a launcher: started fresh, heard line by line, ended for sure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+LineSink = Callable[[str, str], None]
+"""Takes the name of a child and one line that it wrote to standard error or standard output."""
+
+
+class RestartBudget:
+    """At most `most` restarts within `window_s` seconds; each waits longer than the one before."""
+
+    def __init__(self, most: int, window_s: float) -> None:
+        self._most = most
+        self._window_s = window_s
+        self._ends: deque[float] = deque()
+
+    def spend(self, now: float) -> float | None:
+        """Note one more end of the process at time `now` (s); return how long to wait (s), or None when the budget is used up."""
+        while self._ends and now - self._ends[0] > self._window_s:
+            self._ends.popleft()
+        self._ends.append(now)
+        if len(self._ends) > self._most:
+            return None
+        return float(min(5.0, 0.1 * 2 ** (len(self._ends) - 1)))
+
+
+class Child:
+    """One named process that runs a module of ours, and whose lines go to a sink.
+
+    It gets a session of its own, so that Ctrl-C reaches the launcher alone, and is told our process id, so that it dies with us.
+    """
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str], on_line: LineSink, budget: RestartBudget) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
+        self._on_line = on_line
+        self._budget = budget
+        self._process: subprocess.Popen[str] | None = None
+        self._pump: threading.Thread | None = None
+        self._start_at: float | None = None
+        self.last_lines: deque[str] = deque(maxlen=40)
+        """The last things it said, for the error message when it keeps dying."""
+
+    def start(self) -> None:
+        self._start_at = None
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self._pump = threading.Thread(target=self._read, args=(self._process,), name=f"lines of {self.name}", daemon=True)
+        self._pump.start()
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                self.last_lines.append(line.rstrip("\n"))
+                self._on_line(self.name, line.rstrip("\n"))
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status once the process has ended and all its lines were passed on; None while it runs or waits to be started."""
+        if self._process is None or self._process.poll() is None:
+            return None
+        if self._pump is not None:
+            # Its own children may hold the pipe open a moment longer than it lives.
+            self._pump.join(timeout=1.0)
+        return self._process.returncode
+
+    def restart_later(self) -> bool:
+        """Plan a restart after the process ended; False when it has died too often lately."""
+        wait_s = self._budget.spend(time.monotonic())
+        if wait_s is None:
+            return False
+        self._process = None
+        self._start_at = time.monotonic() + wait_s
+        return True
+
+    def start_if_due(self) -> None:
+        if self._start_at is not None and time.monotonic() >= self._start_at:
+            self.start()
+
+    def forget_restart(self) -> None:
+        self._start_at = None
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def end(self, grace_s: float) -> None:
+        """Ask it to stop, and kill it when it has not after `grace_s` seconds."""
+        if self._process is None:
+            return
+        if self.is_alive:
+            self.send(signal.SIGTERM)
+            try:
+                self._process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        self.poll()
+
+
+def explain_exit(status: int) -> str:
+    """Say how a process ended, for people."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

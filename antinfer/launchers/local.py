@@ -1,0 +1,237 @@
+"""Everything on this machine: one master, its embedded store and a few workers, as processes of ours.
+
+The supervisor restarts whatever dies, drains on the first Ctrl-C, and leaves nothing behind. Killed itself, it takes all of it along,
+and the same call resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from antinfer.errors import InfraError, Interrupted, MasterError
+from antinfer.launchers.children import Child, LineSink, RestartBudget, explain_exit
+from antinfer.launchers.outcome import Outcome
+from antinfer.rpc.client import AdminClient
+from antinfer.rpc.values import Status
+from antinfer.spec.schema import JobSpec
+
+_POLL_S: Final = 0.05
+_STATUS_S: Final = 0.5
+_MASTER_GRACE_S: Final = 10.0
+_WORKER_GRACE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """How to run on this machine."""
+
+    workers: int = 1
+    force: bool = False
+    """Go on although the job file or the code changed, or very many parts are to be expected."""
+    drain_s: float = 30.0
+    """Time the workers get to commit what they have finished after the first Ctrl-C."""
+    verbose: bool = False
+
+
+class Supervisor:
+    """Runs one job with processes on this machine."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        options: LocalOptions,
+        *,
+        on_line: LineSink,
+        on_status: Callable[[Status | None], None],
+    ) -> None:
+        """
+        Args:
+            spec: the job.
+            options: how.
+            on_line: takes every line that a process of ours writes.
+            on_status: takes the master's view twice a second; None while it does not answer.
+        """
+        self._options = options
+        self._on_status = on_status
+        self._folder = Path(tempfile.mkdtemp(prefix="antinfer-"))
+        self._outcome_file = self._folder / "outcome"
+        self._address = f"unix://{self._folder}/master.sock"
+        job_file = self._folder / "job.json"
+        # The store's URL may hold a password: it goes by a file of our own, never by a command line that everybody can read.
+        job_file.touch(0o600)
+        job_file.write_text(spec.model_dump_json(), encoding="utf-8")
+        logs = ["--verbose"] if options.verbose else []
+        master_arguments = ["--job", str(job_file), "--listen", self._address, "--outcome", str(self._outcome_file), *logs]
+        if options.force:
+            master_arguments.append("--force")
+        self._master = Child("master", "antinfer.master", master_arguments, on_line, RestartBudget(5, 60.0))
+        self._workers = [
+            Child(
+                f"worker {n}",
+                "antinfer.worker",
+                ["--master", self._address, "--name", f"local-{n}", *logs],
+                on_line,
+                RestartBudget(8, 60.0),
+            )
+            for n in range(1, options.workers + 1)
+        ]
+        self._signals = 0
+
+    def run(self) -> None:
+        """Start everything and return when the job is done.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; what was finished is committed.
+            AntinferError: What the master gave the job up with, or processes that keep dying.
+        """
+        children = [self._master, *self._workers]
+        try:
+            with self._catching_signals():
+                for child in children:
+                    child.start()
+                self._watch()
+        finally:
+            for worker in self._workers:
+                worker.send(signal.SIGTERM)
+            for child in reversed(children):
+                child.end(_MASTER_GRACE_S if child is self._master else _WORKER_GRACE_S)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _watch(self) -> None:
+        next_status = time.monotonic() + 0.2
+        with AdminClient(self._address) as admin:
+            while True:
+                outcome = self._tend_master()
+                if outcome is not None:
+                    self._on_status(None)
+                    if outcome.status == "failed":
+                        raise outcome.to_error()
+                    return
+                self._tend_workers()
+                if self._signals:
+                    self._drain(admin)
+                if time.monotonic() >= next_status:
+                    next_status = time.monotonic() + _STATUS_S
+                    self._show(admin)
+                time.sleep(_POLL_S)
+
+    def _tend_master(self) -> Outcome | None:
+        self._master.start_if_due()
+        status = self._master.poll()
+        if status is None:
+            return None
+        outcome = Outcome.read(self._outcome_file)
+        if outcome is not None:
+            return outcome
+        if not self._master.restart_later():
+            raise InfraError(_keeps_dying(self._master, status), hint="the same command resumes the job")
+        return None
+
+    def _tend_workers(self) -> None:
+        for worker in self._workers:
+            worker.start_if_due()
+            status = worker.poll()
+            if status is not None and not worker.restart_later():
+                raise InfraError(_keeps_dying(worker, status), hint="the same command resumes the job")
+
+    def _drain(self, admin: AdminClient) -> None:
+        """Let the workers commit what they have finished; a second signal ends everything at once."""
+        for worker in self._workers:
+            worker.forget_restart()
+            worker.send(signal.SIGTERM)
+        until = time.monotonic() + self._options.drain_s
+        while any(worker.is_alive for worker in self._workers) and self._signals == 1 and time.monotonic() < until:
+            self._tend_master()
+            self._show(admin)
+            time.sleep(0.1)
+        raise Interrupted("stopped; what was finished is committed", hint="the same command resumes the job")
+
+    def _show(self, admin: AdminClient) -> None:
+        try:
+            status = admin.status(timeout_s=2.0)
+        except MasterError:
+            status = None
+        self._on_status(status)
+
+    @contextmanager
+    def _catching_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def count(number: int, frame: FrameType | None) -> None:
+            self._signals += 1
+
+        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _keeps_dying(child: Child, status: int) -> str:
+    said = "\n".join(f"  {line}" for line in child.last_lines) or "  (it said nothing)"
+    return f"the {child.name} keeps dying, at last with {explain_exit(status)}. Its last words:\n{said}"
+
+
+def run_job(
+    spec: JobSpec, workers: int | None = None, *, store_url: str = "", force: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Run a job on this machine until every row is done; the call behind `Job.run`.
+
+    Args:
+        spec: the job.
+        workers: number of worker processes; None: as in the job, at least one.
+        store_url: Redis or Valkey to use; empty: as in the job, else an embedded server.
+        force: go on although the job file or the code changed.
+        progress: write what the processes say, and a line every few seconds, to standard error.
+
+    Returns:
+        The report that the master left in the output place: totals, accumulators, timings.
+
+    Raises:
+        Interrupted: Ctrl-C; the same call resumes.
+        AntinferError: The job failed.
+    """
+    from antinfer.telemetry.progress import PlainProgress, quiet_line
+
+    shown = PlainProgress()
+    if store_url:
+        spec = spec.model_copy(update={"store": spec.store.model_copy(update={"url": store_url})})
+    Supervisor(
+        spec,
+        LocalOptions(workers or default_workers(spec), force),
+        on_line=shown.line if progress else quiet_line,
+        on_status=shown.status if progress else (lambda status: None),
+    ).run()
+    return read_report(spec)
+
+
+def default_workers(spec: JobSpec) -> int:
+    """How many workers a single machine runs when nobody says: what the job asks for at most, else one, which uses all its cores."""
+    return spec.workers.max or max(1, spec.workers.min)
+
+
+def read_report(spec: JobSpec) -> dict[str, Any]:
+    """Return the report of a finished job from its output place."""
+    from antinfer.storage import layout
+    from antinfer.storage.place import open_place
+
+    data = open_place(spec.sink.path, spec.sink.options).read(layout.REPORT)
+    if data is None:
+        raise InfraError(f"{spec.sink.path} has no report: the job is not finished")
+    report: dict[str, Any] = json.loads(data)
+    return report
