@@ -91,5 +91,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             grace_s=args.grace,
         )
     except AntinferError as error:
-        print(f"antinfer worker: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+        sys.stderr.write(f"antinfer worker: {error}\n" + (f"  {error.hint}\n" if error.hint else ""))
         return error.exit_code

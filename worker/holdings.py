@@ -82,11 +82,7 @@ class Holdings:
                 # Nothing earlier of this lease is left to be sent: master and worker disagree, so the rows go back.
                 self._give_back(lease)
         else:
-            lost = lease.reject(outcome.staged)
-            self._let_go(lost)
-            self.shrink(lease, outcome.left or NO_ROWS)
-            if lost and lease.id in self.leases:
-                self._restart(lease)
+            self._refuse(lease, outcome)
 
     def shrink(self, lease: HeldLease, rows: Rows) -> None:
         """Keep only what is also in `rows`, and make the host do the same."""
@@ -200,6 +196,18 @@ class Holdings:
             lease.is_released = True
         elif lease.is_computing:
             self._tell(lease.work())
+
+    def _refuse(self, lease: HeldLease, outcome: CommitOutcome) -> None:
+        was_computing, left = lease.is_computing, outcome.left or NO_ROWS
+        lost = lease.reject(outcome.staged)
+        if not lost:
+            self.shrink(lease, left)
+            return
+        self._let_go(lost + lease.shrink(left))
+        if lease.rows.start >= lease.rows.stop:
+            self._drop(lease, is_known_to_host=was_computing)
+        else:
+            self._restart(lease)
 
     def _give_back(self, lease: HeldLease) -> None:
         self._let_go(lease.reject(lease.staged[0].staged))
