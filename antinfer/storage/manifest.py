@@ -123,6 +123,17 @@ def totals(records: Iterable[CommitRecord]) -> Totals:
     )
 
 
+def sums(records: Iterable[CommitRecord]) -> dict[str, int]:
+    """Return the row counts of distinct `records`: what a finished job promises in ``_SUCCESS`` and an audit holds it to."""
+    added = totals(records)
+    return {"rows": added.rows, "rows_out": added.rows_out, "rows_quarantined": added.rows_quarantined}
+
+
+def seal_text(records: Iterable[CommitRecord]) -> bytes:
+    """Return the content of ``_SUCCESS``."""
+    return json.dumps(sums(records), sort_keys=True).encode() + b"\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What lies under final names, by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,8 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from antinfer.errors import JobFileError, SchemaMismatchError, UserCodeError
+from antinfer.errors import JobFileError, OutputError, SchemaMismatchError, UserCodeError
 from antinfer.storage import failures
+
+_LOG = logging.getLogger("antinfer.storage")
 
 
 class PartWriter(ABC):
@@ -58,8 +61,13 @@ class PartWriter(ABC):
 
     def abort(self) -> None:
         """Give up and remove the file; may follow any failure."""
-        self._abort()
-        Path(self.path).unlink(missing_ok=True)
+        try:
+            self._abort()
+        except OutputError as error:
+            # Closing writes what is still buffered, which may fail as the write before it did; all of it is thrown away here.
+            _LOG.debug("while giving up a part: %s", error, extra={"action": "abort_part"})
+        finally:
+            Path(self.path).unlink(missing_ok=True)
 
     @abstractmethod
     def _write(self, data: pa.RecordBatch | pa.Table) -> None: ...
