@@ -161,7 +161,7 @@ class CsvSource(LineSource):
 
     def _parse(self, path: str, data: bytes, parse_bytes: int) -> pa.Table:
         schema = self._require_frozen()
-        if lines.count_rows(data, self.skip) == 0:
+        if not lines.has_rows(data, self.skip):
             return schema.empty_table()
         return self._read_csv(self._header(path).names, data, self._conversion(schema, only=True), parse_bytes)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from antinfer.errors import InternalError, SourceError
-from antinfer.storage.sources import schemas
+from antinfer.storage.sources import lines, schemas
 from antinfer.storage.sources.base import InputFile
 from antinfer.storage.sources.common import SourceSpec, option
 from antinfer.storage.sources.lines import Skip
@@ -50,7 +50,7 @@ class JsonlSource(LineSource):
     def _parse(self, path: str, data: bytes, parse_bytes: int) -> pa.Table:
         if self._frozen is None:
             raise InternalError("a JSON Lines source is read before its schema is frozen")
-        if not data.strip():
+        if not lines.has_rows(data, self.skip):
             return self._frozen.empty_table()
         _check_lines(data)
         unexpected = "error" if self._spec.columns is None else "ignore"

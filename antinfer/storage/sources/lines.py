@@ -71,17 +71,32 @@ def blocks(file: Any, start: int, stop: int | None, block_bytes: int = BLOCK_BYT
 
 def count_rows(data: bytes, skip: Skip) -> int:
     """Count the lines of `data` (complete lines) that are rows."""
-    if not data:
-        return 0
-    total = data.count(b"\n") + (not data.endswith(b"\n"))
+    total = _count_lines(data)
     if skip is Skip.NONE:
         return total
     # A pattern that begins with a plain byte runs ten times as fast as one anchored at line starts; the first and the last line stay over.
     blank = sum(1 for _ in (_WHITE if skip is Skip.WHITE else _ENDS_ONLY).finditer(data))
     first, _, _ = data.partition(b"\n")
-    blank += not first.strip(skip.value)
+    blank += bool(data) and not first.strip(skip.value)
     last = data.rpartition(b"\n")
     return total - blank - (bool(last[1]) and bool(last[2]) and not last[2].strip(skip.value))
+
+
+def one_row_a_line(data: bytes, rows: int, skip: Skip) -> bool:
+    """Tell whether a parser that made `rows` rows of `data` took each line for one, in most cases without looking for blank lines."""
+    if skip is Skip.EMPTY and rows == _count_lines(data) and b"\r" not in data:
+        # Only a bare CR makes two CSV rows of a line, so nothing can make up for an empty line or for a value that spans lines.
+        return True
+    return rows == count_rows(data, skip)
+
+
+def has_rows(data: bytes, skip: Skip) -> bool:
+    """Tell whether any line of `data` is a row."""
+    return bool(data.lstrip(skip.value + b"\n")) if skip is not Skip.NONE else bool(data)
+
+
+def _count_lines(data: bytes) -> int:
+    return data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))
 
 
 def split_lines(data: bytes) -> list[bytes]:

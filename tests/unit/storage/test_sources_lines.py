@@ -67,6 +67,12 @@ def test_count_rows(values: list[str], data: st.DataObject) -> None:
     assert lines.count_rows(raw, Skip.NONE) == len(values)
     assert lines.count_rows(raw, Skip.EMPTY) == sum(value != "" for value in values)
     assert lines.count_rows(raw, Skip.WHITE) == sum(value.strip() != "" for value in values)
+    for skip in Skip:
+        count = lines.count_rows(raw, skip)
+        assert lines.has_rows(raw, skip) == (count > 0)
+        assert lines.one_row_a_line(raw, count, skip)
+        assert not any(lines.one_row_a_line(raw, rows, skip) for rows in range(count))
+        assert not lines.one_row_a_line(raw, len(values) + 1, skip)
     assert b"".join(lines.split_lines(raw)) == raw
     assert len(lines.split_lines(raw)) == len(values)
 
