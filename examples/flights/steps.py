@@ -64,7 +64,10 @@ class LateModel:
         error = (self.score(codes) - late)[:, None]
         vectors = self.vectors[codes]
         slope = error[:, :, None] * (vectors.sum(1, keepdims=True) - vectors)
-        for weights, seen, step in ((self.linear, self._seen[0], np.broadcast_to(error, codes.shape)), (self.vectors, self._seen[1], slope)):
+        for weights, seen, step in (
+            (self.linear, self._seen[0], np.broadcast_to(error, codes.shape)),
+            (self.vectors, self._seen[1], slope),
+        ):
             total = np.zeros_like(weights)
             np.add.at(total, codes, step)
             seen += total**2
