@@ -40,6 +40,9 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
 def _to_array(column: pa.Array, name: str) -> Array:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_string_view(column.type):
+        # Views cannot be filtered yet.
+        column = column.cast(pa.large_string())
     if pa.types.is_null(column.type):
         return np.ma.MaskedArray(np.zeros(len(column)), mask=True)
     if not column.null_count:

@@ -53,15 +53,16 @@ class Column:
         values = self._plain(batch)
         if values.ndim != 1:
             raise self.error(f"holds arrays of shape {values.shape[1:]}, one label a row is needed")
-        if values.dtype.kind in "UT":
-            return values.astype(object)
-        return values if is_text(values) else self._numeric(values, needed="labels (text, whole numbers or booleans)")
+        if values.dtype.kind in "OUT":
+            return values.astype(object, copy=False)
+        return self._numeric(values, needed="labels (text, whole numbers or booleans)")
 
     def error(self, problem: str, *, hint: str = "") -> JobFileError:
         """Return (not raise) the error that this column has a `problem`."""
         return JobFileError(f"{self.field}: column {self.name!r} {problem}", hint=hint)
 
     def _plain(self, batch: Batch) -> Array:
+        """Return the column as it is, an object array only when it holds text."""
         values = batch[self.name]
         if values.dtype.kind != "O" or is_text(values):
             return values
@@ -69,8 +70,8 @@ class Column:
             plain = np.asarray(values.tolist()) if values.size else values.astype(np.float64)
         except ValueError as error:
             raise self.error("holds arrays of different lengths") from error
-        if plain.dtype.kind in "UST":
-            raise self.error("mixes text and other values")
+        if plain.dtype.kind in "OUST":
+            raise self.error("mixes text and other values, or holds objects that are neither text nor numbers")
         return plain
 
     def _numeric(self, values: Array, needed: str = "numbers") -> Array:
@@ -88,9 +89,12 @@ def is_text(values: Array) -> bool:
 def null_rows(values: Array) -> Mask | None:
     """Return which rows of a column are null (masked, or None in an object array), None when there are none."""
     if isinstance(values, np.ma.MaskedArray):
-        mask: Mask = np.logical_or.reduce(np.ma.getmaskarray(values).reshape(len(values), -1), axis=1)
+        mask: Mask = np.logical_or.reduce(np.ma.getmaskarray(values), axis=tuple(range(1, values.ndim)))
     elif values.dtype.kind == "O":
-        mask = np.fromiter((value is None for value in values), dtype=np.bool_, count=len(values))
+        held = values.tolist()
+        if type(None) not in set(map(type, held)):
+            return None
+        mask = np.fromiter((value is None for value in held), dtype=np.bool_, count=len(held))
     else:
         return None
     return mask if mask.any() else None

@@ -80,7 +80,7 @@ class ConfusionMatrix(Accumulator):
             self._pairs = None
 
     def state(self) -> dict[str, Any]:
-        pairs = None if self._pairs is None else [[*pair, times] for pair, times in sorted(self._pairs.items(), key=_pair_order)]
+        pairs = None if self._pairs is None else [[*pair, times] for pair, times in sorted(self._pairs.items(), key=str)]
         return {"pairs": pairs, "count": self._count, "correct": self._correct, "other": self._other, "not_finite": self._not_finite}
 
     def merge(self, state: dict[str, Any]) -> None:
@@ -128,7 +128,3 @@ def _distinct(pairs: Counter[Pair]) -> set[Label]:
 
 def _order(label: Label) -> tuple[bool, Label]:
     return isinstance(label, str), label
-
-
-def _pair_order(item: tuple[Pair, int]) -> tuple[tuple[bool, Label], tuple[bool, Label]]:
-    return _order(item[0][0]), _order(item[0][1])

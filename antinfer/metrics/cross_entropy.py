@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from antinfer.metrics.base import Accumulator, Array, Batch
 from antinfer.metrics.columns import Column, Mask, split_classes, to_plain
 from antinfer.metrics.config import Config, Label
-from antinfer.metrics.elementary import log, log_complement
+from antinfer.metrics.elementary import log, log_likelihood
 from antinfer.metrics.exact import UNIT_BITS, divide, pack_integer, sum_units, unpack_integer
 
 _DEFAULT_CLIP: Final = 1e-15
@@ -90,7 +90,7 @@ class CrossEntropy(Accumulator):
         usable = self._usable(known, scores)
         scores, positive = scores[usable], positive[usable]
         inside = np.clip(scores, self._clip, 1.0 - self._clip)
-        self._add(np.concatenate((log(inside[positive]), log_complement(inside[~positive]))), clipped=int((inside != scores).sum()))
+        self._add(log_likelihood(inside, positive), clipped=int((inside != scores).sum()))
 
     def _add_classes(self, scores: Floats, labels: Array) -> None:
         if self._positive is not None:

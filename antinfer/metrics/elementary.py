@@ -40,9 +40,14 @@ def log(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return series
 
 
-def log_complement(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``log(1 - value)`` of values in [0, 1), without losing the digits of small ones, equal on all machines."""
-    rest = 1.0 - values
-    # What the subtraction rounded away, itself exact; to first order it adds error / rest to the logarithm.
-    error = (1.0 - rest) - values
-    return log(rest) + error / rest
+def log_likelihood(probabilities: NDArray[np.float64], hits: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return ``log(p)`` where `hits` and ``log(1 - p)`` elsewhere, equal on all machines.
+
+    Probabilities must lie in (0, 1] where `hits`, and in [0, 1) elsewhere; of small ones no digit is lost in ``1 - p``.
+    """
+    likelihoods = np.where(hits, probabilities, 1.0 - probabilities)
+    # What the subtraction rounded away, itself exact; to first order it adds error / likelihood to the logarithm.
+    errors = np.where(hits, 0.0, (1.0 - likelihoods) - probabilities)
+    errors /= likelihoods
+    errors += log(likelihoods)
+    return errors
