@@ -70,6 +70,8 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
         url = server.url
     try:
         asyncio.run(_rule(spec, place, mark, url, server, options))
+        if server is not None:
+            server.remove()
     finally:
         if server is not None:
             server.stop()
@@ -85,7 +87,8 @@ def _start_server(place: OutputPlace, job: str, state_dir: str) -> EmbeddedServe
     if not state_dir and "://" not in place.uri:
         directory = Path(place.uri, layout.folder(layout.STATE))
     server = EmbeddedServer(directory)
-    server.start()
+    # It comes up while we import the rest; the store waits for it.
+    server.start(wait=False)
     return server
 
 

@@ -62,6 +62,9 @@ class Planner:
 
     def load(self) -> Extension:
         """Read what of the plan is durable already; before `start`. Blocks."""
+        from antinfer.storage.lean import keep_pandas_out
+
+        keep_pandas_out()
         from antinfer.storage.planfile import PlanFile
 
         plan = PlanFile(self._place)

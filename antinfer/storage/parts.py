@@ -6,9 +6,6 @@ import json
 from dataclasses import replace
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.storage import layout
 
@@ -40,6 +37,10 @@ def carried_record(file: BinaryIO, name: str) -> CommitRecord | None:
     """Return the record in the metadata of the part `file` named `name`; None when it carries none or is no readable part."""
     if not name.endswith(".parquet"):
         return None
+    # Imported on use: every place knows this module, but a process that only stages and publishes needs none of Arrow.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         metadata = pq.read_metadata(file).metadata or {}
     except pa.ArrowInvalid:
@@ -56,8 +57,11 @@ def carried_record(file: BinaryIO, name: str) -> CommitRecord | None:
 def count_rows(file: BinaryIO, name: str) -> int:
     """Count the rows of the part `file` named `name` without decoding them.
 
-    Raises pyarrow.ArrowInvalid when it is truncated or of another format, and ValueError for an unknown suffix.
+    Raises ValueError (also as pyarrow.ArrowInvalid) or OSError when it is truncated, damaged or of an unknown suffix.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if name.endswith(".parquet"):
         return int(pq.read_metadata(file).num_rows)
     if name.endswith(".arrow"):
@@ -74,5 +78,5 @@ def _count_lines(file: BinaryIO) -> int:
         lines += chunk.count(b"\n")
         last = chunk[-1:]
     if last != b"\n":
-        raise pa.ArrowInvalid("the last line has no end")
+        raise ValueError("the last line has no end")
     return lines

@@ -60,6 +60,7 @@ class EmbeddedServer:
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir = ""
+        self._ready = False
 
     @property
     def url(self) -> str:
@@ -71,8 +72,8 @@ class EmbeddedServer:
         """Process id of the running server."""
         return self._process.pid if self._process else None
 
-    def start(self) -> None:
-        """Lock the directory and start the server.
+    def start(self, *, wait: bool = True) -> None:
+        """Lock the directory and start the server; without `wait`, the first `ensure` waits until it listens.
 
         Raises:
             StoreError: Another server uses the directory, it cannot be written, or the server does not come up.
@@ -88,19 +89,24 @@ class EmbeddedServer:
             raise StoreError(f"the embedded store cannot use its directory {self.directory}: {error}") from error
         try:
             self._spawn()
+            if wait:
+                self.ensure()
         except BaseException:
             self.stop()
             raise
 
     def ensure(self) -> None:
-        """Start the server again if it has died; everything it had confirmed is in its file."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        if self._process is not None:
-            _log.warning(
-                "the embedded store died (exit status %s); starting it again", self._process.returncode, extra={"action": "store_restarted"}
-            )
-        self._spawn()
+        """Make sure that the server listens; one that has died is started again, and everything it had confirmed is in its file.
+
+        Raises:
+            StoreError: It does not come up.
+        """
+        if self._ready and self._process is not None and self._process.poll() is not None:
+            status = self._process.returncode
+            _log.warning("the embedded store died (exit status %s); starting it again", status, extra={"action": "store_restarted"})
+            self._spawn()
+        if not self._ready:
+            self._wait_until_ready()
 
     def stop(self) -> None:
         """End the server and unlock the directory."""
@@ -116,6 +122,11 @@ class EmbeddedServer:
             os.close(self._lock)
             self._lock = None
         shutil.rmtree(self._socket_dir, ignore_errors=True)
+
+    def remove(self) -> None:
+        """End the server and delete its files: nobody will need them again."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _take_lock(self) -> int:
         descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -150,7 +161,7 @@ class EmbeddedServer:
             preexec_fn=_die_with_parent(),
             start_new_session=True,
         )
-        self._wait_until_listening(self._process)
+        self._ready = False
 
     def _command(self) -> list[str]:
         settings = {
@@ -170,8 +181,10 @@ class EmbeddedServer:
         }
         return [find_server(), *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
-    def _wait_until_listening(self, process: subprocess.Popen[bytes]) -> None:
-        path = Path(self._socket_dir, "s")
+    def _wait_until_ready(self) -> None:
+        path, process = Path(self._socket_dir, "s"), self._process
+        if process is None:
+            raise StoreError("the embedded store was stopped")
         started = time.monotonic()
         while not _answers(path):
             if process.poll() is not None:
@@ -182,6 +195,7 @@ class EmbeddedServer:
             if time.monotonic() - started > _START_S:
                 raise StoreError(f"the embedded store in {self.directory} did not start within {_START_S:.0f} s: {self._last_words()}")
             time.sleep(0.005)
+        self._ready = True
 
     def _last_words(self) -> str:
         log = self.directory / "server.log"
@@ -190,13 +204,15 @@ class EmbeddedServer:
 
 
 def _answers(path: Path) -> bool:
-    """Tell whether a server listens at the socket; one that is still loading its file does, and says so."""
+    """Tell whether a server answers at the socket. One that is still loading its file listens already, but may yet find it damaged."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
         try:
             probe.connect(str(path))
+            probe.sendall(b"PING\r\n")
+            return probe.recv(64).startswith(b"+PONG")
         except OSError:
             return False
-    return True
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -66,7 +68,7 @@ async def _closing(backend: Backend, scenario: Scenario) -> None:
 
 
 def batch(epoch: int, expected: int, token: str, **changes: Any) -> Batch:
-    return Batch(epoch, expected, token, changes.get("puts", {"k": token}), changes.get("deletes", frozenset()), changes.get("replace", False))
+    return Batch(epoch, expected, token, **{"puts": {"k": token}, **changes})
 
 
 def test_puts_and_deletes_are_applied_together(backend: Backend) -> None:
@@ -176,8 +178,7 @@ def test_a_server_that_started_again_ends_the_reign(backend: Backend, wiped: boo
     async def scenario(backend: Backend) -> None:
         store = await backend.master(1)
         await store.load()
-        await store.vouch()
-        await store.persist(batch(1, 0, "a"))
+        await store.persist(batch(1, 0, "a", replace=True))
         (backend.wipe if wiped else backend.restart)()
         with pytest.raises(DiscontinuityError):
             await store.persist(batch(1, 1, "b"))
@@ -188,21 +189,24 @@ def test_a_server_that_started_again_ends_the_reign(backend: Backend, wiped: boo
     run(backend, scenario)
 
 
-def test_documents_are_trusted_when_vouched_for_and_written_to_this_run(backend: Backend) -> None:
+def test_documents_are_trusted_when_rebuilt_and_written_to_this_run(backend: Backend) -> None:
     async def scenario(backend: Backend) -> None:
         first = await backend.master(1)
         assert not (await first.load()).trusted
         await first.persist(batch(1, 0, "a"))
         second = await backend.master(2)
-        assert not (await second.load()).trusted, "nobody vouched for what the first reign wrote"
-        await second.vouch()
-        await second.persist(batch(2, 1, "b"))
+        assert not (await second.load()).trusted, "the first reign died before it had rebuilt the state"
+        await second.persist(batch(2, 1, "b", replace=True))
+        await second.persist(batch(2, 2, "c"))
         third = await backend.master(3)
         assert (await third.load()).trusted
-        await third.persist(batch(3, 2, "c"))
-        assert (await (await backend.master(4)).load()).trusted, "a reign that trusted what it found goes on vouching"
+        await third.persist(batch(3, 3, "d"))
+        assert (await (await backend.master(4)).load()).trusted, "what a reign adds to trusted documents is trusted"
         backend.restart()
-        assert not (await (await backend.master(5)).load()).trusted
+        fifth = await backend.master(5)
+        assert not (await fifth.load()).trusted
+        await fifth.persist(batch(5, 4, "e"))
+        assert not (await (await backend.master(6)).load()).trusted
 
     run(backend, scenario)
 
@@ -269,7 +273,7 @@ def _open(url: str, **options: Any) -> Durability:
 DURABILITY = [
     ("always", {}, Durability.ALWAYS),
     ("everysec", {"appendfsync": "everysec"}, Durability.WAITAOF),
-    ("CONFIG forbidden", {"user": "default;on;nopass;~*;+@all;-config"}, Durability.WAITAOF),
+    ("always, CONFIG forbidden", {"user": "default;on;nopass;~*;+@all;-config"}, Durability.WAITAOF),
 ]
 
 
@@ -307,6 +311,27 @@ def _server(tmp_path: Path, **settings: str) -> Iterator[str]:
 
 
 @contextmanager
+def _plain_text_server() -> Iterator[str]:
+    def greet(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.sendall(b"-ERR this is no TLS\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=greet, args=(listener,))
+        thread.start()
+        try:
+            yield f"rediss://127.0.0.1:{listener.getsockname()[1]}/0"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@contextmanager
 def _url(url: str) -> Iterator[str]:
     yield url
 
@@ -331,7 +356,7 @@ UNFIT: list[tuple[str, Callable[[Path], AbstractContextManager[str]], Callable[[
     ("user without rights", lambda p: _server(p, user="default;on;nopass;~other:*;+@all"), str, "forbids us a command or a key"),
     ("replica", _replica, str, "is read-only"),
     ("out of memory", lambda p: _server(p, maxmemory="1mb"), str, "is out of memory"),
-    ("TLS to a plain port", _server, lambda url: url.replace("redis://", "rediss://"), "TLS with the store .* failed"),
+    ("TLS to a plain port", lambda _: _plain_text_server(), str, "TLS with the store .* failed"),
 ]
 
 
