@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-DEMO_OUTPUT ?= $(VENV)/demo-output
+FLIGHTS := examples/flights
 
 .PHONY: help demo test check lint format types contracts proto docs unit integration coverage bench clean
 
@@ -33,9 +33,10 @@ $(VENV)/bench.stamp: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 demo: $(VENV)/demo.stamp ## Run a model over 336,776 real rows, then prove that the output is complete
-	@rm -rf $(DEMO_OUTPUT)
-	$(BIN)/antinfer run examples/flights/job.yaml --output $(DEMO_OUTPUT)
-	$(BIN)/antinfer verify $(DEMO_OUTPUT)
+	@rm -rf $(FLIGHTS)/output
+	$(BIN)/python $(FLIGHTS)/prepare.py
+	$(BIN)/antinfer run $(FLIGHTS)/job.yaml
+	$(BIN)/antinfer verify $(FLIGHTS)/output
 
 test: check ## Lint, types, contracts, generated code, then every test
 	@$(BIN)/python -m pytest
