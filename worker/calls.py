@@ -63,7 +63,9 @@ class Caller:
         except UserCodeError:
             raise
         except Exception as error:  # noqa: BLE001 - user code may raise anything
-            return self._bisect(batch, error)
+            raised = error
+        # Outside of the handler, or every later error would drag this one along as its context.
+        return self._bisect(batch, raised)
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
     def _one_for_one(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -170,7 +172,7 @@ def select_columns(batch: pa.RecordBatch, stage: StageCall) -> pa.RecordBatch:
 def user_traceback(error: BaseException) -> str:
     """Return the traceback of `error` from the first frame of user code on, causes included."""
     frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None and frame.tb_frame.f_code.co_filename == __file__:
+    while frame is not None and frame.tb_next is not None and frame.tb_frame.f_globals.get("__name__", "").startswith("antinfer."):
         frame = frame.tb_next
     return "".join(traceback.format_exception(type(error), error, frame))
 

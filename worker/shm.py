@@ -1,7 +1,7 @@
 """Slabs: anonymous shared memory that carries Arrow data between two processes without a copy through a pipe.
 
-The writer owns a slab: it makes it, grows it by making a larger one, and passes its descriptor over a socket. A slab has no name, so nothing
-is left behind when both processes die.
+The writer owns a slab: it makes it, grows it by making a larger one, and passes its descriptor over a socket. A slab has no name:
+nothing is left behind when both processes die.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The flow: pieces move from the readers through the nodes of the pipeline to their leases.
 
-One lock guards all queues; nothing slow happens under it. Executors take batches (`take`) and bring outcomes back (`finish`); what a node does
-is in `worker.pipeline`, when it may do it is here:
+One lock guards all queues; nothing slow happens under it. Executors take batches (`take`) and bring outcomes back (`finish`). What a node
+does is in `worker.pipeline`; when it may do it is here:
 
 - a full batch runs at once, unless the next queue holds too many bytes;
-- a smaller one runs when nothing upstream has added to it for a moment and nothing can (end of the work at hand, readers out of credit), or when
-  its queue holds too many bytes. So every row that was read comes out, and its credit comes back.
+- a smaller one runs when nothing upstream has added to it for a moment and nothing can (end of the work at hand, readers out of credit), or
+  when its queue holds too many bytes. So every row that was read comes out, and its credit comes back.
 """
 
 from __future__ import annotations

@@ -50,4 +50,7 @@ def to_plain(column: pa.Array) -> NDArray[Any] | None:
     if dtype == np.bool_:
         packed = np.frombuffer(values, dtype=np.uint8)[start // 8 : (stop + 7) // 8]
         return np.unpackbits(packed, bitorder="little")[start % 8 : start % 8 + len(column)].view(np.bool_)
-    return np.frombuffer(values, dtype=dtype, count=stop)[start:]
+    numbers = np.frombuffer(values, dtype=dtype, count=stop)[start:]
+    # Buffers that a reader filled are writable, but they belong to more than this array.
+    numbers.flags.writeable = False
+    return numbers
