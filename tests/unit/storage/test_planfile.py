@@ -200,3 +200,20 @@ def test_changed_files_are_explained() -> None:
         "5 added: /in/x0, /in/x1, /in/x2, and 2 more; 1 removed: /in/0; "
         "2 changed: /in/1 (size 101 -> 999 bytes), /in/2 (version 2 -> new)"
     )
+
+
+def test_a_chunk_exchanged_while_the_job_runs_is_seen(place: OutputPlace, tmp_path: Path) -> None:
+    plan = written(place)
+    plan.complete()
+    other = open_place(str(tmp_path / "other"))
+    PlanFile(other).save_listing(FILES, SCHEMA)
+    rival = PlanFile(other)
+    rival.load()
+    rival.append(chunk(0, [5, 6], 1))
+    data = other.read("_antinfer/plan/chunk-00000000")
+    assert data is not None
+    place.write("_antinfer/plan/chunk-00000000", data)
+    with pytest.raises(DataError, match="changed while the job ran"):
+        plan.lookup(1)
+    with pytest.raises(DataError, match="does not fit"):
+        PlanFile(place).load()
