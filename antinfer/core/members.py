@@ -327,15 +327,18 @@ class Members:
 
     # -- the tail ----------------------------------------------------------------------------------------------------------------
     def balance_tail(self, at: int) -> None:
-        """When some starve and nothing is left to lease: nudge them when rows rested long enough, ask those who hold several leases to
-        yield one, and note which leases have become old enough for a second copy."""
+        """When nothing is left to lease: nudge the hungry once rows have rested long enough, ask those who hold several leases to yield one
+        for each worker that has none, and note which leases have become old enough for a second copy."""
         if not self._hungry:
             return
         reign = self._reign
         if reign.ledger.has_work(at):
             self.nudge(len(self._hungry))
             return
-        starving = len(self._hungry)
+        hungry = (reign.sessions.get(session_id) for session_id in self._hungry)
+        starving = sum(session is not None and not session.leases for session in hungry)
+        if not starving:
+            return
         copy_after = reign.config.copy_after_ms
         slow: list[Lease] = []
         for session in reign.sessions:

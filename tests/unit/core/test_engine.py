@@ -279,6 +279,16 @@ def test_a_worker_that_hoards_is_asked_to_yield_when_another_starves():
     assert hungry.take().shard == last.shard
 
 
+def test_a_worker_that_only_wants_to_read_ahead_takes_nothing_from_anybody():
+    world = World([5, 5])
+    worker = world.worker("w1")
+    worker.ask(2)
+    assert worker.ask(1).verdict is Verdict.WAIT
+    before = len(world.commands)
+    world.silence(2_000)
+    assert world.commands[before:] == []
+
+
 # -- failures -----------------------------------------------------------------------------------------------------------------------
 def test_a_range_that_keeps_failing_is_split_until_the_row_is_alone_and_then_quarantined():
     world = World([8])
