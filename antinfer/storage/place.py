@@ -72,7 +72,8 @@ class OutputPlace(Protocol):
     def local_spool(self) -> str:
         """Return an existing local folder to write `source` files in, on the same file system as staging where that saves a copy.
 
-        The folder is private to this process; what a dead process left in its own is removed when another one asks for a folder here.
+        The folder belongs to this object and goes with it; what a dead process left in its own is removed when another one asks for a
+        folder here.
         """
         ...
 

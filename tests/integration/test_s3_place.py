@@ -21,8 +21,11 @@ from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.errors import InternalError, OutputError
 from antinfer.storage import layout, manifest
+from antinfer.storage.audit import audit
+from antinfer.storage.audit_report import FaultKind
 from antinfer.storage.place import OutputPlace, open_place
 from antinfer.testing.checks import OUTPUT_PLACE_CHECKS, SUFFIX, stage_commit
+from tests.unit.storage import outputs
 
 boto3 = pytest.importorskip("boto3")
 
@@ -180,6 +183,15 @@ def test_the_place_proves_its_records(make_place: Callable[[], OutputPlace]):
     manifest.append(place, 1, 0, records[:1])
     found = manifest.list_output(place, SUFFIX)
     assert [record.staged for record in found] == [record.staged for record in records]
+
+
+@pytest.mark.parametrize("type", ["parquet", "jsonl"])
+def test_an_output_is_audited(make_place: Callable[[], OutputPlace], type: str):
+    place = make_place()
+    records = outputs.make_output(place, type=type)
+    assert audit(make_place()).proven
+    place.remove((layout.final_names(records[1], type)[-1],))
+    assert [fault.kind for fault in audit(make_place()).faults] == [FaultKind.PART_MISSING]
 
 
 @pytest.mark.parametrize(

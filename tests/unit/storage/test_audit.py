@@ -13,8 +13,11 @@ import pytest
 
 from antinfer.core.records import CommitRecord
 from antinfer.errors import OutputError
+from antinfer.spec.canonical import document_json
+from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout, manifest, parts
 from antinfer.storage.audit import audit
+from antinfer.storage.audit_ranges import changes_row_counts
 from antinfer.storage.audit_report import AuditReport, FaultKind, Gap
 from antinfer.storage.place import OutputPlace, open_place
 from tests.unit.storage import outputs
@@ -133,6 +136,13 @@ def test_only_some_pipelines_may_change_the_number_of_rows(place: OutputPlace, p
     place.publish(with_more, "parquet")
     outputs.reseal(place, [*manifest.read_all(place), replace(with_more, size_bytes=0)])
     assert kinds(audit(place)) == ([] if sound else [FaultKind.ROW_BALANCE])
+
+
+def test_the_job_document_is_understood():
+    """Whatever form the job document gives to stages, the audit reads the one that is really written."""
+    for kind, expected in (("flat_map", True), ("filter", True), ("map_batches", False)):
+        spec = JobSpec(source={"type": "parquet", "path": "/in"}, pipeline=[{kind: "m:f"}], sink={"path": "/out"})
+        assert changes_row_counts({"job": "x", "spec": json.loads(document_json(spec))}) is expected
 
 
 def rewrite_part(place: OutputPlace, record: CommitRecord, carried: CommitRecord, *, rows: int) -> None:
@@ -348,6 +358,14 @@ def test_rows_are_counted_in_other_formats(place: OutputPlace, type: str):
             writer.write_table(table)
     outputs.reseal(place, [*records[:3], replace(records[3], size_bytes=path.stat().st_size)])
     assert kinds(audit(place)) == [FaultKind.PART_ROWS]
+
+
+def test_a_part_with_half_a_line_is_damaged(place: OutputPlace):
+    records = outputs.make_output(place, type="jsonl")
+    path = path_of(place, records[3], suffix="jsonl")
+    path.write_bytes(path.read_bytes()[:-5])
+    outputs.reseal(place, [*records[:3], replace(records[3], size_bytes=0)])
+    assert kinds(audit(place)) == [FaultKind.PART_DAMAGED]
 
 
 def test_a_lost_record_object_is_found(place: OutputPlace):

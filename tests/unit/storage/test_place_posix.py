@@ -154,7 +154,8 @@ def test_an_object_that_is_gone_names_the_commit(tmp_path: Path):
 _SPOOLER = """
 import sys
 from antinfer.storage.place import open_place
-print(open_place(sys.argv[1]).local_spool(), flush=True)
+place = open_place(sys.argv[1])
+print(place.local_spool(), flush=True)
 sys.stdin.read()
 """
 
@@ -172,10 +173,13 @@ def spooler(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 def test_spool_of_a_live_process_stays_and_of_a_killed_one_goes(tmp_path: Path, spooler: tuple[subprocess.Popen[str], Path]):
     child, folder = spooler
     (folder / "half-written").write_text("x")
-    mine = Path(open_place(str(tmp_path)).local_spool())
+    place = open_place(str(tmp_path))
+    mine = Path(place.local_spool())
     assert folder.is_dir() and mine.is_dir() and mine != folder
     child.kill()
     child.wait()
     open_place(str(tmp_path)).local_spool()
     assert not folder.exists()
     assert mine.is_dir()
+    place.close()
+    assert list(mine.parent.iterdir()) == []
