@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
@@ -133,16 +133,6 @@ class OutputPlace(Protocol):
         None when it has none, or is no readable part at all; a place that cannot be reached raises `OutputError` instead.
         """
         ...
-
-
-PLACE_OPTIONS: Final = frozenset({"endpoint_url", "region", "access_key", "secret_key", "session_token"})
-"""Options of a sink that belong to its place; all others belong to its format."""
-
-
-def split_options(options: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Split a sink's options into those for `open_place` and those for `sinks.open_writer`."""
-    place = {name: str(value) for name, value in options.items() if name in PLACE_OPTIONS}
-    return place, {name: value for name, value in options.items() if name not in PLACE_OPTIONS}
 
 
 _SCHEME: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")

@@ -18,7 +18,7 @@ from antinfer.core.ids import LeaseId, StagedName, staged_name
 from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.errors import InternalError, JobFileError, OutputError
 from antinfer.storage import failures, layout
-from antinfer.storage.place import OutputPlace, open_place, split_options
+from antinfer.storage.place import OutputPlace, open_place
 from antinfer.testing.checks import OUTPUT_PLACE_CHECKS, SUFFIX, stage_commit
 
 
@@ -50,13 +50,6 @@ def test_one_place_has_one_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_bad_uris_are_errors_of_the_job_file(uri: str, options: dict[str, str], said: str):
     with pytest.raises(JobFileError, match=said):
         open_place(uri, options)
-
-
-def test_options_are_split():
-    assert split_options({"compression": "zstd", "region": "r", "endpoint_url": "u"}) == (
-        {"region": "r", "endpoint_url": "u"},
-        {"compression": "zstd"},
-    )
 
 
 def test_reading_creates_nothing(tmp_path: Path):
