@@ -241,6 +241,13 @@ class TestConfusionMatrix:
         result = computed(config, y=["a", "b", "c", "a"], p=["a", "a", "a", "z"])
         assert (result["labels"], result["matrix"], result["other"], result["count"]) == (["b", "a"], [[0, 1], [0, 1]], 2, 2)
 
+    def test_booleans_are_0_and_1_whatever_they_meet(self) -> None:
+        config = {"type": "confusion_matrix", "label": "y", "prediction": "p"}
+        found = computed(config, y=[True, False], p=[1.0, 2.5])
+        assert json.dumps([found["labels"], found["matrix"]]) == "[[0, 1, 2.5], [[0, 0, 1], [0, 1, 0], [0, 0, 0]]]"
+        fixed = computed({**config, "labels": [True, False]}, y=[True, False], p=[1.0, 2.5])
+        assert json.dumps([fixed["labels"], fixed["matrix"], fixed["other"]]) == "[[1, 0], [[1, 0], [0, 0]], 1]"
+
     def test_too_many_labels_leave_accuracy(self) -> None:
         config = {"type": "confusion_matrix", "label": "y", "prediction": "p", "max_labels": 5}
         result = computed(config, y=np.arange(6), p=np.array([0, 1, 2, 0, 0, 0]))
