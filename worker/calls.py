@@ -15,6 +15,7 @@ from antinfer.worker import batches
 from antinfer.worker.pipeline.pieces import BadRow, Positions
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.schemas import SchemaGate
 
 _HOPELESS_ROWS = 32
 """So many rows failing alone, and alike, before any call has ever succeeded, are a mistake in the code and not in the rows."""
@@ -30,6 +31,7 @@ class Caller:
         """
         self._stage = stage
         self._copy = copy
+        self._gate = SchemaGate(stage.where)
         self._succeeded = False
         self._failures: dict[str, int] = {}
         target = usercode.resolve(stage.target, stage.base_dir)
@@ -79,7 +81,8 @@ class Caller:
                 hint="Return one value per input row; a function that changes the number of rows belongs in a flat_map or a filter stage.",
             )
         self._succeeded = True
-        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        fitting = [self._gate.fit(part) for part in parts]
+        return fitting[0] if len(fitting) == 1 else pa.concat_batches(fitting)
 
     def _bisect(self, batch: pa.RecordBatch, error: Exception) -> Outcome:
         good: list[tuple[int, pa.RecordBatch]] = []

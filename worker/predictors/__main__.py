@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from antinfer.worker.parent import die_with_parent
+from antinfer.launchers.parent import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[2]))

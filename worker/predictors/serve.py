@@ -35,6 +35,9 @@ def serve(descriptor: int) -> int:
     except UserCodeError as error:
         channel.send({"is": "failed", "error": str(error), "hint": error.hint, "traceback": error.user_traceback})
         return 1
+    except ConnectionError:
+        # The host is gone, and with it everybody who wants a result.
+        return 0
 
 
 class _Server:

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from antinfer.errors import UserCodeError
+from antinfer.worker import batches
+from antinfer.worker.pipeline import arrays
+
+NUMBERS = ["int8", "uint16", "int32", "int64", "uint64", "float16", "float32", "float64", "bool"]
+
+
+def back(columns: Any) -> pa.RecordBatch:
+    return batches.from_result(columns, "predict 'p'", copy=False)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("offset", [0, 3])
+def test_numbers_go_there_and_back(name: str, offset: int) -> None:
+    array = (np.arange(21) % 2).astype(name)
+    column = pa.array(array).slice(offset)
+    found = batches.to_numpy(column)
+    assert found.dtype == array.dtype and found.tolist() == array[offset:].tolist()
+    again = back({"x": found})["x"]
+    assert again.equals(column)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 5), (1, 1)])
+def test_tensors_keep_their_shape(shape: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    batch = back({"t": array})
+    assert isinstance(batch["t"].type, pa.FixedShapeTensorType)
+    assert np.array_equal(batches.to_numpy(batch["t"]), array)
+    assert np.array_equal(batches.to_numpy(batch.slice(1)["t"]), array[1:])
+
+
+def test_fixed_size_lists_are_two_dimensional_and_nulls_make_floats() -> None:
+    lists = pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.int16(), 2)).slice(1)
+    assert batches.to_numpy(lists).tolist() == [[3, 4], [5, 6]]
+    with_null = batches.to_numpy(pa.array([1, None, 3]))
+    assert with_null.dtype == np.float64 and np.isnan(with_null[1])
+
+
+def test_arrays_are_writable_and_do_not_reach_the_batch() -> None:
+    memory = np.arange(4)
+    batch = pa.RecordBatch.from_arrays([arrays.from_plain(memory)], names=["x"])
+    given = batches.to_format(batch, "numpy")
+    given["x"] += 100
+    assert memory.tolist() == [0, 1, 2, 3]
+
+
+def test_a_copied_result_is_its_own() -> None:
+    kept = np.arange(3)
+    result = batches.from_result({"y": kept}, "w", copy=True)
+    kept[:] = -1
+    assert result["y"].to_pylist() == [0, 1, 2]
+
+
+def test_strings_bytes_dates_lists_and_structs_survive() -> None:
+    when = datetime.datetime(2020, 1, 2, 3, 4, 5)
+    columns = {
+        "s": np.array(["a", None, "c"], dtype=object),
+        "u": np.array(["x", "yy", "z"]),
+        "b": [b"1", b"", None],
+        "d": np.array([when, when, "NaT"], dtype="datetime64[us]"),
+        "l": [[1], [], [2, 3]],
+        "r": [np.arange(2), np.arange(0), np.arange(1)],
+        "m": [{"k": 1}, {"k": None}, None],
+    }
+    batch = back(columns)
+    assert batch["s"].to_pylist() == ["a", None, "c"]
+    assert batch["u"].to_pylist() == ["x", "yy", "z"]
+    assert batch["b"].to_pylist() == [b"1", b"", None]
+    assert batch["d"].to_pylist() == [when, when, None]
+    assert batch["l"].to_pylist() == [[1], [], [2, 3]]
+    assert batch["r"].to_pylist() == [[0, 1], [], [0]]
+    assert batch["m"].to_pylist() == [{"k": 1}, {"k": None}, None]
+
+
+def test_pandas_and_arrow_both_ways() -> None:
+    batch = pa.record_batch({"x": [1, 2], "s": ["a", "b"]})
+    frame = batches.to_format(batch, "pandas")
+    assert list(frame.columns) == ["x", "s"]
+    assert back(frame).to_pydict() == batch.to_pydict()
+    assert batches.to_format(batch, "arrow") is batch
+    assert back(pa.Table.from_batches([batch, batch])).num_rows == 4
+    assert back(pa.Table.from_batches([], batch.schema)).num_rows == 0
+
+
+def test_torch_both_ways() -> None:
+    torch = pytest.importorskip("torch")
+    given = batches.to_format(pa.record_batch({"x": [1.0, 2.0]}), "torch")
+    assert back({"y": given["x"] * torch.tensor(2.0)})["y"].to_pylist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (42, ["dict of columns", "int"]),
+        (None, ["NoneType"]),
+        ([1, 2], ["list"]),
+        ({}, ["without columns"]),
+        ({"a": 1.5}, ["'a'", "float"]),
+        ({"a": "text"}, ["'a'", "str"]),
+        ({1: [1]}, ["name is 1"]),
+        ({"a": [1, 2], "b": [1]}, ["a: 2", "b: 1"]),
+        ({"a": [1], "b": [object()]}, ["'b'", "cannot be written"]),
+        ({"c": [1, "x"]}, ["'c'"]),
+        ({"c": np.zeros((3, 0))}, ["'c'", "(3, 0)"]),
+        ({"c": np.float64(3)}, ["'c'"]),
+    ],
+)
+def test_what_cannot_be_read_is_named(result: object, words: list[str]) -> None:
+    with pytest.raises(UserCodeError) as caught:
+        back(result)
+    for word in ["predict 'p'", *words]:
+        assert word in str(caught.value)
+
+
+def test_rows_one_by_one() -> None:
+    batch = pa.record_batch({"x": [1, 2], "s": ["a", None]})
+    assert batches.rows_of(batch) == [{"x": 1, "s": "a"}, {"x": 2, "s": None}]
+    crops = [{"crop": np.full((2, 2), i, dtype=np.uint8), "n": np.int32(i)} for i in range(3)]
+    made = batches.from_rows(crops, "flat_map 'crops'")
+    assert batches.to_numpy(made["crop"]).shape == (3, 2, 2) and made["n"].type == pa.int32()
+    for rows, word in [([{"a": 1}, {"b": 1}], "different columns"), ([{"a": 1}, 3], "int")]:
+        with pytest.raises(UserCodeError, match=word):
+            batches.from_rows(rows, "flat_map 'crops'")
+
+
+def test_numbers_need_no_pandas() -> None:
+    code = """
+import sys, numpy as np, pyarrow as pa
+from antinfer.worker import batches
+batch = batches.from_result({"x": np.arange(3.0), "t": np.zeros((3, 2)), "b": np.array([True, False, True])}, "w", copy=False)
+given = batches.to_format(batch.slice(1), "numpy")
+assert given["t"].shape == (2, 2) and given["b"].tolist() == [False, True], given
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
