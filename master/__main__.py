@@ -8,9 +8,14 @@ import os
 import sys
 from pathlib import Path
 
-from antinfer.errors import AntinferError, InternalError, UsageError, UserCodeError
+from antinfer.errors import AntinferError, InternalError, Interrupted, UsageError, UserCodeError
+from antinfer.launchers.outcome import Outcome
+from antinfer.launchers.parent import die_with_parent
 from antinfer.master.app import MasterOptions, run_master
 from antinfer.spec.schema import JobSpec
+from antinfer.telemetry.logs import configure_logging
+
+_log = logging.getLogger("antinfer.master")
 
 
 def _read_job(path: Path) -> JobSpec:
@@ -38,7 +43,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
     parser.add_argument("--force", action="store_true", help="plan however many parts")
     parser.add_argument("--check", action="store_true", help="look at the invariants after every batch")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--outcome", type=Path, help="is written at the end, for whoever started us")
+    parser.add_argument("--parent", type=int, metavar="PID", help="die with this process, which started us")
+    parser.add_argument("--verbose", action="store_true", help="say more")
     return parser.parse_args(arguments)
 
 
@@ -53,31 +60,49 @@ def _announce(ready_file: Path | None, address: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a master; return the exit code of the process."""
     given = _parse(arguments)
-    logging.basicConfig(level=given.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if given.parent is not None:
+        die_with_parent(given.parent)
+    configure_logging(verbose=given.verbose)
     try:
-        token = ""
-        if given.token_file is not None:
-            from antinfer.rpc.channel import read_token
-
-            token = read_token(given.token_file)
-        options = MasterOptions(
-            store_url=given.store,
-            listen=given.listen,
-            token=token,
-            state_dir=given.state_dir,
-            force=given.force,
-            check=given.check,
-            ready=lambda address: _announce(given.ready_file, address),
-        )
-        return run_master(_read_job(given.job), options)
-    except InternalError:
-        logging.getLogger("antinfer.master").exception("the master met a bug of its own")
-        return InternalError.exit_code
+        status = _rule(given)
+        outcome = Outcome("done")
+    except Interrupted as error:
+        status, outcome = error.exit_code, Outcome("stopped", message=str(error))
+        if given.outcome is None:
+            _print(error)
     except AntinferError as error:
-        if isinstance(error, UserCodeError) and error.user_traceback:
-            sys.stderr.write(error.user_traceback + "\n")
-        sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
-        return error.exit_code
+        status, outcome = error.exit_code, Outcome.of(error)
+        if isinstance(error, InternalError):
+            _log.exception("the master met a bug of its own")
+        elif given.outcome is None:
+            _print(error)
+    if given.outcome is not None:
+        outcome.write(given.outcome)
+    return status
+
+
+def _rule(given: argparse.Namespace) -> int:
+    token = ""
+    if given.token_file is not None:
+        from antinfer.rpc.channel import read_token
+
+        token = read_token(given.token_file)
+    options = MasterOptions(
+        store_url=given.store,
+        listen=given.listen,
+        token=token,
+        state_dir=given.state_dir,
+        force=given.force,
+        check=given.check,
+        ready=lambda address: _announce(given.ready_file, address),
+    )
+    return run_master(_read_job(given.job), options)
+
+
+def _print(error: AntinferError) -> None:
+    if isinstance(error, UserCodeError) and error.user_traceback:
+        sys.stderr.write(error.user_traceback + "\n")
+    sys.stderr.write(f"antinfer: {error}\n" + (f"  hint: {error.hint}\n" if error.hint else ""))
 
 
 if __name__ == "__main__":

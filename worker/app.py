@@ -13,7 +13,9 @@ from pathlib import Path
 
 from antinfer.core.ids import WorkerId
 from antinfer.errors import AntinferError
+from antinfer.launchers.parent import die_with_parent
 from antinfer.rpc.channel import Tls, parse_addresses, read_token
+from antinfer.telemetry.logs import configure_logging
 from antinfer.worker.agent import Agent, AgentOptions
 from antinfer.worker.policy import SessionPolicy
 
@@ -74,12 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="", help="name of this worker (default: made up)")
     parser.add_argument("--job", default="", metavar="ID", help="refuse to work for any other job")
     parser.add_argument("--grace", type=float, default=25.0, metavar="SECONDS", help="time to drain after SIGTERM (default: 25)")
+    parser.add_argument("--parent", type=int, metavar="PID", help="die with this process, which started us")
+    parser.add_argument("--verbose", action="store_true", help="say more")
     parser.add_argument("--tls", action="store_true", help="encrypt the channel")
     parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="roots to trust (PEM); implies --tls")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate (PEM); implies --tls")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="key of the own certificate (PEM)")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    if args.parent is not None:
+        die_with_parent(args.parent)
+    configure_logging(verbose=args.verbose)
     wants_tls = args.tls or args.tls_ca is not None or args.tls_cert is not None
     try:
         return run_worker(

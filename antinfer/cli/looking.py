@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,25 +61,28 @@ def status(where: str, *, token_file: Path | None, tls_ca: Path | None, watch: b
 
 def verify(output: str, *, quick: bool, as_json: bool) -> None:
     from antinfer.storage.audit import audit
-    from antinfer.storage.jobdoc import open_output
+    from antinfer.storage.place import open_place
 
-    report = audit(open_output(absolute_path(output, str(Path.cwd()))), deep=not quick)
+    report = audit(open_place(absolute_path(output, str(Path.cwd()))), deep=not quick)
     if as_json:
-        render.as_json({**asdict(report), "ok": report.ok})
+        render.as_json(report.to_json())
     else:
         _print_audit(output, report)
-    if not report.ok:
-        raise VerifyFault(f"{output}: {len(report.faults)} faults" if report.faults else f"{output} is not complete yet")
+    if report.faults:
+        raise VerifyFault(f"{output} has {len(report.faults)} fault(s)")
+    if not report.finished:
+        raise VerifyFault(f"{output} is not finished: {_unfinished(report)}", hint=f"go on with `antinfer resume {output}`")
 
 
 def _address_of(where: str) -> str:
     """An address as it is; for an output place, the address that its master left there."""
-    from antinfer.storage.jobdoc import master_address, open_output
+    from antinfer.master.jobfile import master_address
+    from antinfer.storage.place import open_place
 
     is_path = "://" in where or where.startswith((".", "/", "~")) or Path(where).is_dir()
     if where.startswith("unix:") or not is_path:
         return where
-    address = master_address(open_output(absolute_path(where, str(Path.cwd()))))
+    address = master_address(open_place(absolute_path(where, str(Path.cwd()))))
     if address is None:
         raise MasterError(f"no master is known to work on {where}", hint="start or resume it with `antinfer run` or `antinfer resume`")
     return address
@@ -98,9 +100,17 @@ def _print_status(status: Status) -> None:
 
 def _print_audit(output: str, report: AuditReport) -> None:
     for fault in report.faults:
-        typer.echo(f"FAULT {fault.kind}: {fault.name}: {fault.explanation}", err=True)
+        typer.echo(f"FAULT {fault.kind.value}: {fault.name}: {fault.explanation}", err=True)
     totals = report.totals
     fanned = f" ({totals.rows_fanned_out:+,} fanned out)" if totals.rows_fanned_out else ""
     typer.echo(f"rows in {totals.rows_in:,} = rows out {totals.rows_out:,} + quarantined {totals.rows_quarantined:,}{fanned}")
-    typer.echo(f"{output}: " + ("complete and intact" if report.ok else "NOT complete and intact"))
+    if report.ok and report.finished:
+        typer.echo(f"{output}: complete and intact" + ("" if report.deep else " (by its records; parts not opened)"))
     sys.stdout.flush()
+
+
+def _unfinished(report: AuditReport) -> str:
+    planned = report.totals.rows_planned
+    if planned is None:
+        return f"{report.totals.rows_in:,} rows are committed, and the plan is not complete or not sized yet"
+    return f"{report.totals.rows_in:,} of {planned:,} rows are committed"

@@ -39,13 +39,15 @@ def run(
 
 
 def resume(output: str, *, workers: int | None, store: str, as_json: bool, force: bool, verbose: bool) -> None:
+    from antinfer.master.jobfile import JobMark
+    from antinfer.spec.canonical import from_document
     from antinfer.spec.load import absolute_path
-    from antinfer.storage.jobdoc import read_job
+    from antinfer.storage.place import open_place
 
-    stored = read_job(absolute_path(output, str(Path.cwd())))
-    if stored is None:
-        raise UsageError(f"{output} holds no job", hint="start one with `antinfer run JOB --output " + output + "`")
-    _run(stored, workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
+    mark = JobMark.read(open_place(absolute_path(output, str(Path.cwd()))))
+    if mark is None:
+        raise UsageError(f"{output} holds no job", hint=f"start one with `antinfer run JOB --output {output}`")
+    _run(from_document(json.dumps(mark.spec)), workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
 
 
 def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) -> None:
@@ -95,7 +97,8 @@ def _print_report(spec: JobSpec, report: dict[str, Any], seconds: float) -> None
     typer.echo(f" ({report['rows_fanned_out']:+,} fanned out)" if report.get("rows_fanned_out") else "", nl=False)
     typer.echo(f", {report['parts']:,} parts, {figures.duration(seconds)}")
     for name, result in report.get("accumulators", {}).items():
-        typer.echo(f"  {name}: {_short(json.dumps(result), 200)}")
+        figures_of = (f"{key} {_short(value)}" for key, value in result.items() if key != "type" and value != 0)
+        typer.echo(f"  {name}: {', '.join(figures_of)}")
     typer.echo(f"  output: {spec.sink.path}   (check it: antinfer verify {spec.sink.path})")
     if report["rows_quarantined"]:
         typer.echo(f"  quarantined rows with their errors: {spec.sink.path}/_antinfer/quarantine", file=sys.stderr)

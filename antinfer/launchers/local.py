@@ -228,9 +228,9 @@ def default_workers(spec: JobSpec) -> int:
 def read_report(spec: JobSpec) -> dict[str, Any]:
     """Return the report of a finished job from its output place."""
     from antinfer.storage import layout
-    from antinfer.storage.place import open_place
+    from antinfer.storage.jobs import open_output
 
-    data = open_place(spec.sink.path, spec.sink.options).read(layout.REPORT)
+    data = open_output(spec).read(layout.REPORT)
     if data is None:
         raise InfraError(f"{spec.sink.path} has no report: the job is not finished")
     report: dict[str, Any] = json.loads(data)

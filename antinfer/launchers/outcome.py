@@ -36,9 +36,9 @@ class Outcome:
 
     def to_error(self) -> AntinferError:
         """The error behind a failed outcome, as its own class."""
+        if self.kind == UserCodeError.__name__:
+            return UserCodeError(self.message, hint=self.hint, user_traceback=self.user_traceback)
         kind = getattr(errors, self.kind, InternalError)
-        if issubclass(kind, UserCodeError):
-            return kind(self.message, hint=self.hint, user_traceback=self.user_traceback)
         error: AntinferError = kind(self.message, hint=self.hint)
         return error
 

@@ -61,9 +61,8 @@ def headline(status: Status) -> str:
         parts.append(f"ETA {duration(status.eta_seconds)}")
     if status.rows_quarantined:
         parts.append(f"{count(status.rows_quarantined)} quarantined")
-    if not status.plan_complete:
-        files = f" of {status.files_total:,}" if status.files_total is not None else ""
-        parts.append(f"planning: {status.files_planned:,}{files} files")
+    if not status.plan_complete and status.files_total:
+        parts.append(f"planning: {status.files_planned:,} of {status.files_total:,} files")
     elif status.phase == "finishing":
         parts.append("finishing")
     slowest = bottleneck(busy_stages(status))
