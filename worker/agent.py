@@ -152,8 +152,7 @@ class Agent:
     # -- the master --------------------------------------------------------------------------------------------------------------
     def _connect(self) -> None:
         options = self._options
-        job = self._job.job if self._job is not None else options.job
-        self._link = Link(next(self._addresses), job=job, token=options.token, tls=options.tls, deliver=self._deliver_news)
+        self._link = Link(next(self._addresses), token=options.token, tls=options.tls, deliver=self._deliver_news)
 
     def _deliver_news(self, link: Link, news: News) -> None:
         self._inbox.put(partial(self._on_news, link, news))
@@ -175,8 +174,9 @@ class Agent:
                 assert_never(news)
 
     def _on_opened(self, link: Link, job: JobDocument) -> None:
-        if self._job is not None and self._job.job != job.job:
-            self._exit = Exit(1, f"the master at {link.address} serves job {job.job} now, not {self._job.job}")
+        wanted = self._job.job if self._job is not None else self._options.job
+        if wanted and wanted != job.job:
+            self._exit = Exit(1, f"the master at {link.address} serves job {job.job}, not {wanted}")
             return
         if self._silent_since is not None:
             _log.info("found the master again at %s", link.address, extra={"action": "reconnected", "worker": self._options.worker})
@@ -197,15 +197,13 @@ class Agent:
         if error is not None and error.blame is Blame.INTERNAL:
             _log.error("%s", reason, exc_info=error, extra={"action": "link_broken"})
         now = _now()
+        extra = {"action": "master_away", "worker": self._options.worker}
         if self._silent_since is None:
-            self._silent_since = now
-        elif now - self._reminded_at < _REMIND_MS:
-            return
-        self._reminded_at = now
-        away_s = (now - self._silent_since) / 1_000
-        _log.warning(
-            "no master for %.0f s, still trying: %s", away_s, reason, extra={"action": "master_away", "worker": self._options.worker}
-        )
+            self._silent_since = self._reminded_at = now
+            _log.info("the master is away, trying on: %s", reason, extra=extra)
+        elif now - self._reminded_at >= _REMIND_MS:
+            self._reminded_at = now
+            _log.warning("no master for %.0f s, trying on: %s", (now - self._silent_since) / 1_000, reason, extra=extra)
 
     def _drop_link(self) -> None:
         if self._link is not None:
@@ -245,7 +243,10 @@ class Agent:
 
     def _stop_host(self) -> None:
         if self._host is not None:
-            self._host.stop(self._options.host_patience_s)
+            if self._job is None:
+                self._host.kill()  # it still waits to be told what to run, and has nothing to tear down
+            else:
+                self._host.stop(self._options.host_patience_s)
             self._stopping.append(self._host)
             self._host = None
             self._bury_progress()

@@ -93,7 +93,7 @@ class Holdings:
         elif lease.frontier < frontier:
             self._restart(lease)
         elif lease.rows.stop < stop or lease.frontier > frontier:
-            self._tell(hostlink.Cut(lease.id, lease.rows))
+            self._tell(hostlink.Cut(lease.id, Rows(lease.frontier, lease.rows.stop)))
 
     def ask_back(self, lease: HeldLease) -> None:
         """Have the host stage what is finished and let go of the rest."""

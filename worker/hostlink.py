@@ -44,7 +44,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Agent to host: the lease now covers only `rows`; empty: forget it. Staged objects are never deleted by the host (rule 1)."""
+    """Agent to host: of what is not staged, the lease now covers only `rows`; empty: forget it.
+
+    Staged objects are never deleted by the host (rule 1).
+    """
 
     lease: LeaseId
     rows: Rows

@@ -16,7 +16,8 @@ from antinfer.rpc.channel import Tls
 from antinfer.rpc.client import WorkClient
 from antinfer.rpc.values import JobDocument, Stats
 
-_GET_JOB_S: Final = 5.0
+_GET_JOB_S: Final = 30.0
+"""A master answers when it has seen the first of the input, which may take a while; one that is not there fails at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,14 @@ News = Opened | Said | Closed
 class Link:
     """Asks for the job, opens the stream, and tells `deliver` all of it; the last news is `Closed`."""
 
-    def __init__(self, address: str, *, job: str, token: str, tls: Tls | None, deliver: Callable[[Link, News], None]) -> None:
+    def __init__(self, address: str, *, token: str, tls: Tls | None, deliver: Callable[[Link, News], None]) -> None:
         """Args:
         address: of the master.
-        job: job id to insist on; may be empty.
         token: shared token; may be empty.
         tls: transport security, or None.
         deliver: called from the link's thread.
         """
         self.address = address
-        self._job = job
         self._deliver = deliver
         self._outbox: SimpleQueue[Upward | Stats | None] = SimpleQueue()
         self._client = WorkClient(address, token=token, tls=tls)
@@ -73,7 +72,7 @@ class Link:
     def _run(self) -> None:
         error: AntinferError | None = None
         try:
-            self._deliver(self, Opened(self._client.get_job(self._job, timeout_s=_GET_JOB_S)))
+            self._deliver(self, Opened(self._client.get_job(timeout_s=_GET_JOB_S)))
             for message, shards in self._client.work(self._upward()):
                 self._deliver(self, Said(message, shards))
         except AntinferError as caught:

@@ -83,8 +83,7 @@ class Session:
         self._losses: list[Failure] = []
         """Failures of the host as a whole that the master does not know of yet."""
         self._drain_since: int | None = None
-        self._exit_code = 0
-        self._exit_reason = ""
+        self._exit_code, self._exit_reason = 0, ""
         self._is_over = False
         self._actions: list[Action] = []
 
@@ -118,8 +117,8 @@ class Session:
                 assert_never(event)
         self._watch_drain(at)
         self._talk(at)
-        taken, self._actions = self._holdings.take_actions() + self._actions, []
-        return taken
+        actions, self._actions = self._holdings.take_actions() + self._actions, []
+        return actions
 
     @property
     def wake_at(self) -> int | None:
@@ -145,7 +144,7 @@ class Session:
 
     @property
     def is_connected(self) -> bool:
-        """True while the master knows us and can be talked to."""
+        """True while there is a stream and a session."""
         return self._link is _Link.UP
 
     # -- to the master -----------------------------------------------------------------------------------------------------------

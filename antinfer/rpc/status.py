@@ -64,4 +64,3 @@ def refuses_us(error: BaseException) -> bool:
     if not isinstance(cause, grpc.RpcError):
         return False
     return cause.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-

@@ -442,7 +442,9 @@ def test_drain_before_joining_ends_at_once(bench: Bench) -> None:
     assert bench.actions == [StopHost(), Exit(0, "drained")]
 
 
-@pytest.mark.parametrize(("verdict", "code"), [(Verdict.DONE, 0), (Verdict.FAILED, 1), (Verdict.UNKNOWN_JOB, 1)], ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("verdict", "code"), [(Verdict.DONE, 0), (Verdict.FAILED, 1), (Verdict.UNKNOWN_JOB, 1)], ids=lambda value: str(value)
+)
 def test_final_verdicts_end_the_worker(bench: Bench, verdict: Verdict, code: int) -> None:
     bench.working(GRANT_A)
     bench.master(Push(verdict=verdict, reason="why"))

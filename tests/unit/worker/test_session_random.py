@@ -101,13 +101,18 @@ class World:
         self.sizes = [self.rng.choice([0, 1, 7, 40, 200]) for _ in range(self.rng.randint(1, 12))]
         self.planned = [size if size and self.rng.random() < 0.6 else None for size in self.sizes]
         self.config = EngineConfig(
-            ttl_ms=3_000, task_rows=self.rng.choice([None, 20]), copy_after_ms=2_000, ranges=RangeBudget(split_after=50, quarantine_after=60)
+            ttl_ms=3_000,
+            task_rows=self.rng.choice([None, 20]),
+            copy_after_ms=2_000,
+            ranges=RangeBudget(split_after=50, quarantine_after=60),
         )
         self.documents: dict[str, str] = {}
         self.committed: dict[str, CommitRecord] = {}
         self.next_stream = 1
         self.epoch = 0
-        self.workers = [Worker(Session(WorkerId(f"w{n}"), policy=SessionPolicy(host=HostPolicy(deaths=10_000)))) for n in range(self.rng.randint(1, 4))]
+        self.workers = [
+            Worker(Session(WorkerId(f"w{n}"), policy=SessionPolicy(host=HostPolicy(deaths=10_000)))) for n in range(self.rng.randint(1, 4))
+        ]
         for worker in self.workers:
             self.perform(worker, worker.session.start())
         self.reign()
