@@ -212,7 +212,8 @@ class Master:
     def _freeze(self, schema: pa.Schema) -> None:
         job = self._job
         document = RunDocument(job.spec, schema, job.mark.code).to_json()
-        self.document.set_result(JobDocument(job.mark.job, document, job.place.uri))
+        if not self.document.done():  # else the master is being stopped
+            self.document.set_result(JobDocument(job.mark.job, document, job.place.uri))
 
     def _extend(self, extension: Extension) -> None:
         """Take in more of the plan. A reign that begins later finds it in the index, the present one hears of it."""

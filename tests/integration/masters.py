@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from antinfer.spec.canonical import document_json
+from antinfer.spec.canonical import document_json, to_yaml
 from antinfer.spec.load import build_job
 from antinfer.spec.schema import JobSpec
 from antinfer.spec.yamlfile import Lines
@@ -64,7 +65,7 @@ class MasterProcess:
     def start(self, *, wait: bool = True) -> str:
         """Start it; return its address once it listens (empty when it ended before)."""
         self._ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "antinfer.master", "--job", str(self._document), "--ready-file", str(self._ready), "--check"]
+        command = [sys.executable, "-m", "antinfer.master", "--job", str(self._document), "--ready-file", str(self._ready), "--check", "--verbose"]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen([*command, *self._arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + 30
@@ -91,6 +92,16 @@ class MasterProcess:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the master did not end:\n{self.log}") from None
+
+    def use_job_file(self, spec: JobSpec) -> None:
+        """Run the job from a job file instead of its document."""
+        self._document = Path(spec.base_dir) / "job.yaml"
+        self._document.write_text(to_yaml(spec))
+
+    def assert_said(self, pattern: str) -> None:
+        """The log holds `pattern`, and no traceback of ours."""
+        assert re.search(pattern, self.log), self.log
+        assert "Traceback" not in self.log, self.log
 
     def clean_up(self) -> None:
         if self.process is not None and self.process.poll() is None:

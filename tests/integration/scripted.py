@@ -41,10 +41,13 @@ from antinfer.storage.sinks import open_writer
 class ScriptedWorker:
     """Leases ranges, copies the input column to the output, commits in prefixes; reconnects until the job is done."""
 
-    def __init__(self, address: str, name: str, seed: int, *, want: int = 2, token: str = "", patience_s: float = 30.0) -> None:
+    def __init__(
+        self, address: str, name: str, seed: int, *, want: int = 2, token: str = "", patience_s: float = 30.0, pause_s: float = 0.0
+    ) -> None:
+        """`pause_s` is slept before every request: how slow the worker is."""
         self.address, self.name, self.token, self._want = address, name, token, want
         self._random = random.Random(seed)
-        self._patience_s = patience_s
+        self._patience_s, self._pause_s = patience_s, pause_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._guarded, name=name)
         self.error: BaseException | None = None
@@ -137,6 +140,7 @@ class ScriptedWorker:
                         self._cut(cut.lease, cut.rows)
                     continue
             number += 1
+            time.sleep(self._pause_s)
             upward.put(self._request(session, number))
         return False
 
