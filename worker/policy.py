@@ -31,7 +31,7 @@ class SessionPolicy:
     """Pause before asking again when fewer leases were granted than wished for, and the master named no pause."""
     backoff_ms: int = 100
     """Pause before the second attempt to connect; doubles up to `longest_backoff_ms`."""
-    longest_backoff_ms: int = 5_000
+    longest_backoff_ms: int = 1_000
     grace_ms: int = 25_000
     """Time to drain; after three quarters of it unfinished rows are returned without waiting for the host."""
     host: HostPolicy = field(default_factory=HostPolicy)

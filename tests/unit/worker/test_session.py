@@ -176,7 +176,7 @@ def test_pauses_between_attempts_grow(bench: Bench) -> None:
     for _ in range(10):
         bench.tell(Disconnected)
         pauses += [connect.after_ms for connect in bench.done(Connect)]
-    assert pauses == [0, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]
+    assert pauses == [0, 100, 200, 400, 800, 1_000, 1_000, 1_000, 1_000, 1_000]
 
 
 def test_heartbeats_name_leases_and_the_last_answer_seen(bench: Bench) -> None:
