@@ -1,7 +1,7 @@
 """The one form of a batch between stages, `pyarrow.RecordBatch`, and the forms that user code knows.
 
-Numbers and tensors (fixed_shape_tensor, fixed_size_list) become plain arrays where they hold no nulls; strings, bytes and nested values become
-arrays of objects.
+Numbers and tensors (fixed_shape_tensor, fixed_size_list) become plain arrays where they hold no nulls; strings, bytes and nested values
+become arrays of objects.
 """
 
 from __future__ import annotations

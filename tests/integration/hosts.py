@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from antinfer.core.ids import LeaseId, ShardId
-from antinfer.core.plan import Piece, Shard
+from antinfer.core.plan import Shard
 from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.core.records import CommitRecord
 from antinfer.spec.schema import JobSpec

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from antinfer.errors import UserCodeError
+from antinfer.worker.calls import Caller, select_columns
+from antinfer.worker.pipeline.stagecalls import StageCall
+
+CODE = """
+import numpy as np
+
+class Model:
+    log = []
+    def __init__(self, bad=(), turn=None):
+        self.bad, self.turn, self.calls = set(bad), turn, 0
+        self.log.append("built")
+    def setup(self):
+        self.log.append("setup")
+    def teardown(self):
+        self.log.append("teardown")
+    def __call__(self, batch):
+        self.calls += 1
+        batch["x"] += 1
+        if {x - 1 for x in batch["x"].tolist()} & self.bad:
+            raise ValueError("bad row")
+        return {"y": batch["x"] * 2}
+
+def add(batch, n=1):
+    return {"y": batch["x"] + n}
+
+def halves(batch):
+    middle = len(batch["x"]) // 2
+    yield {"y": batch["x"][:middle]}
+    yield {"y": batch["x"][middle:]}
+
+def nothing(batch):
+    return iter(())
+
+def row_spread(row):
+    if row["x"] == 3:
+        raise KeyError("three")
+    return ({"c": row["x"]} for _ in range(int(row["x"])))
+
+def one_dict(row):
+    return {"c": 1}
+
+def odd(row):
+    return row["x"] % 2
+
+def fails(batch):
+    raise RuntimeError("never works")
+
+class NotCallable:
+    pass
+
+class BadInit:
+    def __init__(self):
+        raise OSError("no file")
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Any]:
+    name = f"steps_{uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(CODE)
+
+    def make(target: str, kind: str = "map_batches", **keys: Any) -> StageCall:
+        return StageCall(target, kind, f"{name}:{target}", str(tmp_path), **keys)
+
+    yield make
+    sys.path.remove(str(tmp_path)) if str(tmp_path) in sys.path else None
+    sys.modules.pop(name, None)
+
+
+def xs(count: int) -> pa.RecordBatch:
+    return pa.record_batch({"x": np.arange(count)})
+
+
+def test_a_class_is_built_set_up_called_and_torn_down(stage: Any) -> None:
+    call = stage("Model", args={"bad": []})
+    caller = Caller(call, copy=True)
+    outcome = caller.run(xs(3))
+    caller.close()
+    assert outcome.batch is not None and outcome.batch["y"].to_pylist() == [2, 4, 6]
+    assert outcome.rows is None and not outcome.bad
+    log = sys.modules[call.target.partition(":")[0]].Model.log
+    assert log == ["built", "setup", "teardown"]
+
+
+def test_a_function_takes_its_arguments_and_may_yield(stage: Any) -> None:
+    made = Caller(stage("add", args={"n": 10}), copy=True).run(xs(2)).batch
+    assert made is not None and made["y"].to_pylist() == [10, 11]
+    made = Caller(stage("halves"), copy=True).run(xs(5)).batch
+    assert made is not None and made["y"].to_pylist() == [0, 1, 2, 3, 4]
+    with pytest.raises(UserCodeError, match="5 rows and returned 0"):
+        Caller(stage("nothing"), copy=True).run(xs(5))
+
+
+@given(st.sets(st.integers(0, 49)), st.integers(1, 50))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_exactly_the_bad_rows_are_found(stage: Any, bad: set[int], rows: int) -> None:
+    outcome = Caller(stage("Model", args={"bad": sorted(bad)}, tolerant=True), copy=True).run(xs(rows))
+    guilty = sorted(row for row in bad if row < rows)
+    good = [row for row in range(rows) if row not in bad]
+    assert sorted(row for row, _ in outcome.bad or []) == guilty
+    assert ([] if outcome.batch is None else outcome.batch["y"].to_pylist()) == [2 * (row + 1) for row in good]
+    assert (good if outcome.rows is None else outcome.rows.tolist()) == good
+    for _, reason in outcome.bad or []:
+        assert reason.error == "ValueError: bad row" and reason.stage == "Model"
+        assert reason.traceback.startswith("Traceback") and "calls.py" not in reason.traceback
+
+
+def test_code_that_works_for_no_row_is_given_up_unless_the_job_tolerates_it(stage: Any) -> None:
+    with pytest.raises(UserCodeError, match="every row so far") as caught:
+        Caller(stage("fails"), copy=True).run(xs(1000))
+    assert "never works" in caught.value.user_traceback
+    assert len(Caller(stage("fails", tolerant=True), copy=True).run(xs(100)).bad or []) == 100
+    # Few rows may all be bad.
+    assert len(Caller(stage("fails"), copy=True).run(xs(5)).bad or []) == 5
+
+
+def test_rows_are_spread_and_filtered(stage: Any) -> None:
+    outcome = Caller(stage("row_spread", kind="flat_map"), copy=True).run(xs(5))
+    assert outcome.batch is not None and outcome.batch["c"].to_pylist() == [1, 2, 2, 4, 4, 4, 4]
+    assert outcome.rows is not None and outcome.rows.tolist() == [1, 2, 2, 4, 4, 4, 4]
+    assert [(row, reason.error) for row, reason in outcome.bad or []] == [(3, "KeyError: 'three'")]
+
+    kept = Caller(stage("odd", kind="filter"), copy=True).run(xs(6))
+    assert kept.batch is None and kept.rows is not None and kept.rows.tolist() == [1, 3, 5]
+    with pytest.raises(UserCodeError, match="list of rows"):
+        Caller(stage("one_dict", kind="flat_map"), copy=True).run(xs(1))
+
+
+@pytest.mark.parametrize(("target", "words"), [("NotCallable", "__call__"), ("BadInit", "no file"), ("Absent", "Absent")])
+def test_what_cannot_be_built_is_named(stage: Any, target: str, words: str) -> None:
+    with pytest.raises(UserCodeError, match=words):
+        Caller(stage(target), copy=True)
+
+
+def test_input_columns_are_chosen_and_missed_by_name(stage: Any) -> None:
+    batch = pa.record_batch({"a": [1], "b": [2]})
+    assert select_columns(batch, stage("add", columns=["b"])).schema.names == ["b"]
+    assert select_columns(batch, stage("add")) is batch
+    with pytest.raises(UserCodeError, match="'z'"):
+        select_columns(batch, stage("add", columns=["z"]))

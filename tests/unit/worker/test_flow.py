@@ -1,0 +1,117 @@
+"""The flow without processes: batches are taken and finished by hand, or by plain threads."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from antinfer.errors import UserCodeError
+from antinfer.worker.host.flow import Flow
+from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
+from antinfer.worker.pipeline.graph import Call, Close, Node
+from antinfer.worker.pipeline.pieces import Piece, Root
+from antinfer.worker.pipeline.splitter import Outcome
+from antinfer.worker.pipeline.stagecalls import StageCall
+
+
+def call(rows: int, kind: str = "predict") -> Call:
+    return Call(StageCall(f"{kind}-{rows}", kind, "m:f", ""), BatchLimits(rows), 1, in_processes=False)
+
+
+def piece(root: Root, begin: int, rows: int) -> Piece:
+    return Piece(root, begin, begin + rows, pa.record_batch({"x": np.arange(begin, begin + rows)}))
+
+
+def make(*nodes: Node) -> tuple[Flow, list[Piece]]:
+    found: list[Piece] = []
+    return Flow(nodes, found.append), found
+
+
+def batch_of(taken: Assembled | None) -> pa.RecordBatch:
+    assert taken is not None
+    return taken.batch(lambda batch: batch)
+
+
+def test_a_ragged_batch_waits_for_those_who_read() -> None:
+    flow, _ = make(call(10))
+    taken: list[Assembled | None] = []
+    thread = threading.Thread(target=lambda: taken.append(flow.take(0)))
+    with flow.reading():
+        flow.put(piece(Root(0), 0, 4))
+        thread.start()
+        flow.put(piece(Root(0), 0, 6))
+    thread.join(10)
+    # Had it not waited, it would have got 4 rows.
+    assert batch_of(taken[0]).num_rows == 10
+
+
+def test_a_ragged_batch_comes_out_when_nothing_can_add_to_it() -> None:
+    flow, found = make(call(10))
+    flow.put(piece(Root(0), 0, 4))
+    taken = flow.take(0)
+    assert batch_of(taken).num_rows == 4
+    assert taken is not None
+    flow.finish(0, taken, Outcome(pa.record_batch({"y": np.arange(4)})), 0.5)
+    assert [part.rows for part in found] == [4] and flow.seconds == [0.5]
+
+
+def test_an_earlier_stage_at_work_holds_a_ragged_batch_back() -> None:
+    flow, found = make(call(2), call(10))
+    for begin in (0, 2):
+        flow.put(piece(Root(0), begin, 2))
+    first, second = flow.take(0), flow.take(0)
+    assert first is not None and second is not None
+    flow.finish(0, first, Outcome(batch_of(first)), 0.0)
+    hurry = threading.Event()
+    hurry.set()
+    # Nothing to take yet: `take` returns at once because it is told to, and without a batch.
+    assert flow.take(1, wake=hurry.is_set) is None
+    flow.finish(0, second, Outcome(batch_of(second)), 0.0)
+    last = flow.take(1)
+    assert batch_of(last).num_rows == 4 and not found
+
+
+def test_pieces_without_rows_pass_every_stage_and_open_empty_groups() -> None:
+    flow, found = make(call(2), call(2, "flat_map"), call(2), Close("gather", "c"))
+    root = Root(0)
+    flow.put(Piece(root, 0, 5, None))
+    (home,) = found
+    assert (home.scope, home.begin, home.stop, home.rows) == (root, 0, 5, 0)
+
+
+def test_dropped_leases_do_not_come_out() -> None:
+    flow, found = make(call(2))
+    root = Root(0)
+    flow.put(piece(root, 0, 2))
+    taken = flow.take(0)
+    assert taken is not None
+    root.dropped = True
+    flow.finish(0, taken, Outcome(batch_of(taken)), 0.0)
+    assert not found
+
+
+def test_results_of_another_type_are_refused() -> None:
+    flow, found = make(call(2))
+    for _ in range(2):
+        flow.put(piece(Root(0), 0, 2))
+    first, second = flow.take(0), flow.take(0)
+    assert first is not None and second is not None
+    flow.finish(0, first, Outcome(pa.record_batch({"y": [1, 2]})), 0.0)
+    with pytest.raises(UserCodeError, match="'y'"):
+        flow.finish(0, second, Outcome(pa.record_batch({"y": [1.0, 2.0]})), 0.0)
+    assert len(found) == 1
+
+
+def test_stop_ends_every_wait() -> None:
+    flow, _ = make(call(10))
+    taken: list[Assembled | None] = []
+    threads = [threading.Thread(target=lambda: taken.append(flow.take(0))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    flow.stop()
+    for thread in threads:
+        thread.join(10)
+    assert taken == [None] * 3

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from antinfer.core.ids import LeaseId, ShardId
+from antinfer.core.messages import FailureKind
+from antinfer.core.plan import Shard
+from antinfer.core.ranges import UNSIZED, Rows
+from antinfer.worker.host.credits import Credits
+from antinfer.worker.host.leases import Leases
+from antinfer.worker.host.runs import Chunk, Run
+from antinfer.worker.hostlink import Failed, Released, Sized, Work
+from antinfer.worker.pipeline.pieces import Piece
+
+NO_COLUMNS = pa.record_batch({"x": np.arange(0)})
+
+
+class Scene:
+    """Leases with a budget of 1000 bytes; one byte a row."""
+
+    def __init__(self, interval: float = 3600.0) -> None:
+        self.said: list[Any] = []
+        self.credits = Credits(1000)
+        self.leases = Leases(self.credits, self.said.append, interval)
+
+    def start(self, n: int, start: int = 0, stop: int = 100) -> Run:
+        self.leases.start(Work(LeaseId(1, n), Shard(ShardId(n), (), None, 0), Rows(start, stop)))
+        run = self.leases.next_to_read()
+        assert run is not None
+        return run
+
+    def feed(self, run: Run, start: int, stop: int) -> None:
+        assert self.credits.try_take(stop - start)
+        assert self.leases.add_chunk(run, Chunk(start, stop, stop - start, NO_COLUMNS))
+        self.leases.collect(Piece(run, start, stop, None))
+
+    def write(self, run: Run) -> list[tuple[int, int]]:
+        """Play the writer for one turn; return what it wrote."""
+        assert self.leases.next_to_write() is run
+        pieces, close = self.leases.ready(run)
+        for piece in pieces:
+            self.leases.wrote(run, piece)
+        if close:
+            self.leases.staged(run)
+        self.leases.written(run)
+        return [(piece.begin, piece.stop) for piece in pieces]
+
+    def credit_is_back(self) -> bool:
+        free = self.credits.try_take(1000)
+        if free:
+            self.credits.give_back(1000)
+        return free
+
+
+def test_leases_are_read_in_order_and_end_when_all_is_staged() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 60)
+    assert scene.write(run) == [(0, 60)] and run.staged == 0
+    scene.feed(run, 60, 100)
+    assert scene.write(run) == [(60, 100)] and run.staged == 100
+    assert run.dropped and not scene.said and scene.credit_is_back()
+    assert scene.leases.rows_done == 100
+
+
+def test_yield_stages_the_prefix_then_releases_and_takes_nothing_more() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 30)
+    scene.leases.yield_rest(LeaseId(1, 1))
+    scene.leases.collect(Piece(run, 30, 60, None))
+    assert scene.write(run) == [(0, 30)]
+    assert scene.said == [Released(LeaseId(1, 1))] and run.dropped and scene.credit_is_back()
+    scene.leases.yield_rest(LeaseId(9, 9))
+    assert scene.said[1:] == [Released(LeaseId(9, 9))]
+
+
+def test_a_failed_lease_stages_its_prefix_first() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 30)
+    scene.leases.fail(run, lambda lease: Failed(lease, FailureKind.STORAGE, "gone"))
+    assert scene.write(run) == [(0, 30)] and run.staged == 30
+    assert scene.said == [Failed(LeaseId(1, 1), FailureKind.STORAGE, "gone")]
+
+
+def test_a_renamed_lease_answers_by_its_new_name() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.leases.yield_rest(LeaseId(1, 1))
+    scene.leases.rename(LeaseId(1, 1), LeaseId(2, 5))
+    scene.write(run)
+    assert scene.said == [Released(LeaseId(2, 5))]
+
+
+def test_a_cut_ahead_of_the_work_trims_it() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 30)
+    scene.leases.cut(LeaseId(1, 1), Rows(0, 50))
+    scene.feed(run, 30, 80)
+    assert scene.write(run) == [(0, 30), (30, 50)] and run.dropped and run.staged == 50
+    assert scene.credit_is_back()
+
+
+def test_a_cut_into_the_work_begins_anew() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 30)
+    scene.leases.cut(LeaseId(1, 1), Rows(10, 20))
+    assert run.dropped and scene.credit_is_back()
+    again = scene.leases.next_to_read()
+    assert again is not None and again is not run
+    assert (again.start, again.stop, again.lease) == (10, 20, LeaseId(1, 1))
+
+
+def test_an_empty_cut_forgets_the_lease() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 30)
+    scene.leases.cut(LeaseId(1, 1), Rows(0, 0))
+    assert run.dropped and scene.credit_is_back() and not scene.said
+
+
+def test_the_size_of_a_shard_is_said_before_its_end_can_be_staged() -> None:
+    scene = Scene()
+    run = scene.start(1, 0, UNSIZED)
+    scene.feed(run, 0, 30)
+    assert scene.write(run) == [(0, 30)] and not run.dropped
+    scene.leases.size(run, 30)
+    assert scene.said == [Sized(LeaseId(1, 1), 30)]
+    assert scene.write(run) == [] and run.dropped and run.staged == 30
+
+    empty = scene.start(2, 0, UNSIZED)
+    scene.leases.size(empty, 0)
+    assert scene.said[1:] == [Sized(LeaseId(1, 2), 0)] and empty.dropped
+
+
+def test_an_open_part_is_staged_after_the_interval() -> None:
+    scene = Scene(interval=0.0)
+    run = scene.start(1)
+    scene.feed(run, 0, 30)
+    assert scene.write(run) == [(0, 30)]
+    # The part is due at once, so there is something to write although no piece came.
+    assert scene.write(run) == [] and run.staged == 30 and not run.dropped
+
+
+def test_stop_ends_all_waits() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    assert scene.credits.try_take(1000)
+    seen: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: seen.append(scene.leases.next_to_read())),
+        threading.Thread(target=lambda: seen.append(scene.credits.take(10, lambda: run.dropped) or None)),
+    ]
+    for thread in threads:
+        thread.start()
+    scene.leases.stop()
+    for thread in threads:
+        thread.join(10)
+    assert seen == [None, None]
+
+
+def test_a_demand_above_all_credit_is_admitted_alone() -> None:
+    credits = Credits(10)
+    assert credits.try_take(50) and not credits.try_take(1)
+    credits.give_back(50)
+    assert credits.try_take(1) and not credits.try_take(50)
