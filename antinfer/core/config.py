@@ -35,6 +35,8 @@ class EngineConfig:
     """Age at which a lease may get a second copy once nothing else is left to lease; None: never."""
     storage_attempts: int = 20
     """Leases of one range that may fail on storage before the job is given up."""
+    worker_failures: int = 5
+    """Workers that may give up one after the other, with no commit between, before the job is given up: it cannot work anywhere."""
     bad_rows: BadRowBudget = field(default_factory=BadRowBudget)
     ranges: RangeBudget = field(default_factory=RangeBudget)
     storage: StorageBudget = field(default_factory=StorageBudget)

@@ -69,6 +69,7 @@ class Members:
         """A counter in the meta document moved though no other document did."""
         self._hungry: dict[SessionId, None] = {}
         self._slow: deque[LeaseId] = deque()
+        self._worker_failures = 0
 
     def restore(self, sessions: Iterable[Session], at: int) -> None:
         """Take over stored sessions; each gets a fresh time to live, because its worker has yet to find this master."""
@@ -215,6 +216,7 @@ class Members:
             )
             return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
         reign.meta.schema = reign.meta.schema or record.schema
+        self._worker_failures = 0
         session.near = (standing.shard, record.stop)
         for other in reign.accept(record, standing, at, session.worker):
             self._tell_cut(other)
@@ -241,7 +243,12 @@ class Members:
         if failure.kind is FailureKind.FATAL:
             reign.fail(failure.error, failure.traceback)
             return
-        lease = None if failure.lease is None else self._held(session, failure.lease)
+        if failure.lease is None:
+            self._worker_failures += 1
+            if self._worker_failures >= reign.config.worker_failures:
+                reign.fail(f"{failure.error} (the last of {self._worker_failures} workers that gave up without a commit between)")
+            return
+        lease = self._held(session, failure.lease)
         if lease is None:
             return
         if failure.kind is FailureKind.RANGE:

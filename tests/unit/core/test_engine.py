@@ -331,6 +331,22 @@ def test_a_fatal_failure_ends_the_job_for_everybody_with_the_users_traceback():
     assert world.of(commands.GiveUp) == [commands.GiveUp("no module named nets", "Traceback ...")]
 
 
+def test_workers_that_give_up_one_after_the_other_end_the_job():
+    world = World([5, 5], config=EngineConfig(worker_failures=3))
+    lost = Failure(None, FailureKind.STORAGE, "the stage host keeps dying")
+    survivor = world.worker("w0")
+    grant = survivor.take()
+    for name in ("w1", "w2"):
+        world.worker(name).ask(failures=(lost,), leaving=True)
+    survivor.ask(commits=[record(grant, 2)])
+    for name in ("w3", "w4"):
+        world.worker(name).ask(failures=(lost,), leaving=True)
+    assert world.engine.phase is Phase.SERVING, "a commit between shows that it can be done"
+    world.worker("w5").ask(failures=(lost,), leaving=True)
+    assert world.engine.phase is Phase.FAILED
+    assert "keeps dying" in world.of(commands.GiveUp)[0].reason
+
+
 def test_another_output_schema_is_a_user_error():
     world = World([5, 5])
     worker = world.worker()
