@@ -13,9 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from antinfer.errors import JobFileError
-from antinfer.spec.problems import job_file_error
 from antinfer.spec.schema import JobSpec
-from antinfer.spec.yamlfile import Lines, write_yaml
 
 _FREE = {
     *(("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("task",), ("quarantine", "max_fraction")),
@@ -48,6 +46,10 @@ def from_document(text: str) -> JobSpec:
     try:
         return JobSpec.model_validate(json.loads(text))
     except ValidationError as error:
+        # Imported where they are needed: a worker reads documents, and never YAML.
+        from antinfer.spec.problems import job_file_error
+        from antinfer.spec.yamlfile import Lines
+
         raise job_file_error(error, Lines("job document", {})) from None
     except ValueError as error:
         raise JobFileError(f"the job document is not JSON: {error}") from error
@@ -58,6 +60,8 @@ def to_yaml(spec: JobSpec) -> str:
 
     User code is looked up beside the file, so a job whose code is named by module belongs into `base_dir`; the first line says so.
     """
+    from antinfer.spec.yamlfile import write_yaml
+
     data = spec.model_dump(mode="json", exclude_defaults=True, exclude={"base_dir"})
     if len(spec.source.path) == 1:
         data["source"]["path"] = spec.source.path[0]
