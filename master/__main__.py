@@ -42,6 +42,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--state-dir", default="", help="directory of our own store")
     parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
     parser.add_argument("--force", action="store_true", help="plan however many parts")
+    parser.add_argument("--ttl", type=float, metavar="SECONDS", help=argparse.SUPPRESS)
     parser.add_argument("--check", action="store_true", help="look at the invariants after every batch")
     parser.add_argument("--outcome", type=Path, help="is written at the end, for whoever started us")
     parser.add_argument("--parent", type=int, metavar="PID", help="die with this process, which started us")
@@ -94,6 +95,7 @@ def _rule(given: argparse.Namespace) -> int:
         state_dir=given.state_dir,
         force=given.force,
         check=given.check,
+        ttl_s=given.ttl,
         ready=lambda address: _announce(given.ready_file, address),
     )
     return run_master(_read_job(given.job), options)
@@ -102,7 +104,7 @@ def _rule(given: argparse.Namespace) -> int:
 def _print(error: AntinferError) -> None:
     if isinstance(error, UserCodeError) and error.user_traceback:
         sys.stderr.write(error.user_traceback + "\n")
-    sys.stderr.write(f"antinfer: {error}\n" + (f"  hint: {error.hint}\n" if error.hint else ""))
+    sys.stderr.write(f"antinfer: {error.text}\n")
 
 
 if __name__ == "__main__":

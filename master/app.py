@@ -44,6 +44,8 @@ class MasterOptions:
     """Plan however many parts."""
     check: bool = False
     """Look at the engine's invariants after every batch."""
+    ttl_s: float | None = None
+    """Silence in seconds after which a worker counts as gone; None: the engine's own. Tests shorten it."""
     ready: Callable[[str], None] | None = None
     """Is given the address once the master listens. Not called when the output is complete already."""
 
@@ -119,7 +121,8 @@ async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, serv
     store = RedisStore(url, mark.job, durability=spec.store.durability, server=server)
     streams = Streams()
     planner = Planner(spec, place, force=options.force)
-    master = Master(Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job)), store, streams, planner, check=options.check)
+    job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
+    master = Master(job, store, streams, planner, check=options.check)
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, master.stop)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from antinfer.core.budgets import BadRowBudget
@@ -15,7 +15,7 @@ from antinfer.core.engine import Engine, Phase
 from antinfer.core.events import JobFailed, PlanCompleted, PlanExtended
 from antinfer.core.ids import WorkerId
 from antinfer.core.plan import PlanIndex
-from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError
+from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
 from antinfer.master import sealing
 from antinfer.master.jobfile import JobMark, check_mark
 from antinfer.master.loop import Loop, now_ms
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _log = logging.getLogger("antinfer.master")
+_STOP_S = 3.0
+"""How long the batch under way may take once somebody wants us to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,14 @@ class Job:
     config: EngineConfig = field(default_factory=EngineConfig)
 
 
-def engine_config(spec: JobSpec, job: str) -> EngineConfig:
-    """Return the policy that the job file asks for."""
-    return EngineConfig(
+def engine_config(spec: JobSpec, job: str, ttl_s: float | None = None) -> EngineConfig:
+    """Return the policy that the job file asks for; `ttl_s` is the time to live of sessions where it is not the usual one."""
+    config = EngineConfig(
         job=job,
         task_rows=None if spec.task.rows == "auto" else spec.task.rows,
         bad_rows=BadRowBudget(max_fraction=spec.quarantine.max_fraction),
     )
+    return config if ttl_s is None else replace(config, ttl_ms=int(ttl_s * 1_000))
 
 
 async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, bool]:
@@ -102,6 +105,7 @@ class Master:
         self._possessed = False
         self._stopped = False
         self._cause: AntinferError | None = None
+        self._running: asyncio.Task[None] | None = None
 
     # -- for people --------------------------------------------------------------------------------------------------------------------
     def status(self) -> Status:
@@ -124,10 +128,13 @@ class Master:
         self._cause = self._cause or Interrupted(reason, hint="The same command resumes the job.")
 
     def stop(self) -> None:
-        """End after the batch under way; the same command resumes."""
+        """End after the batch under way, or after a moment if that waits for a store that is away; the same command resumes."""
         self._stopped = True
         if self._loop is not None:
             self._loop.stop()
+        if self._running is not None:
+            # A batch that is cut off here is in the store or is not; its answers never leave.
+            self._asyncio.call_later(_STOP_S, self._running.cancel)
 
     # -- ruling ------------------------------------------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -138,18 +145,27 @@ class Master:
             Interrupted: `stop` was called, or the user cancelled the job.
             AntinferError: The job has failed; the class says whose fault it was.
         """
+        self._running = asyncio.create_task(self._rule())
         try:
-            while True:
-                try:
-                    await self._reign()
-                    return
-                except DiscontinuityError as error:
-                    _log.warning("%s; beginning a new reign", error, extra={"action": "new_reign", "epoch": self._epoch})
+            await self._running
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            raise self._interrupted() from None
         finally:
             self._streams.abdicate()
             if not self.document.done():
                 self.document.cancel()
             await asyncio.to_thread(self._planner.stop)
+
+    async def _rule(self) -> None:
+        while not self._stopped:
+            try:
+                await self._reign()
+                return
+            except DiscontinuityError as error:
+                _log.warning("%s; beginning a new reign", error, extra={"action": "new_reign", "epoch": self._epoch})
+        raise self._interrupted()
 
     async def _reign(self) -> None:
         job, store = self._job, self._store
@@ -246,7 +262,11 @@ class Master:
         if self._cause is not None:
             raise self._cause
         if loop.given_up is None:
-            raise Interrupted("the master was stopped", hint="The same command resumes the job.")
+            raise self._interrupted()
+        message, hint = split_hint(loop.given_up.reason)
         if loop.given_up.traceback:
-            raise UserCodeError(loop.given_up.reason, user_traceback=loop.given_up.traceback)
-        raise UserError(loop.given_up.reason)
+            raise UserCodeError(message, hint=hint, user_traceback=loop.given_up.traceback)
+        raise UserError(message, hint=hint)
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted("the master was stopped", hint="The same command resumes the job.")

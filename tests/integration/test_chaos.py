@@ -1,0 +1,267 @@
+"""Whole jobs as real processes, and everything dies: the output is complete, right, and the same as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antinfer.spec.canonical import to_yaml
+from antinfer.spec.schema import JobSpec
+from antinfer.storage import manifest
+from antinfer.storage.jobs import open_output
+from tests.integration.jobs import Cluster, Process, Scoring, read_report, wait_until
+from tests.integration.servers import ValkeyServer
+
+TTL_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the accumulators say when nothing happens."""
+    scoring = Scoring(tmp_path_factory.mktemp("undisturbed"), pause_s=0.0)
+    spec = scoring.make()
+    with tempfile.TemporaryDirectory(prefix="ai-") as folder:
+        cluster = Cluster(spec, Path(folder))
+        try:
+            cluster.master()
+            cluster.finish(cluster.worker("w1"), *cluster.processes[:1])
+        finally:
+            cluster.close()
+    scoring.assert_right(Path(spec.sink.path))
+    found: dict[str, Any] = read_report(Path(spec.sink.path))["accumulators"]
+    return found
+
+
+class Scene:
+    """One job under fire."""
+
+    def __init__(self, folder: Path, logs: Path, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.scoring = Scoring(folder)
+        self.spec: JobSpec = self.scoring.make()
+        self.cluster = Cluster(self.spec, logs, TTL_S)
+        self.valkey = ValkeyServer(folder / "valkey")
+
+    @property
+    def output(self) -> Path:
+        return Path(self.spec.sink.path)
+
+    @property
+    def by_url(self) -> tuple[str, str]:
+        return ("--store", self.valkey.url)
+
+    def workers(self, *masters: str, number: int = 2) -> list[Process]:
+        return [self.cluster.worker(f"w{n}", *masters) for n in range(1, number + 1)]
+
+    def wait_for_instant(self, low: float = 0.05, high: float = 0.5) -> None:
+        """Wait for a random instant while so much of the job is published."""
+        share = self.chance.uniform(low, high)
+        self.cluster.wait_for_rows(int(self.scoring.rows * share))
+        time.sleep(self.chance.uniform(0.0, 0.1))
+
+    def end(self, undisturbed: dict[str, Any], *ending: Process) -> dict[str, Any]:
+        """Wait for these processes, and hold the output against the data and the undisturbed run; return the report."""
+        self.cluster.finish(*ending)
+        self.scoring.assert_right(self.output)
+        report = read_report(self.output)
+        assert report["rows_in"] == self.scoring.rows
+        assert report["accumulators"] == undisturbed
+        assert self.cluster.faults
+        return report
+
+
+@pytest.fixture
+def scene(tmp_path: Path, seed: int) -> Iterator[Scene]:
+    # Short: the path of a socket may have 107 bytes at most, and pytest's own directories are deep.
+    with tempfile.TemporaryDirectory(prefix="ai-") as logs:
+        scene = Scene(tmp_path, Path(logs), seed)
+        try:
+            yield scene
+        finally:
+            scene.cluster.close()
+            scene.valkey.kill()
+
+
+def kill_one(process: Process, words: str) -> int:
+    """Kill a process below `process` whose command line holds `words`; return its id."""
+    wait_until(lambda: process.find(words), f"{words} below {process.name}")
+    found = process.find(words)[0]
+    os.kill(found, signal.SIGKILL)
+    return found
+
+
+def attempts(spec: JobSpec) -> int:
+    return max(record.attempt for record in manifest.read_all(open_output(spec)))
+
+
+def test_a_worker_is_killed(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    master = cluster.master()
+    first, second = scene.workers()
+    scene.wait_for_instant()
+    wait_until(lambda: _leases(cluster, "w1"), "w1 holds leases")
+    cluster.fault("kill -9 of a worker", first.kill)
+    assert not first.find("")
+    third = cluster.worker("w3")
+    report = scene.end(undisturbed, second, third, master)
+    assert attempts(scene.spec) > 1, "the dead worker's rows were leased to nobody else"
+    assert {"w1", "w2"} <= report["workers"].keys()
+
+
+def _leases(cluster: Cluster, worker: str) -> int:
+    status = cluster.status()
+    return sum(member.leases for member in status.workers if member.worker == worker) if status else 0
+
+
+def test_a_predictor_and_a_stage_host_are_killed(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    master = cluster.master()
+    first, second = scene.workers()
+    scene.wait_for_instant(0.05, 0.2)
+    cluster.fault("kill -9 of a predictor", lambda: kill_one(first, "antinfer.worker.predictors"))
+    wait_until(lambda: "predictor died" in first.log, "the predictor's death is noticed")
+    scene.wait_for_instant(0.3, 0.6)
+    cluster.fault("kill -9 of a stage host", lambda: kill_one(second, "antinfer.worker.host"))
+    wait_until(lambda: "killed by SIGKILL" in second.log, "the host's death is noticed")
+    scene.end(undisturbed, first, second, master)
+    # Their leases lived on: it was nobody else's work to do again.
+    assert attempts(scene.spec) == 1
+
+
+@pytest.mark.parametrize("store", ["embedded", "url"])
+def test_the_master_is_killed_twice(scene: Scene, undisturbed: dict[str, Any], store: str) -> None:
+    cluster = scene.cluster
+    arguments = scene.by_url if store == "url" else ()
+    if store == "url":
+        scene.valkey.start()
+    master = cluster.master("master", *arguments)
+    workers = scene.workers()
+    for low, high in ((0.02, 0.3), (0.35, 0.6)):
+        scene.wait_for_instant(low, high)
+        cluster.fault("kill -9 of the master", master.kill)
+        time.sleep(scene.chance.uniform(0.0, 0.5))
+        assert all(worker.is_alive for worker in workers)
+        master = cluster.master("master", *arguments)
+    report = scene.end(undisturbed, *workers, master)
+    assert report["epoch"] == 3
+    assert master.log.count("from the store") >= 2, master.log
+    assert all("found the master again" in worker.log for worker in workers)
+    assert attempts(scene.spec) == 1, "the workers' leases did not live on"
+
+
+def test_the_embedded_store_is_killed(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    master = cluster.master()
+    workers = scene.workers()
+    for low, high in ((0.02, 0.3), (0.35, 0.6)):
+        scene.wait_for_instant(low, high)
+        cluster.fault("kill -9 of the embedded store", lambda: kill_one(master, "unixsocket"))
+    scene.end(undisturbed, *workers, master)
+    assert "the embedded store died" in master.log
+
+
+def test_the_store_on_a_url_restarts_on_its_file(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    scene.valkey.start()
+    master = cluster.master("master", *scene.by_url)
+    workers = scene.workers()
+    scene.wait_for_instant()
+    cluster.fault("kill -9 of the store", scene.valkey.kill)
+    time.sleep(scene.chance.uniform(0.0, 1.0))
+    scene.valkey.start()
+    report = scene.end(undisturbed, *workers, master)
+    assert "beginning a new reign" in master.log
+    assert report["epoch"] == 2
+
+
+def test_the_store_forgets_everything(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    scene.valkey.start()
+    master = cluster.master("master", *scene.by_url)
+    workers = scene.workers()
+    scene.wait_for_instant(0.2, 0.5)
+    cluster.fault("total loss of the store", scene.valkey.wipe)
+    report = scene.end(undisturbed, *workers, master)
+    assert "reign 2 begins, from the output" in master.log
+    assert report["epoch"] == 2
+
+
+def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    master = cluster.master()
+    zombie, other = scene.workers()
+    scene.wait_for_instant(0.05, 0.3)
+    wait_until(lambda: _leases(cluster, "w1"), "w1 holds leases")
+    # The whole worker, as a suspended machine would: its predictors must not go on computing either.
+    frozen = [zombie.pid, *zombie.find("")]
+    cluster.fault("SIGSTOP of a worker", lambda: _send_all(frozen, signal.SIGSTOP))
+    wait_until(lambda: not _leases(cluster, "w1"), "its leases are taken away")
+    cluster.fault("it wakes up", lambda: _send_all(frozen, signal.SIGCONT))
+    scene.end(undisturbed, zombie, other, master)
+    assert attempts(scene.spec) > 1
+
+
+def _send_all(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def test_a_worker_is_drained(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    master = cluster.master()
+    leaving, staying = scene.workers()
+    scene.wait_for_instant()
+    cluster.fault("SIGTERM of a worker", lambda: leaving.send(signal.SIGTERM))
+    assert leaving.wait() == 0, leaving.log
+    assert not cluster.is_done, "the worker left only when the job was over"
+    scene.end(undisturbed, staying, master)
+
+
+def test_a_paused_master_finds_another_in_its_place(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    scene.valkey.start()
+    first = cluster.master("one", *scene.by_url)
+    workers = scene.workers("one", "two")
+    scene.wait_for_instant(0.05, 0.3)
+    cluster.fault("SIGSTOP of the master", lambda: first.send(signal.SIGSTOP))
+    second = cluster.master("two", *scene.by_url)
+    scene.wait_for_instant(0.35, 0.6)
+    cluster.fault("it wakes up", lambda: first.send(signal.SIGCONT))
+    assert first.wait() == 1
+    assert "antinfer: another master rules this job" in first.log, first.log
+    assert "Traceback" not in first.log
+    scene.end(undisturbed, *workers, second)
+
+
+def test_two_masters_with_two_stores(scene: Scene, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    cluster = scene.cluster
+    first = cluster.master("one", "--state-dir", str(tmp_path / "a"))
+    workers = scene.workers("one", "two")
+    scene.wait_for_instant(0.05, 0.4)
+    cluster.fault("a second master with a store of its own", lambda: cluster.master("two", "--state-dir", str(tmp_path / "b")))
+    second = cluster.processes[-1]
+    assert first.wait() == 1
+    assert "has claimed the output" in first.log, first.log
+    assert "Traceback" not in first.log
+    scene.end(undisturbed, *workers, second)
+    assert "from the output" in second.log
+
+
+def test_the_one_command_is_killed_and_given_again(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    job_file = scene.scoring.folder / "job.yaml"
+    job_file.write_text(to_yaml(scene.spec))
+    first = cluster.run(job_file, "--workers", "2")
+    scene.wait_for_instant()
+    cluster.fault("kill -9 of the supervisor", first.kill)
+    wait_until(lambda: not cluster.living(), "all that it started is gone", seconds=10)
+    report = scene.end(undisturbed, cluster.run(job_file, "--workers", "2"))
+    assert report["epoch"] == 2
