@@ -29,7 +29,7 @@ Code that meets a foreign exception wraps it once, at the adapter, with ``raise 
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class Blame(Enum):
@@ -39,6 +39,15 @@ class Blame(Enum):
     DATA = "data"
     INFRA = "infra"
     INTERNAL = "internal"
+
+
+_HINT: Final = "\n  hint: "
+
+
+def split_hint(text: str) -> tuple[str, str]:
+    """Return message and hint of `AntinferError.text`; the hint is empty where there is none."""
+    message, _, hint = text.partition(_HINT)
+    return message, hint
 
 
 class AntinferError(Exception):
@@ -51,6 +60,11 @@ class AntinferError(Exception):
         super().__init__(message)
         self.hint = hint
         """What the reader can do about it; one sentence, may be empty."""
+
+    @property
+    def text(self) -> str:
+        """Message and hint as one text, as people read it; `split_hint` takes it apart again."""
+        return f"{self}{_HINT}{self.hint}" if self.hint else str(self)
 
 
 class UserError(AntinferError):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from antinfer.core import guards
 from antinfer.core.budgets import BadRowBudget
 from antinfer.core.config import EngineConfig
 from antinfer.core.engine import Engine, Phase
@@ -59,10 +60,10 @@ def engine_config(spec: JobSpec, job: str, ttl_s: float | None = None) -> Engine
     return config if ttl_s is None else replace(config, ttl_ms=int(ttl_s * 1_000))
 
 
-async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, bool]:
+async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, int, int]:
     """Claim the next epoch, first in the output place, then in the store (rule 9).
 
-    Returns the epoch, and whether the reign before it was this store's: a store that missed one knows less than the output.
+    Returns the epoch claimed, the last one claimed before in the output place, and the last one that claimed the store.
 
     Raises:
         FencedError: Somebody else was quicker.
@@ -75,7 +76,7 @@ async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, bool
         if await asyncio.to_thread(place.claim_epoch, epoch, owner):
             break
     await store.claim(epoch, owner)
-    return epoch, highest == fence.epoch
+    return epoch, highest, fence.epoch
 
 
 class Master:
@@ -170,13 +171,15 @@ class Master:
     async def _reign(self) -> None:
         job, store = self._job, self._store
         owner = f"store {store.name}, process {os.getpid()} on {os.uname().nodename}"
-        self._epoch, unbroken = await claim(job.place, store, owner)
+        self._epoch, last_claim, stored_epoch = await claim(job.place, store, owner)
         loaded = await store.load()
         if not self._possessed:
             await self._take_possession()
         if self._cause is not None:
             raise self._cause
-        trusted = loaded.trusted and unbroken
+        trusted = loaded.whole and guards.store_is_current(
+            loaded.written_run, loaded.run, own_server=loaded.own_server, stored_epoch=stored_epoch, last_claim=last_claim
+        )
         _log.info(
             "reign %d begins, from %s", self._epoch, "the store" if trusted else "the output", extra={"action": "reign", "owner": owner}
         )

@@ -192,7 +192,7 @@ class Agent:
         """Log once a while that the master is away; end at once when waiting cannot help."""
         reason = str(error) if error is not None else f"the master at {link.address} ended the stream"
         if error is not None and self._job is None and (error.blame is Blame.USER or refuses_us(error)):
-            self._exit = Exit(error.exit_code, f"{error}. {error.hint}" if error.hint else str(error))
+            self._exit = Exit(error.exit_code, error.text)
             return
         if error is not None and error.blame is Blame.INTERNAL:
             _log.error("%s", reason, exc_info=error, extra={"action": "link_broken"})

@@ -30,6 +30,7 @@ def run_worker(
     job: str = "",
     tls: Tls | None = None,
     grace_s: float = 25.0,
+    is_alone: bool = True,
 ) -> int:
     """Work for the master until its job is over or somebody stops us.
 
@@ -40,6 +41,7 @@ def run_worker(
         job: job id to insist on; empty: whatever the master serves.
         tls: transport security; None: plain text.
         grace_s: seconds between the first SIGTERM and the moment we must be gone.
+        is_alone: nobody who started us hears from the master why the job failed, so we say it.
 
     Returns:
         0 when the job is done or this worker was drained, 1 when the job or this worker failed, 130 when stopped at once.
@@ -58,7 +60,7 @@ def run_worker(
     extra = {"worker": options.worker, "job": job}
     _log.info("worker %s for the master at %s", options.worker, master, extra={"action": "started", **extra})
     end = Agent(options).run()
-    level = logging.ERROR if end.code not in (0, 130) else logging.INFO
+    level = logging.ERROR if is_alone and end.code not in (0, 130) else logging.INFO
     _log.log(level, "worker %s ends: %s", options.worker, end.reason, extra={"action": "ended", **extra})
     return end.code
 
@@ -95,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             job=args.job,
             tls=Tls(args.tls_ca, args.tls_cert, args.tls_key) if wants_tls else None,
             grace_s=args.grace,
+            is_alone=args.parent is None,
         )
     except AntinferError as error:
-        sys.stderr.write(f"antinfer worker: {error}\n" + (f"  {error.hint}\n" if error.hint else ""))
+        sys.stderr.write(f"antinfer: {error.text}\n")
         return error.exit_code

@@ -21,9 +21,7 @@ def error(problem: AntinferError) -> int:
         traceback.print_exception(problem, file=sys.stderr)
     if isinstance(problem, UserCodeError) and problem.user_traceback:
         typer.echo(problem.user_traceback.rstrip("\n"), err=True)
-    typer.echo(f"antinfer: {problem}", err=True)
-    if problem.hint:
-        typer.echo(f"  hint: {problem.hint}", err=True)
+    typer.echo(f"antinfer: {problem.text}", err=True)
     return problem.exit_code
 
 

@@ -32,7 +32,9 @@ class Outcome:
     @classmethod
     def of(cls, error: AntinferError) -> Outcome:
         """The outcome of a master that ended with `error`."""
-        return cls("failed", type(error).__name__, str(error), error.hint, getattr(error, "user_traceback", ""))
+        # Adapters have subclasses of their own; what crosses is the class of the tree that they belong to.
+        kind = next(kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+        return cls("failed", kind, str(error), error.hint, getattr(error, "user_traceback", ""))
 
     def to_error(self) -> AntinferError:
         """The error behind a failed outcome, as its own class."""

@@ -16,8 +16,7 @@ def failed(lease: LeaseId | None, error: BaseException) -> Failed:
     if not isinstance(error, AntinferError):
         text = "".join(traceback.format_exception(error))
         return Failed(lease, kind, f"the stage host failed: {type(error).__name__}: {error}", text)
-    message = f"{error} {error.hint}".strip()
-    return Failed(lease, kind, message, error.user_traceback if isinstance(error, UserCodeError) else "")
+    return Failed(lease, kind, error.text, error.user_traceback if isinstance(error, UserCodeError) else "")
 
 
 def is_passing(error: BaseException) -> bool:
