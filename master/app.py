@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
-from antinfer.master.jobfile import JobMark, check_mark
+from antinfer.master.jobfile import JobMark, Standing, check_mark
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
 from antinfer.storage.jobs import open_input, open_output
@@ -41,7 +41,7 @@ class MasterOptions:
     state_dir: str = ""
     """Directory of our own Valkey; empty: beside a local output, else below the home directory."""
     force: bool = False
-    """Plan however many parts."""
+    """Plan however many parts; go on although pipeline or code have changed."""
     check: bool = False
     """Look at the engine's invariants after every batch."""
     ttl_s: float | None = None
@@ -60,7 +60,7 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
     """
     place = open_output(spec)
     mark = JobMark.of(spec, place.uri)
-    if check_mark(place, mark) is not None and place.read(layout.SUCCESS) is not None:
+    if check_mark(place, mark, force=options.force) is not Standing.NEW and place.read(layout.SUCCESS) is not None:
         _check_input(spec, place)
         _log.info("%s is complete already", place.uri, extra={"action": "already_complete"})
         return 0
@@ -122,7 +122,7 @@ async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, serv
     streams = Streams()
     planner = Planner(spec, place, force=options.force)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
-    master = Master(job, store, streams, planner, check=options.check)
+    master = Master(job, store, streams, planner, force=options.force, check=options.check)
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, master.stop)
@@ -132,7 +132,7 @@ async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, serv
             await store.open()
             if options.ready is not None:
                 options.ready(address)
-            await master.run()
+            await master.run(address)
         finally:
             await store.close()
 

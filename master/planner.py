@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from antinfer.core.plan import Shard
 from antinfer.errors import AntinferError, ChangedError, InternalError, Interrupted, UsageError
 from antinfer.master.backoff import patiently
+from antinfer.spec.columns import check_columns
 from antinfer.spec.schema import JobSpec, ShardSpec
 from antinfer.storage.place import OutputPlace
 
@@ -123,6 +124,7 @@ class Planner:
         if known is None:
             _log.info("the input has %d files", len(files), extra={"action": "list_input"})
             schema = patiently("reading the input's schema", lambda: source.freeze(files), self._stopped, _PATIENCE_S)
+            check_columns(self._spec, schema.names)
             known = self._save(files, schema)
             frozen(schema)
         else:

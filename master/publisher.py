@@ -143,6 +143,8 @@ class Publisher:
                 flushed = tuple(str(record.staged) for record in records)
                 self._post(lambda at: Flushed(at, flushed))
             case commands.ListStaging():
+                # Also the one look, every now and then, of a master that has nothing to publish.
+                self._check_epoch()
                 listed = tuple(self._place.list_staging())
                 self._post(lambda at: StagingListed(at, listed))
             case commands.Collect(staged):

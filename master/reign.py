@@ -18,7 +18,7 @@ from antinfer.core.ids import WorkerId
 from antinfer.core.plan import PlanIndex
 from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
 from antinfer.master import sealing
-from antinfer.master.jobfile import JobMark, check_mark
+from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
 from antinfer.master.loop import Loop, now_ms
 from antinfer.master.planner import Extension, Planner
 from antinfer.master.publisher import Publisher
@@ -82,20 +82,23 @@ async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, int,
 class Master:
     """Rules one job until it is done, failed, or somebody else does."""
 
-    def __init__(self, job: Job, store: Store, streams: Streams, planner: Planner, *, check: bool = False) -> None:
+    def __init__(self, job: Job, store: Store, streams: Streams, planner: Planner, *, force: bool = False, check: bool = False) -> None:
         """
         Args:
             job: what is ruled over.
             store: opened.
             streams: connections of workers.
             planner: neither loaded nor started.
+            force: go on although pipeline or code have changed.
             check: look at the invariants after every batch.
         """
         self._job = job
         self._store = store
         self._streams = streams
         self._planner = planner
+        self._force = force
         self._check = check
+        self._address = ""
         self._asyncio = asyncio.get_running_loop()
         self.document: asyncio.Future[JobDocument] = self._asyncio.create_future()
         """What workers have to run; an error when that cannot be known."""
@@ -138,14 +141,15 @@ class Master:
             self._asyncio.call_later(_STOP_S, self._running.cancel)
 
     # -- ruling ------------------------------------------------------------------------------------------------------------------------
-    async def run(self) -> None:
-        """Rule until the job is done.
+    async def run(self, address: str = "") -> None:
+        """Rule until the job is done; `address`, where the master listens, is left beside the output.
 
         Raises:
             FencedError: Another master rules the job.
             Interrupted: `stop` was called, or the user cancelled the job.
             AntinferError: The job has failed; the class says whose fault it was.
         """
+        self._address = address
         self._running = asyncio.create_task(self._rule())
         try:
             await self._running
@@ -173,11 +177,13 @@ class Master:
         owner = f"store {store.name}, process {os.getpid()} on {os.uname().nodename}"
         self._epoch, last_claim, stored_epoch = await claim(job.place, store, owner)
         loaded = await store.load()
-        if not self._possessed:
-            await self._take_possession()
+        if not self._possessed and await self._take_possession(has_commits=has_records(loaded.documents or {})):
+            loaded = replace(loaded, documents=None)
+        if self._address:
+            await asyncio.to_thread(announce, job.place, self._address, self._epoch)
         if self._cause is not None:
             raise self._cause
-        trusted = loaded.whole and guards.store_is_current(
+        trusted = loaded.documents is not None and loaded.whole and guards.store_is_current(
             loaded.written_run, loaded.run, own_server=loaded.own_server, stored_epoch=stored_epoch, last_claim=last_claim
         )
         _log.info(
@@ -212,10 +218,13 @@ class Master:
             await asyncio.to_thread(publisher.stop)
         self._raise_outcome(loop)
 
-    async def _take_possession(self) -> None:
-        """Once, after the first claim: say whose output this is, and go on with its plan."""
+    async def _take_possession(self, *, has_commits: bool) -> bool:
+        """Once, after the first claim: say whose output this is, and go on with its plan; True when the job is begun anew instead."""
         place, mark = self._job.place, self._job.mark
-        if await asyncio.to_thread(check_mark, place, mark) is None:
+        standing = await asyncio.to_thread(check_mark, place, mark, force=self._force)
+        if standing is Standing.REPLACES:
+            await asyncio.to_thread(begin_anew, place, mark, has_commits=has_commits)
+        elif standing is not Standing.SAME:
             await asyncio.to_thread(mark.write, place)
         self._extend(await asyncio.to_thread(self._planner.load))
         self._planner.start(
@@ -224,6 +233,7 @@ class Master:
             fail=lambda error: self._soon(self._plan_failed, error),
         )
         self._possessed = True
+        return standing is Standing.REPLACES
 
     def _soon(self, call: Callable[[Any], None], argument: object) -> None:
         self._asyncio.call_soon_threadsafe(call, argument)

@@ -51,8 +51,17 @@ class Loaded:
     documents: dict[str, str] | None
     """None when nothing was ever persisted."""
     seq: int
-    trusted: bool
-    """The documents were written to this very run of the server, or to our own server on its locked file: none can be missing (rule 11)."""
+    written_run: str
+    """Run of the server that the documents were written to; empty while nobody has vouched that they are whole."""
+    run: str
+    """Run of the server now."""
+    own_server: bool = False
+    """It is our own server on its locked file: its restarts lose nothing."""
+
+    @property
+    def whole(self) -> bool:
+        """True when no document can be missing that was ever written to this store (rule 11)."""
+        return bool(self.written_run) and (self.own_server or self.written_run == self.run)
 
 
 @dataclass(frozen=True, slots=True)

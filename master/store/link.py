@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import hiredis
 import redis.asyncio as redis
 from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
@@ -13,6 +14,8 @@ from redis.backoff import NoBackoff
 
 from antinfer.errors import StoreError
 from antinfer.master.store.faults import safe_url
+
+_pack: Callable[[tuple[str | int, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 OLDEST = (7, 0)
 """Oldest server version we speak to: scripts that may read before they write, and function flags."""
@@ -83,7 +86,8 @@ class Link:
         if connection is None:
             raise redis_errors.ConnectionError("not connected")
         try:
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            packed = b"".join(_pack(tuple(command)) for command in commands)
+            await connection.send_packed_command(packed, check_health=False)
             return [await _read(connection) for _ in commands]
         except BaseException:
             await self.drop()

@@ -64,10 +64,10 @@ class MemoryStore:
         self._server.fence = Fence(epoch, held.seq, owner)
 
     async def load(self) -> Loaded:
-        trusted = self._server.written_under == self._run
-        self._vouched = trusted
         documents = dict(self._server.documents) if self._server.fence.seq else None
-        return Loaded(documents, self._server.fence.seq, trusted)
+        loaded = Loaded(documents, self._server.fence.seq, self._server.written_under, self._run)
+        self._vouched = loaded.whole
+        return loaded
 
     async def persist(self, batch: Batch) -> Applied:
         server, held = self._server, self._server.fence

@@ -105,11 +105,11 @@ class RedisStore:
         async def read() -> Loaded:
             seq, run = await self._link.call("HMGET", self._keys.fence, "seq", "run")
             documents = await self._link.call("HGETALL", self._keys.documents)
-            whole = bool(run) and (self._server is not None or run == self._claimed_run)
-            return Loaded(documents if int(seq or 0) else None, int(seq or 0), whole)
+            number = int(seq or 0)
+            return Loaded(documents if number else None, number, run or "", self._claimed_run, self._server is not None)
 
         loaded = await self._patiently(read)
-        self._vouched = loaded.trusted
+        self._vouched = loaded.whole
         return loaded
 
     async def persist(self, batch: Batch) -> Applied:

@@ -184,7 +184,7 @@ def test_a_server_that_started_again_ends_the_reign(backend: Backend, wiped: boo
             await store.persist(batch(1, 1, "b"))
         await store.claim(2, "master 2")
         loaded = await store.load()
-        assert (loaded.documents, loaded.trusted) == (None if wiped else {"k": "a"}, False)
+        assert (loaded.documents, loaded.whole) == (None if wiped else {"k": "a"}, False)
 
     run(backend, scenario)
 
@@ -192,21 +192,21 @@ def test_a_server_that_started_again_ends_the_reign(backend: Backend, wiped: boo
 def test_documents_are_trusted_when_rebuilt_and_written_to_this_run(backend: Backend) -> None:
     async def scenario(backend: Backend) -> None:
         first = await backend.master(1)
-        assert not (await first.load()).trusted
+        assert not (await first.load()).whole
         await first.persist(batch(1, 0, "a"))
         second = await backend.master(2)
-        assert not (await second.load()).trusted, "the first reign died before it had rebuilt the state"
+        assert not (await second.load()).whole, "the first reign died before it had rebuilt the state"
         await second.persist(batch(2, 1, "b", replace=True))
         await second.persist(batch(2, 2, "c"))
         third = await backend.master(3)
-        assert (await third.load()).trusted
+        assert (await third.load()).whole
         await third.persist(batch(3, 3, "d"))
-        assert (await (await backend.master(4)).load()).trusted, "what a reign adds to trusted documents is trusted"
+        assert (await (await backend.master(4)).load()).whole, "what a reign adds to trusted documents is trusted"
         backend.restart()
         fifth = await backend.master(5)
-        assert not (await fifth.load()).trusted
+        assert not (await fifth.load()).whole
         await fifth.persist(batch(5, 4, "e"))
-        assert not (await (await backend.master(6)).load()).trusted
+        assert not (await (await backend.master(6)).load()).whole
 
     run(backend, scenario)
 
