@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -118,6 +120,9 @@ def spread_fails(row):
         raise KeyError("five")
     return spread(row)
 
+def twice(batch):
+    return {"twice": 2 * batch["child"]}
+
 class ChildFails:
     def __call__(self, batch):
         if (batch["child"] == 71).any():
@@ -212,6 +217,17 @@ def test_map_filter_flat_map_gather_and_two_predictors(tmp_path: Path) -> None:
     assert [record.stop for record in records] == [300, 200]
 
 
+def test_functions_may_run_in_processes(tmp_path: Path) -> None:
+    make_input(tmp_path, [120])
+    stages = [{"filter": "steps:even"}, {"flat_map": "steps:spread"}, {"map_batches": "steps:twice"}]
+    job = Job(tmp_path, CODE, pipeline=[{**stage, "workers_as": "processes", "batch_size": 16} for stage in stages], carryover=["x"])
+
+    job.run()
+
+    expected = [(x, 2 * (x * 10 + i)) for x in range(0, 120, 2) for i in range(x % 4)]
+    assert list(zip(*(job.table()[name].to_pylist() for name in ("x", "twice")), strict=True)) == expected
+
+
 def test_flat_map_at_the_end_links_children_to_their_row(tmp_path: Path) -> None:
     make_input(tmp_path, [101])
     job = Job(tmp_path, CODE, pipeline=[{"flat_map": "steps:spread"}], carryover=["x"], sink={"row_ids": True})
@@ -283,6 +299,48 @@ def test_a_predictor_killed_from_outside_loses_nothing(tmp_path: Path) -> None:
         assert host.children() != [victim]
         assert host.stop() == 0
     assert (record.rows_out, record.rows_quarantined) == (2000, 0)
+
+
+def test_predictors_killed_at_random_lose_nothing(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    make_input(tmp_path, [700, 1, 900, 400])
+    pipeline = [{"predict": "steps:Slow", "batch_size": 20, "concurrency": 2}]
+    job = Job(tmp_path, CODE, pipeline=pipeline, carryover=["x", "name"], commit_interval=0.2)
+    work = [job.work(index) for index in range(4)]
+    with job.host() as host:
+        host.wait_for(hostlink.Ready)
+        for item in work:
+            host.send(item)
+        over = threading.Event()
+        killed: list[int] = []
+
+        def kill() -> None:
+            while len(killed) < 5 and not over.wait(random.uniform(0.2, 1.0)):
+                victims = host.children()
+                if len(victims) == 2:
+                    killed.append(random.choice(victims))
+                    os.kill(killed[-1], signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            records = collect(host, work)
+        finally:
+            over.set()
+            killer.join()
+        assert host.stop() == 0
+    assert killed
+    job.publish(records)
+    assert job.table()["x"].to_pylist() == job.table()["y"].to_pylist() == list(range(2001))
+    assert sum(record.rows_quarantined for record in records) == 0
+
+
+def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
+    make_input(tmp_path, [10, 10])
+    job = Job(tmp_path, CODE, pipeline=[{"predict": "steps:Identity"}])
+    (tmp_path / "input" / "001.parquet").unlink()
+    failure = job.fails()
+    assert failure.lease is None and "001.parquet" in failure.error and not failure.traceback
 
 
 def test_rows_that_kill_the_worker_go_to_quarantine_unseen(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from antinfer.core import ids
+from antinfer.core.ids import LeaseId
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject, output_name
 from antinfer.errors import OutputError, UserCodeError
 from antinfer.metrics import AccumulatorSet
@@ -107,10 +108,13 @@ class OpenPart:
         self._writer.write(batch)
         self._accumulators.update_arrow(batch)
 
-    def stage(self, run: Run, stop: int) -> CommitRecord:
-        """Finish the part at position `stop`, make all of its objects durable, and return the record to commit. Raises OutputError."""
+    def stage(self, run: Run, lease: LeaseId, stop: int) -> CommitRecord:
+        """Finish the part at position `stop`, make all of its objects durable under `lease`, and return the record to commit.
+
+        Raises OutputError.
+        """
         plan = self._plan
-        staged = ids.staged_name(run.lease, self._shard, self._start, stop, secrets.token_hex(8))
+        staged = ids.staged_name(lease, self._shard, self._start, stop, secrets.token_hex(8))
         hashed = rowhash.hash_range(self._shard, self._start, stop)
         if self._bad:
             hashed = rowhash.without(hashed, rowhash.hash_rows(self._shard, [row.offset for row in self._bad]))

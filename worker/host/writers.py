@@ -53,7 +53,7 @@ class Writer:
             _abort(run)
             return
         lease = run.lease
-        record = run.part.stage(run, run.written)
+        record = run.part.stage(run, lease, run.written)
         run.part = None
         self._leases.staged(run)
         self._send(Staged(lease, record))

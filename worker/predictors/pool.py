@@ -22,7 +22,7 @@ from antinfer.worker.predictors.wire import Message
 
 _LOG = logging.getLogger("antinfer.predictors")
 _DEATHS_OF_A_BATCH = 2
-_DEATHS_IN_SETUP = 3
+_DEATHS_IN_SETUP = 5
 
 
 class Feed(Protocol):
@@ -115,7 +115,12 @@ class Predictor:
     def _bury(self) -> None:
         """Restart a process that died, and decide what happens to its batches."""
         how = self._process.end()
-        _LOG.warning("predictor died", extra={"action": "restart", "stage": self._stage.name, "cause": how})
+        _LOG.warning(
+            "the process of %s %s; it is started again",
+            self._stage.where,
+            how,
+            extra={"action": "restart", "stage": self._stage.name, "cause": how},
+        )
         if not self._ready_now:
             self._deaths_in_setup += 1
             if self._deaths_in_setup >= _DEATHS_IN_SETUP:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 from typing import Any
 
 import pyarrow as pa
@@ -31,13 +32,20 @@ def serve(descriptor: int) -> int:
         caller = Caller(StageCall(**setup.data["stage"]), copy=False)
         _limit_threads(setup.data["threads"])
         channel.send({"is": "ready"})
-        return _Server(channel, caller).run()
+        _Server(channel, caller).run()
     except UserCodeError as error:
-        channel.send({"is": "failed", "error": str(error), "hint": error.hint, "traceback": error.user_traceback})
-        return 1
+        return _give_up(channel, str(error), error.hint, error.user_traceback)
     except ConnectionError:
         # The host is gone, and with it everybody who wants a result.
         return 0
+    except Exception as error:  # noqa: BLE001 - a mistake of ours must not look like a row that kills
+        return _give_up(channel, f"a predictor failed: {type(error).__name__}: {error}", "", traceback.format_exc())
+    return 0
+
+
+def _give_up(channel: Channel, error: str, hint: str, trace: str) -> int:
+    channel.send({"is": "failed", "error": error, "hint": hint, "traceback": trace})
+    return 1
 
 
 class _Server:
@@ -47,12 +55,11 @@ class _Server:
         self._inputs: dict[int, Slab] = {}
         self._outputs: dict[int, SlabWriter] = {}
 
-    def run(self) -> int:
+    def run(self) -> None:
         while (message := self._channel.receive()) is not None and message.data["is"] == "batch":
             self._answer(message)
         if message is not None:
             self._caller.close()
-        return 0
 
     def _answer(self, message: Message) -> None:
         slot: int = message.data["slot"]
