@@ -1,0 +1,92 @@
+"""The scenarios of the random search: each one kind of trouble, or several at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from antinfer.testing.sim.scenario import ENGINE, Scenario, Weather
+
+_PATIENT: Final = replace(ENGINE, ranges=replace(ENGINE.ranges, split_after=50, quarantine_after=100))
+"""For scenarios in which good rows see many workers die."""
+_ROUGH: Final = Weather(lost=0.01, double=0.03, late=0.05, broken=0.01)
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    each.name: each
+    for each in (
+        Scenario("happy path", blames_rows=False),
+        Scenario("worker crashes", weather=Weather(crash={"worker": 0.004, "host": 0.02}), engine=_PATIENT),
+        Scenario("worker crashes, same names", keeps_worker_names=True, weather=Weather(crash={"worker": 0.006}), engine=_PATIENT),
+        Scenario("zombie workers", workers=3, weather=Weather(pause={"worker": 0.004, "host": 0.01}), engine=_PATIENT),
+        Scenario("drain", workers=3, weather=Weather(drain=0.15, late=0.05), blames_rows=False),
+        Scenario("master failover", weather=Weather(crash={"master": 0.008})),
+        Scenario("master failover, embedded store", store="embedded", masters=2, weather=Weather(crash={"master": 0.008, "store": 0.1})),
+        Scenario("two masters", masters=2, weather=Weather(pause={"master": 0.004}, standby=0.1, crash={"master": 0.002})),
+        Scenario("two stores on one output", masters=2, store="separate", weather=Weather(pause={"master": 0.004}, standby=0.1)),
+        Scenario(
+            "two stores on one output, crashes",
+            masters=2,
+            store="separate",
+            weather=Weather(crash={"master": 0.006}, pause={"master": 0.003}, standby=0.05),
+        ),
+        Scenario("store restarts", sync="waitaof", weather=Weather(crash={"store": 0.06, "master": 0.003})),
+        Scenario("store that promises nothing", sync="publish", weather=Weather(crash={"store": 0.06, "master": 0.003})),
+        Scenario("store with an old file", masters=2, weather=Weather(old_file=0.06, standby=0.05, pause={"master": 0.003})),
+        Scenario("store wiped", masters=2, weather=Weather(wipe=0.06, standby=0.05, pause={"master": 0.003})),
+        Scenario("store wiped, text output", suffix="jsonl", bad=frozenset({(0, 1), (2, 2)}), weather=Weather(wipe=0.06, crash={"master": 0.004})),
+        Scenario(
+            "multipart uploads",
+            output="uploads",
+            flight_ms=400,
+            masters=2,
+            weather=Weather(wipe=0.05, standby=0.05, pause={"master": 0.003, "worker": 0.003}, crash={"master": 0.004}),
+            engine=_PATIENT,
+        ),
+        Scenario("copies", output="copies", flight_ms=400, masters=2, weather=Weather(standby=0.05, crash={"master": 0.006})),
+        Scenario("power cuts", store="embedded", weather=Weather(power_cut=0.06), engine=_PATIENT),
+        Scenario("unsized shards", unsized=frozenset({0, 2}), prefix=0.8, planned_at_once=False, weather=_ROUGH),
+        Scenario(
+            "unsized shards, failover",
+            unsized=frozenset({0, 1, 2}),
+            planned_at_once=False,
+            weather=replace(_ROUGH, crash={"master": 0.005, "host": 0.01}, wipe=0.02),
+            engine=_PATIENT,
+        ),
+        Scenario(
+            "second copies",
+            workers=3,
+            rows=(3, 4),
+            row_ms=(20, 300),
+            engine=replace(_PATIENT, copy_after_ms=120),
+            weather=Weather(pause={"host": 0.02, "worker": 0.005}),
+        ),
+        Scenario(
+            "quarantine",
+            bad=frozenset({(0, 0), (1, 1), (2, 2), (2, 3)}),
+            flaky=frozenset({(0, 2), (2, 0)}),
+            weather=Weather(crash={"master": 0.006}, wipe=0.04),
+            blames_rows=False,
+        ),
+        Scenario("all rows are bad", rows=(2, 3), bad=frozenset((shard, row) for shard in range(2) for row in range(3)), weather=_ROUGH),
+        Scenario("poison", rows=(6, 4), poison=frozenset({(0, 3), (1, 0)}), weather=Weather(broken=0.01), patience_ms=90_000),
+        Scenario("bad network", workers=3, weather=replace(_ROUGH, lost=0.05, double=0.1, late=0.2, broken=0.05)),
+        Scenario(
+            "everything",
+            masters=2,
+            workers=3,
+            unsized=frozenset({1}),
+            bad=frozenset({(0, 1)}),
+            weather=replace(
+                _ROUGH,
+                crash={"master": 0.003, "worker": 0.002, "host": 0.005, "store": 0.02},
+                pause={"master": 0.002, "worker": 0.002, "host": 0.004},
+                drain=0.03,
+                wipe=0.02,
+                old_file=0.02,
+                standby=0.04,
+            ),
+            engine=replace(_PATIENT, copy_after_ms=200),
+        ),
+    )
+}
+"""By name."""

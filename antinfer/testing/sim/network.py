@@ -1,0 +1,170 @@
+"""Streams between workers and masters: in order, until they lose, double, delay or break."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from antinfer.core.events import StreamId
+from antinfer.core.messages import Downward, Upward
+from antinfer.testing.sim.world import Party, World
+
+if TYPE_CHECKING:
+    from antinfer.testing.sim.scenario import Weather
+
+_KEEPALIVE_MS = 900
+"""A peer that has been paused for so long is given up by the other end of the stream."""
+_DIAL_MS = 300
+"""How long a dialling worker waits for a master that does not answer."""
+
+
+class Called(Protocol):
+    """The end of a master."""
+
+    @property
+    def party(self) -> Party: ...
+    @property
+    def is_ruling(self) -> bool: ...
+    def opened(self, stream: Stream) -> None: ...
+    def said(self, stream: Stream, message: Upward) -> None: ...
+    def closed(self, stream: Stream) -> None: ...
+
+
+class Caller(Protocol):
+    """The end of a worker."""
+
+    @property
+    def party(self) -> Party: ...
+    def opened(self, stream: Stream) -> None: ...
+    def said(self, stream: Stream, message: Downward) -> None: ...
+    def closed(self, stream: Stream | None) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """One connection."""
+
+    id: StreamId
+    caller: Caller
+    called: Called
+    caller_life: int
+    called_life: int
+    is_open: bool = True
+    last_up: int = 0
+    last_down: int = 0
+
+
+class Network:
+    """All streams. Its calls into a party happen as that party's events, so they wait while it is paused and vanish when it dies."""
+
+    def __init__(self, world: World, weather: Weather) -> None:
+        self.world = world
+        self.weather = weather
+        self.streams: dict[StreamId, Stream] = {}
+        self._ids = itertools.count(1)
+
+    # -- connections -------------------------------------------------------------------------------------------------------------
+    def dial(self, caller: Caller, called: Called | None) -> None:
+        """Connect; ends in `opened`, or in `closed` with None."""
+        world, party, life = self.world, caller.party, caller.party.life
+        is_answered = False
+
+        def refuse() -> None:
+            nonlocal is_answered
+            if not is_answered:
+                is_answered = True
+                world.after(self._latency(), lambda: caller.closed(None), party, life)
+
+        def answer() -> None:
+            nonlocal is_answered
+            if is_answered or called is None or not party.is_alive or party.life != life:
+                return
+            if not called.is_ruling:
+                refuse()
+                return
+            is_answered = True
+            stream = Stream(StreamId(next(self._ids)), caller, called, life, called.party.life)
+            self.streams[stream.id] = stream
+            called.opened(stream)
+            world.after(self._latency(), lambda: caller.opened(stream), party, life)
+
+        if called is None or not called.party.is_alive:
+            refuse()
+            return
+        world.after(self._latency(), answer, called.party)
+        world.after(_DIAL_MS, refuse)
+
+    def close(self, stream: Stream) -> None:
+        """Break a connection; both ends hear of it, each in its own time."""
+        if not stream.is_open:
+            return
+        stream.is_open = False
+        del self.streams[stream.id]
+        self.world.after(self._latency(), lambda: stream.called.closed(stream), stream.called.party, stream.called_life)
+        self.world.after(self._latency(), lambda: stream.caller.closed(stream), stream.caller.party, stream.caller_life)
+
+    def lose(self, party: Party) -> None:
+        """A process died: its connections break."""
+        for stream in self._of(party):
+            self.close(stream)
+
+    def freeze(self, party: Party) -> None:
+        """A process was stopped: after a while the others give it up."""
+        pauses = party.pauses
+
+        def give_up() -> None:
+            if party.is_paused and party.pauses == pauses:
+                self.lose(party)
+
+        self.world.after(_KEEPALIVE_MS, give_up)
+
+    def cut_off(self, party: Party) -> None:
+        """Break every connection of a process that lives on."""
+        self.world.note(party.name, "is cut off")
+        self.lose(party)
+
+    def _of(self, party: Party) -> list[Stream]:
+        return [stream for stream in self.streams.values() if stream.caller.party is party or stream.called.party is party]
+
+    # -- messages ----------------------------------------------------------------------------------------------------------------
+    def up(self, stream: Stream, message: Upward) -> None:
+        """Send to the master."""
+        if self._is_lucky(stream):
+            stream.last_up = self._send(stream, message, stream.last_up, up=True)
+            if self.world.chance(self.weather.double):
+                self._send(stream, message, stream.last_up + self.world.rng.randint(0, self.weather.late_ms), up=True)
+
+    def down(self, stream: Stream, message: Downward) -> None:
+        """Send to the worker."""
+        if self._is_lucky(stream):
+            stream.last_down = self._send(stream, message, stream.last_down, up=False)
+            if self.world.chance(self.weather.double):
+                self._send(stream, message, stream.last_down + self.world.rng.randint(0, self.weather.late_ms), up=False)
+
+    def _is_lucky(self, stream: Stream) -> bool:
+        """Tell whether a message gets anywhere; it may also be the one at which the connection breaks."""
+        if self.world.chance(self.weather.broken):
+            self.world.note("network", "stream {} breaks", stream.id)
+            self.close(stream)
+        return stream.is_open and not self.world.chance(self.weather.lost)
+
+    def _send(self, stream: Stream, message: Upward | Downward, not_before: int, *, up: bool) -> int:
+        at = max(not_before, self.world.now + self._latency())
+        party = stream.called.party if up else stream.caller.party
+        life = stream.called_life if up else stream.caller_life
+
+        def arrive() -> None:
+            self.world.note(party.name, "<- {}", message)
+            if up:
+                stream.called.said(stream, message)  # type: ignore[arg-type]
+            else:
+                stream.caller.said(stream, message)  # type: ignore[arg-type]
+
+        self.world.after(at - self.world.now, arrive, party, life)
+        return at
+
+    def _latency(self) -> int:
+        if self.world.chance(self.weather.late):
+            return self.world.rng.randint(1, self.weather.late_ms)
+        return self.world.rng.randint(1, 4)

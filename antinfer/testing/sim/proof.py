@@ -1,0 +1,61 @@
+"""What the output place proves by itself: mirrors `antinfer.storage.manifest`, on the model of the place."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from antinfer.core import records
+from antinfer.core.records import CommitRecord
+from antinfer.storage import layout
+from antinfer.testing.sim.output import Place
+
+
+def read_all(place: Place) -> list[CommitRecord]:
+    """Return the records of the manifest, each once (rule 7)."""
+    return records.distinct(record for name in sorted(place.chunks) for record in place.chunks[name])
+
+
+def is_published(place: Place, record: CommitRecord) -> bool:
+    return all(name in place.objects for name in layout.final_names(record, place.suffix))
+
+
+def published(place: Place, known: Sequence[CommitRecord]) -> list[CommitRecord]:
+    """Return the records that are published: those of `known` whose objects are there, and those that only the objects hold."""
+    complete = [record for record in records.distinct(known) if is_published(place, record)]
+    claims = Counter(layout.stem_of(record) for record in complete)
+    repeated = Counter(record.key for record in complete)
+    decided = [record for record in complete if claims[layout.stem_of(record)] == repeated[record.key]]
+    named = {layout.stem_of(record) for record in decided}
+    tellers = [name for name, blob in place.objects.items() if blob.kind == "record"]
+    tellers += [name for name, blob in place.objects.items() if blob.kind == "part"]
+    for stem, name in {layout.stem(name): name for name in tellers if layout.stem(name) not in named}.items():
+        record = place.read_record(name)
+        if record is not None and layout.stem_of(record) == stem and is_published(place, record):
+            decided.append(record)
+    return sorted(decided, key=lambda record: (record.shard, record.start, record.round))
+
+
+def orphans(place: Place, named_by: Iterable[CommitRecord]) -> list[str]:
+    """Return the final names of parts, records and quarantine objects that no record of `named_by` names (rules 12 and 14)."""
+    named = {name for record in named_by for name in layout.final_names(record, place.suffix)}
+    return sorted(place.objects.keys() - named)
+
+
+def sums(kept: Iterable[CommitRecord]) -> dict[str, int]:
+    """Return what a finished job promises in ``_SUCCESS``."""
+    counted = records.distinct(kept)
+    return {
+        "rows": sum(record.rows.size for record in counted),
+        "rows_out": sum(record.rows_out for record in counted),
+        "rows_quarantined": sum(record.rows_quarantined for record in counted),
+    }
+
+
+def accumulated(kept: Iterable[CommitRecord]) -> Counter[tuple[int, int]]:
+    """Merge the accumulators of `kept`: how often each row (shard, offset) with a result was counted."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for record in records.distinct(kept):
+        counts.update((record.shard, offset) for offset in json.loads(record.accumulators or "[]"))
+    return counts

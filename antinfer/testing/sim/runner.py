@@ -1,0 +1,89 @@
+"""One run from its first event to the verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from antinfer.testing.sim.checks import Auditor
+from antinfer.testing.sim.scenario import Scenario
+from antinfer.testing.sim.stage import Stage
+from antinfer.testing.sim.world import Entry, Problem
+
+_AFTERMATH_MS = 3_000
+"""How long we watch a finished job: whoever slept wakes up, whatever was on its way arrives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run. `(scenario, seed)` repeats it exactly."""
+
+    scenario: str
+    seed: int
+    problems: tuple[Problem, ...]
+    """Violations in the order they were found; empty: the run was as it must be."""
+    entries: tuple[Entry, ...]
+    took_ms: int
+    """Virtual time until ``_SUCCESS``, or until patience ended."""
+    events: int
+    computed: Counter[tuple[int, int]]
+    """How often each row (shard, offset) was computed."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of the violations: ``lost``, ``doubled``, ``stuck``, ``error``."""
+        return frozenset(problem.kind for problem in self.problems)
+
+    def transcript(self) -> str:
+        """Return everything that happened, one line each, and the verdict."""
+        lines = [f"scenario {self.scenario}, seed {self.seed}", *map(str, self.entries)]
+        lines += [f"{problem.kind}: {problem.text}" for problem in self.problems] or ["no violation"]
+        return "\n".join(lines)
+
+
+def run(scenario: Scenario, seed: int) -> Outcome:
+    """Play `scenario` with the chances that `seed` decides. Deterministic; takes milliseconds."""
+    stage = Stage(scenario, seed)
+    auditor = Auditor(stage)
+    stage.begin()
+    world = stage.world
+    bound = scenario.calm_ms + scenario.patience_ms
+    while stage.place.success is None and not stage.given_up and world.now < bound and "error" not in _kinds(world.problems):
+        world.turn()
+    took = world.now
+    if stage.place.success is None:
+        _blame_unfinished(stage)
+    else:
+        _watch_aftermath(stage)
+        auditor.finish()
+    stage.is_over = True
+    return Outcome(
+        scenario.name, seed, tuple(world.problems), tuple(world.entries), took, world.events, stage.computed
+    )
+
+
+def _watch_aftermath(stage: Stage) -> None:
+    world, until = stage.world, stage.world.now + _AFTERMATH_MS
+    stage.weather = type(stage.weather)()
+    stage.network.weather = stage.weather
+    for party in (*stage.servers.values(), *stage.masters.values(), *stage.workers.values()):
+        world.after(world.rng.randint(0, _AFTERMATH_MS // 3), party.resume)
+    while world.now < until and world.turn():
+        pass
+
+
+def _blame_unfinished(stage: Stage) -> None:
+    if "neither staged nor published" in stage.given_up or "not staged any more" in stage.given_up:
+        stage.world.blame("lost", stage.given_up)
+    elif stage.given_up:
+        stage.world.blame("stuck", f"the job was given up: {stage.given_up}")
+    elif not stage.world.problems:
+        stage.world.blame("stuck", f"the job has not ended after {stage.world.now} ms")
+
+
+def _kinds(problems: list[Problem]) -> set[str]:
+    return {problem.kind for problem in problems}

@@ -1,0 +1,156 @@
+"""What a simulation is made of: a job, a cast, an output place, a store, weather, and stage directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from antinfer.core.budgets import BadRowBudget, RangeBudget, StorageBudget
+from antinfer.core.config import EngineConfig
+from antinfer.testing.sim.store import Sync
+from antinfer.worker.policy import HostPolicy, SessionPolicy
+
+if TYPE_CHECKING:
+    from antinfer.testing.sim.stage import Stage
+
+Output = Literal["posix", "uploads", "copies"]
+
+ENGINE = EngineConfig(
+    job="sim",
+    ttl_ms=600,
+    grace_ms=150,
+    heartbeat_ms=150,
+    wait_ms=60,
+    collect_ms=300,
+    flush_records=3,
+    flush_ms=120,
+    copy_after_ms=500,
+    bad_rows=BadRowBudget(max_fraction=1.0),
+    ranges=RangeBudget(split_after=2, quarantine_after=3),
+    storage=StorageBudget(first_ms=40, longest_ms=400),
+)
+"""Policy with times small enough that every one of them passes in a run."""
+
+SESSION = SessionPolicy(
+    heartbeat_ms=150,
+    repeat_ms=300,
+    idle_ms=50,
+    backoff_ms=20,
+    longest_backoff_ms=200,
+    grace_ms=600,
+    host=HostPolicy(first_pause_ms=20, longest_pause_ms=200),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What goes wrong by chance, until `Scenario.calm_ms`."""
+
+    crash: Mapping[str, float] = field(default_factory=dict)
+    """Kind of party (``master``, ``worker``, ``host``, ``store``) -> probability to die at each of its steps."""
+    pause: Mapping[str, float] = field(default_factory=dict)
+    """The same, for being stopped."""
+    pause_ms: tuple[int, int] = (50, 2_500)
+    lost: float = 0.0
+    """Of each message."""
+    double: float = 0.0
+    late: float = 0.0
+    late_ms: int = 400
+    broken: float = 0.0
+    """Of its stream, at each message."""
+    drain: float = 0.0
+    """Of some worker, at each look around (every 100 ms)."""
+    old_file: float = 0.0
+    """Of the store coming back with an old file, likewise."""
+    wipe: float = 0.0
+    power_cut: float = 0.0
+    standby: float = 0.0
+    """Of a master being started in every free slot though another one lives, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Rules that live outside the core and the session; each is on unless a test shows what it is for."""
+
+    answers_wait: bool = True
+    """Rule 3: answers leave after the batch is durable."""
+    effects_wait: bool = True
+    """Rule 4: effects begin after the batch that decided them is durable."""
+    checked_store: bool = True
+    """Rule 8: the store client reconnects only with a look at run id and claim; scripts check sequence number and token."""
+    claims_output: bool = True
+    """Rule 9: reigns are claimed in the output place, and looked at again before each act."""
+    sweeps: bool = True
+    """Rule 11: what else is staged is made unpublishable before the output is listed."""
+    audits: bool = True
+    """Rule 12: parts that no record names are removed before ``_SUCCESS``."""
+    counts_epochs: bool = True
+    """Rule 13: the epoch is part of a lease id."""
+    removes_orphans: bool = True
+    """Rule 14: quarantine objects without their commit are removed before their rows are granted again."""
+    locks_directory: bool = True
+    """Rule 17: one server for one append-only file, and it dies with its parent."""
+    syncs_staging: bool = True
+    """Section 4, step 1: staged files are synced before their commit is asked for."""
+    repeats_requests: bool = True
+    """A worker repeats an unanswered request until it is answered; off: it forgets it when the stream breaks (rule 10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that a run is made of, but for its seed."""
+
+    name: str
+    rows: tuple[int, ...] = (4, 3, 5)
+    """Of each shard."""
+    unsized: frozenset[int] = frozenset()
+    """Shards whose size is found out only when they are opened."""
+    planned_at_once: bool = True
+    """Otherwise shards are planned one after the other while the job runs."""
+    workers: int = 2
+    slots: int = 2
+    """Leases that one stage host works on at a time."""
+    masters: int = 1
+    """Slots for master processes; one is started, and again when it dies, in whichever slot."""
+    output: Output = "posix"
+    flight_ms: int = 30
+    """Longest time a request to an object store is on its way."""
+    suffix: str = "parquet"
+    store: Literal["embedded", "shared", "separate"] = "shared"
+    """``embedded``: each master starts a server on the same directory; ``separate``: each slot has a store of its own."""
+    sync: Sync = "always"
+    engine: EngineConfig = ENGINE
+    session: SessionPolicy = SESSION
+    row_ms: tuple[int, int] = (5, 60)
+    """Time to compute one row."""
+    prefix: float = 0.5
+    """Probability that a part is closed after a row although its lease goes on."""
+    bad: frozenset[tuple[int, int]] = frozenset()
+    """Rows (shard, offset) that raise."""
+    flaky: frozenset[tuple[int, int]] = frozenset()
+    """Rows that raise when first tried, and never again."""
+    poison: frozenset[tuple[int, int]] = frozenset()
+    """Rows that kill the stage host."""
+    blames_rows: bool = True
+    """Workers may die for reasons of their own, so a good row may end in quarantine; False: a good row in quarantine is a lost one."""
+    weather: Weather = field(default_factory=Weather)
+    calm_ms: int = 4_000
+    """When chance stops to interfere; what died is started again, what is stopped goes on."""
+    patience_ms: int = 40_000
+    """How long the job may take after that before it counts as stuck."""
+    restart_ms: int = 60
+    """Time until a process that died is started again."""
+    keeps_worker_names: bool = False
+    """A worker that is started again has the name of its forerunner, as in a StatefulSet."""
+    script: Callable[[Stage], None] | None = None
+    """Stage directions: called once, before the first event."""
+    switches: Switches = field(default_factory=Switches)
+
+    def but(self, **changes: Any) -> Scenario:
+        """Return the same with some fields replaced."""
+        return replace(self, **changes)
+
+    def without(self, **switches: bool) -> Scenario:
+        """Return the same with some rules switched off: ``without(audits=False)``."""
+        return replace(self, switches=replace(self.switches, **switches))

@@ -1,0 +1,218 @@
+"""The stage of one run: the cast, what lies between them, the supervisor that starts again what died, and the faults that chance brings."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from antinfer.core import invariants
+from antinfer.core.engine import Engine
+from antinfer.core.ids import ShardId
+from antinfer.core.plan import Piece, Shard
+from antinfer.testing.sim.master import Master
+from antinfer.testing.sim.network import Network
+from antinfer.testing.sim.output import Copies, Place, Uploads
+from antinfer.testing.sim.scenario import Scenario, Weather
+from antinfer.testing.sim.store import File, Server, StoreClient
+from antinfer.testing.sim.worker import Worker
+from antinfer.testing.sim.world import Party, Run, World
+
+_LOOK_MS = 100
+
+
+class Stage:
+    """Everything of one run. Stage directions (`Scenario.script`) get it whole."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario = scenario
+        self.world = World(seed)
+        self.world.on_step = self._interfere
+        self.weather = scenario.weather
+        self.network = Network(self.world, scenario.weather)
+        self.place = self._make_place()
+        self.planned_rows = tuple(None if index in scenario.unsized else rows for index, rows in enumerate(scenario.rows))
+        self.shards = {
+            ShardId(index): Shard(ShardId(index), (Piece("in", index, index + 1, rows),), rows, 1)
+            for index, rows in enumerate(self.planned_rows)
+        }
+        self.computed: Counter[tuple[int, int]] = Counter()
+        """How often each row was computed."""
+        self.acknowledged: set[str] = set()
+        """Staged names of commits that a worker was told to be accepted."""
+        self.may_forget = scenario.store == "separate"
+        """What a store had confirmed was lost, so commits that were not published may be done again."""
+        self.given_up = ""
+        self.is_over = False
+        self._files = [File() for _ in range(scenario.masters if scenario.store == "separate" else 1)]
+        self.servers: dict[str, Server] = {}
+        self.masters = {f"m{n}": Master(self, f"m{n}") for n in range(1, scenario.masters + 1)}
+        self.workers = {f"w{n}": Worker(self, f"w{n}") for n in range(1, scenario.workers + 1)}
+        self._retired: set[str] = set()
+
+    def _make_place(self) -> Place:
+        scenario = self.scenario
+        match scenario.output:
+            case "posix":
+                return Place(self.world, scenario.suffix)
+            case "uploads":
+                return Uploads(self.world, scenario.suffix, flight_ms=scenario.flight_ms)
+            case "copies":
+                return Copies(self.world, scenario.suffix, flight_ms=scenario.flight_ms)
+
+    def begin(self) -> None:
+        """Start the cast."""
+        if self.scenario.store == "shared":
+            self.store.start()
+        if self.scenario.script is not None:
+            self.scenario.script(self)
+        next(iter(self.masters.values())).start()
+        for worker in self.workers.values():
+            worker.start()
+        self.world.after(_LOOK_MS, self._look_around)
+
+    # -- the cast ----------------------------------------------------------------------------------------------------------------
+    @property
+    def store(self) -> Server:
+        """The store that all masters share."""
+        if "store" not in self.servers:
+            self.servers["store"] = Server(self.world, "store", self._files[0], self.scenario.sync)
+        return self.servers["store"]
+
+    def party(self, name: str) -> Party:
+        """Return a master (``m1``), worker (``w1``), stage host (``w1.host``) or store (``store``) by name."""
+        if name.endswith(".host"):
+            return self.workers[name.removesuffix(".host")].host
+        if name in self.servers or name == "store":
+            return self.store if name == "store" else self.servers[name]
+        return self.masters[name] if name in self.masters else self.workers[name]
+
+    def address(self, number: int) -> Master | None:
+        """Return the master at the `number`-th address that workers try."""
+        masters = list(self.masters.values())
+        return masters[number % len(masters)]
+
+    def open_store(self, master: Master) -> Run[StoreClient]:
+        """Give a starting master its store client; waits for the lock on an embedded server's directory."""
+        blind = not self.scenario.switches.checked_store
+        if self.scenario.store == "shared":
+            return StoreClient(master, self.store, own=False, blind=blind)
+        number = list(self.masters).index(master.name) if self.scenario.store == "separate" else 0
+        file = self._files[number]
+        if self.scenario.switches.locks_directory:
+            while file.locked_by is not None and file.locked_by.is_alive:
+                yield 20
+        name = f"{master.name}.store"
+        server = Server(self.world, name, file, "always")
+        self.servers[name] = file.locked_by = server
+        server.start()
+        yield "started its store"
+        return StoreClient(master, server, own=True, blind=blind)
+
+    def retire(self, name: str) -> None:
+        """Do not start this worker again once it is gone."""
+        self._retired.add(name)
+
+    # -- what is told ------------------------------------------------------------------------------------------------------------
+    def on_master_gone(self, master: Master) -> None:
+        server = self.servers.get(f"{master.name}.store")
+        if server is not None and server.is_alive and self.scenario.switches.locks_directory:
+            server.crash()
+
+    def on_worker_gone(self, worker: Worker) -> None:
+        """Start another one, unless nobody wants it."""
+        if worker.name not in self._retired:
+            self.world.after(self.scenario.restart_ms, lambda: self._start_worker(worker))
+
+    def _start_worker(self, worker: Worker) -> None:
+        if not worker.is_alive and not self.is_over and self.place.success is None:
+            worker.start()
+
+    def on_acknowledged(self, staged: str) -> None:
+        self.acknowledged.add(staged)
+
+    def on_given_up(self, master: Master, reason: str) -> None:
+        self.world.note(master.name, "gives the job up: {}", reason)
+        self.given_up = self.given_up or reason
+
+    def check_engine(self, engine: Engine) -> None:
+        """Raise InvariantViolation unless the ledger is a partition."""
+        invariants.check(engine)
+
+    # -- chance ------------------------------------------------------------------------------------------------------------------
+    @property
+    def is_calm(self) -> bool:
+        return self.world.now >= self.scenario.calm_ms
+
+    def _interfere(self, party: Party, step: str) -> None:
+        """A step was done: perhaps this is where it dies or stops."""
+        if self.is_calm:
+            return
+        world, weather = self.world, self.weather
+        if world.chance(weather.crash.get(party.kind, 0.0)):
+            party.crash()
+        elif world.chance(weather.pause.get(party.kind, 0.0)):
+            party.pause()
+            world.after(world.rng.randint(*weather.pause_ms), party.resume)
+
+    def _look_around(self) -> None:
+        if self.is_over:
+            return
+        self.world.after(_LOOK_MS, self._look_around)
+        if self.is_calm:
+            self._calm_down()
+        else:
+            self._roll_dice(self.weather)
+        if self.place.success is None and not any(master.is_alive for master in self.masters.values()):
+            self.world.rng.choice(list(self.masters.values())).start()
+
+    def _roll_dice(self, weather: Weather) -> None:
+        world, rng = self.world, self.world.rng
+        if world.chance(weather.drain):
+            worker = rng.choice(list(self.workers.values()))
+            if worker.is_alive:
+                worker.drain()
+        if world.chance(weather.standby):
+            for master in self.masters.values():
+                if not master.is_alive and self.place.success is None:
+                    master.start()
+        if world.chance(weather.crash.get("store", 0.0)):
+            for server in self._live_servers():
+                server.restart()
+        if world.chance(weather.old_file):
+            self.lose_store(wipe=False)
+        if world.chance(weather.wipe):
+            self.lose_store(wipe=True)
+        if world.chance(weather.power_cut):
+            self.cut_power()
+
+    def _calm_down(self) -> None:
+        self.weather = Weather()
+        self.network.weather = Weather()
+        for party in (*self.servers.values(), *self.masters.values(), *self.workers.values()):
+            party.resume()
+
+    def _live_servers(self) -> list[Server]:
+        return [server for server in self.servers.values() if server.is_alive]
+
+    def lose_store(self, *, wipe: bool) -> None:
+        """The store comes back with an old file, or with nothing."""
+        for server in self._live_servers():
+            self.may_forget = True
+            self.world.note(server.name, "is wiped" if wipe else "comes back with an old file")
+            if wipe:
+                server.wipe()
+            else:
+                server.restart_from_old_file()
+
+    def cut_power(self) -> None:
+        """The machine on which everything runs loses power, and comes back."""
+        self.world.note("power", "is cut")
+        for party in (*self.workers.values(), *self.masters.values()):
+            if party.is_alive:
+                party.crash()
+        self.place.cut_power()
+        for server in list(self.servers.values()):
+            if server.is_alive:
+                server.crash()
+            if server is self.servers.get("store"):
+                server.start()
+
