@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from antinfer.core import guards
 from antinfer.core.budgets import BadRowBudget
 from antinfer.core.config import EngineConfig
+from antinfer.core.documents import has_records
 from antinfer.core.engine import Engine, Phase
 from antinfer.core.events import JobFailed, PlanCompleted, PlanExtended
 from antinfer.core.ids import WorkerId

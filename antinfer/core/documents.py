@@ -76,6 +76,13 @@ class Loaded:
     records: dict[str, CommitRecord]
 
 
+
+
+def has_records(documents: Mapping[str, str]) -> bool:
+    """Tell whether the documents hold a commit that is not yet both published and flushed."""
+    return any(key.startswith(_RECORD) for key in documents)
+
+
 _dump: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 

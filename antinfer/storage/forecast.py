@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from antinfer.spec.columns import check_columns
 from antinfer.spec.schema import JobSpec, ShardSpec
 from antinfer.storage.jobs import open_input
 from antinfer.storage.planning import plan_shards
@@ -45,6 +46,7 @@ def forecast(spec: JobSpec) -> Forecast:
     source = open_input(spec)
     files = source.list_files()
     schema = source.freeze(files)
+    check_columns(spec, schema.names)
     rows: int | None = 0
     known = shards = parts = 0
     target_bytes = None if spec.shard.bytes == ShardSpec().bytes else spec.shard.bytes

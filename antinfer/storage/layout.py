@@ -8,6 +8,7 @@
       _antinfer/                                        hidden from data set readers by its underscore
         job                                             the job document (JSON): specification and fingerprints
         report                                          the final report (JSON)
+        master                                          where the last master listened (JSON), for people and tools
         epochs/<n>                                      who claimed reign n (JSON)
         plan/...                                        the plan, in chunks
         manifest/<epoch>-<n>.chunk                      commit records (Arrow IPC)
@@ -32,6 +33,7 @@ HIDDEN: Final = "_antinfer"
 SUCCESS: Final = "_SUCCESS"
 JOB: Final = f"{HIDDEN}/job"
 REPORT: Final = f"{HIDDEN}/report"
+MASTER: Final = f"{HIDDEN}/master"
 
 EPOCHS: Final = "epochs"
 PLAN: Final = "plan"

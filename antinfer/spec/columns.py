@@ -1,0 +1,29 @@
+"""The columns that a job names, checked against those that its input has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from antinfer.errors import JobFileError
+from antinfer.spec.near import did_you_mean
+from antinfer.spec.schema import JobSpec
+
+_SHOWN = 20
+
+
+def check_columns(spec: JobSpec, columns: Sequence[str]) -> None:
+    """Raise `JobFileError` when the job names a column that is not among the `columns` of its input; names the near ones.
+
+    What a stage returns is known only when it runs, so of the stages only the first one is looked at.
+    """
+    first = spec.pipeline[0]
+    named = {
+        "carryover": () if spec.carryover == "*" else spec.carryover,
+        "quarantine.keep_columns": spec.quarantine.keep_columns,
+        "pipeline.0.columns": first.columns or (),
+    }
+    for field, wanted in named.items():
+        for name in wanted:
+            if name not in columns:
+                listed = ", ".join(columns[:_SHOWN]) + (", ..." if len(columns) > _SHOWN else "")
+                raise JobFileError(f"{field}: the input has no column {name!r}{did_you_mean(name, columns)}", hint=f"It has {listed}.")
