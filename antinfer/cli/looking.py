@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from antinfer.spec.load import absolute_path, load_job
 from antinfer.telemetry import figures
 
 if TYPE_CHECKING:
+    from antinfer.rpc.client import AdminClient
     from antinfer.rpc.values import Status
-    from antinfer.storage.audit import AuditReport
+    from antinfer.storage.audit_report import AuditReport
+    from antinfer.storage.place import OutputPlace
 
 
 def plan(job: Path, overrides: Sequence[str], output: str | None, *, as_json: bool) -> None:
@@ -47,13 +50,15 @@ def status(where: str, *, token_file: Path | None, tls_ca: Path | None, watch: b
 
     token = "" if token_file is None else channel.read_token(token_file)
     tls = None if tls_ca is None else channel.Tls(ca_file=tls_ca)
-    with AdminClient(_address_of(where), token=token, tls=tls) as admin:
+    place = _place_of(where)
+    finished = None if place is None else _finished(place)
+    if finished is not None:
+        _show(finished, as_json)
+        return
+    with AdminClient(where if place is None else _address_in(place), token=token, tls=tls) as admin:
         while True:
-            found = admin.status()
-            if as_json:
-                render.as_json(found.to_json())
-            else:
-                _print_status(found)
+            found = _ask(admin, place)
+            _show(found, as_json)
             if not watch or found.phase in ("done", "failed"):
                 return
             time.sleep(1.0)
@@ -74,18 +79,72 @@ def verify(output: str, *, quick: bool, as_json: bool) -> None:
         raise VerifyFault(f"{output} is not finished: {_unfinished(report)}", hint=f"go on with `antinfer resume {output}`")
 
 
-def _address_of(where: str) -> str:
-    """An address as it is; for an output place, the address that its master left there."""
-    from antinfer.master.jobfile import master_address
+def _place_of(where: str) -> OutputPlace | None:
+    """The output place that `where` names; None for the address of a master. Raises `UsageError` when it is neither."""
+    from antinfer.rpc.channel import parse_addresses
     from antinfer.storage.place import open_place
 
     is_path = "://" in where or where.startswith((".", "/", "~")) or Path(where).is_dir()
     if where.startswith("unix:") or not is_path:
-        return where
-    address = master_address(open_place(absolute_path(where, str(Path.cwd()))))
+        parse_addresses(where)
+        return None
+    return open_place(absolute_path(where, str(Path.cwd())))
+
+
+def _finished(place: OutputPlace) -> Status | None:
+    """The last status of a job that is complete, whose master is gone; None for any other."""
+    from antinfer.rpc.values import Status
+    from antinfer.storage import layout
+
+    report = place.read(layout.REPORT)
+    if report is None or place.read(layout.SUCCESS) is None:
+        return None
+    told = json.loads(report)
+    rows = told["rows_in"]
+    return Status(
+        job=told["job"],
+        output=place.uri,
+        epoch=told["epoch"],
+        phase="done",
+        rows_total=rows,
+        rows_known=rows,
+        rows_committed=rows,
+        rows_quarantined=told["rows_quarantined"],
+        plan_complete=True,
+    )
+
+
+def _address_in(place: OutputPlace) -> str:
+    from antinfer.master.jobfile import master_address
+
+    address = master_address(place)
     if address is None:
-        raise MasterError(f"no master is known to work on {where}", hint="start or resume it with `antinfer run` or `antinfer resume`")
+        raise MasterError(f"no master is known to work on {place.uri}", hint=_start(place))
     return address
+
+
+def _ask(admin: AdminClient, place: OutputPlace | None) -> Status:
+    """Ask a master; one that was found through its output place may be long gone, and somebody else at its address."""
+    try:
+        found = admin.status()
+    except MasterError as error:
+        if place is None or "no master answers" not in str(error):
+            raise
+        raise MasterError(f"no master works on {place.uri} now; the last one listened at {admin.address}", hint=_start(place)) from error
+    if place is not None and found.output != place.uri:
+        raise MasterError(f"no master works on {place.uri} now; at {admin.address} is one of {found.output}", hint=_start(place))
+    return found
+
+
+def _start(place: OutputPlace) -> str:
+    return f"go on with `antinfer resume {place.uri}`, or start with `antinfer run JOB`"
+
+
+def _show(found: Status, as_json: bool) -> None:
+    if as_json:
+        render.as_json(found.to_json())
+    else:
+        _print_status(found)
 
 
 def _print_status(status: Status) -> None:

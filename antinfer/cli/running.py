@@ -118,8 +118,8 @@ class _swallowing:
     def __enter__(self) -> _swallowing:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+    def __exit__(self, *raised: object) -> None:
+        if raised[0] is not None:
             for line in self._said:
                 typer.echo(line, err=True)
 

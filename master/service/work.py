@@ -41,6 +41,10 @@ class WorkService(work_pb2_grpc.WorkServicer):
                 raise MasterError(f"this master serves job {document.job}, not {request.job}")
         except AntinferError as error:
             await _abort(context, error)
+        except asyncio.CancelledError:
+            if not self._document.cancelled():
+                raise
+            await _abort(context, MasterError("this master ends before it knows what there is to do"))
         return convert.job_document_to_pb(document)
 
     async def Work(self, requests: AsyncIterator[work_pb2.UpMessage], context: Any) -> AsyncIterator[work_pb2.DownMessage]:
