@@ -65,7 +65,8 @@ class MasterProcess:
     def start(self, *, wait: bool = True) -> str:
         """Start it; return its address once it listens (empty when it ended before)."""
         self._ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "antinfer.master", "--job", str(self._document), "--ready-file", str(self._ready), "--check", "--verbose"]
+        files = ["--job", str(self._document), "--ready-file", str(self._ready)]
+        command = [sys.executable, "-m", "antinfer.master", *files, "--check", "--verbose"]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen([*command, *self._arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + 30
