@@ -87,6 +87,8 @@ class OpenPart:
         self._path = os.path.join(plan.place.local_spool(), secrets.token_hex(8))
         self._writer: PartWriter | None = None
         self._accumulators = plan.accumulators.fresh()
+        # Of the pieces as they come, not of the range: a piece that was skipped or came twice must show in the audit.
+        self._handled = rowhash.EMPTY
         self._bad: list[QuarantinedRow] = []
         self._kept: list[pa.RecordBatch] = []
         self._began = time.monotonic()
@@ -99,6 +101,7 @@ class OpenPart:
     def add(self, run: Run, piece: Piece) -> None:
         """Append a piece of `run`; it follows on the one before. Raises UserCodeError and OutputError."""
         chunk = run.chunk_of(piece.begin)
+        self._handled = rowhash.combine(self._handled, rowhash.hash_range(self._shard, piece.begin, piece.stop))
         batch = self._plan.join(self._shard, without_bad(piece), chunk)
         self._quarantine(run, piece, chunk)
         if batch is None:
@@ -115,7 +118,7 @@ class OpenPart:
         """
         plan = self._plan
         staged = ids.staged_name(lease, self._shard, self._start, stop, secrets.token_hex(8))
-        hashed = rowhash.hash_range(self._shard, self._start, stop)
+        hashed = self._handled
         if self._bad:
             hashed = rowhash.without(hashed, rowhash.hash_rows(self._shard, [row.offset for row in self._bad]))
         record = CommitRecord(
