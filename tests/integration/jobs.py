@@ -176,7 +176,6 @@ class Process:
     name: str
     popen: subprocess.Popen[bytes]
     log_path: Path
-    marked: str
 
     @property
     def pid(self) -> int:
@@ -205,7 +204,7 @@ class Process:
 
     def find(self, words: str) -> list[int]:
         """Return the living processes below this one whose command line holds `words`."""
-        return [pid for pid in _marked(self.marked) if words in _command(pid) and self.pid in _ancestors(pid)]
+        return [pid for pid in _every_process() if self.pid in _ancestors(pid) and words in _command(pid)]
 
 
 @dataclass
@@ -252,7 +251,7 @@ class Cluster:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment, _MARK: self.mark}
         with path.open("ab") as log:
             popen = subprocess.Popen([sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-        process = Process(name, popen, path, self.mark)
+        process = Process(name, popen, path)
         self.processes.append(process)
         return process
 
@@ -292,7 +291,11 @@ class Cluster:
 
     def living(self) -> list[str]:
         """Say which processes of the job run, wherever they hang."""
-        return [f"{pid} {_command(pid)}" for pid in _marked(self.mark)]
+        return [f"{pid} {_command(pid)}" for pid in self._living()]
+
+    def _living(self) -> list[int]:
+        # The embedded store paints its title over its environment, but it works in a folder of the job.
+        return [pid for pid in _every_process() if _is_marked(pid, self.mark) or Path(self.spec.base_dir) in _folder(pid).parents]
 
     def logs(self) -> str:
         return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-6000:]}" for path in sorted(self.folder.glob("*.log")))
@@ -314,7 +317,7 @@ class Cluster:
         for process in self.processes:
             if process.is_alive:
                 process.kill()
-        while left := _marked(self.mark):
+        while left := self._living():
             for pid in left:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -328,40 +331,40 @@ def _rows_of(spec: JobSpec) -> int:
     return int(data.count_rows())
 
 
-def _marked(mark: str) -> list[int]:
-    wanted = f"{_MARK}={mark}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if wanted in (entry / "environ").read_bytes().split(b"\0") and _state(int(entry.name)) not in ("Z", "X"):
-                    found.append(int(entry.name))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # ended while we looked, or not ours
-    return found
+def _every_process() -> list[int]:
+    """Return the processes that run; zombies do not."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _stat(int(entry.name))[0] not in ("Z", "X")]
+
+
+def _is_marked(pid: int, mark: str) -> bool:
+    return f"{_MARK}={mark}".encode() in _read(pid, "environ").split(b"\0")
+
+
+def _folder(pid: int) -> Path:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:
+        return Path("/")  # ended while we looked, or not ours
 
 
 def _stat(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _state(pid: int) -> str:
-    return _stat(pid)[0]
+    return _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split() or ["X", "0"]
 
 
 def _ancestors(pid: int) -> list[int]:
     found = []
     while pid > 1:
-        try:
-            pid = int(_stat(pid)[1])
-        except (FileNotFoundError, ProcessLookupError):
-            break
+        pid = int(_stat(pid)[1])
         found.append(pid)
     return found
 
 
 def _command(pid: int) -> str:
+    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
+
+
+def _read(pid: int, name: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""  # ended while we looked, or not ours

@@ -48,7 +48,7 @@ class Scene:
         self.scoring = Scoring(folder)
         self.spec: JobSpec = self.scoring.make()
         self.cluster = Cluster(self.spec, logs, TTL_S)
-        self.valkey = ValkeyServer(folder / "valkey")
+        self.valkey = ValkeyServer(logs / "valkey")
 
     @property
     def output(self) -> Path:
@@ -88,6 +88,7 @@ def scene(tmp_path: Path, seed: int) -> Iterator[Scene]:
         finally:
             scene.cluster.close()
             scene.valkey.kill()
+            print(scene.cluster.logs())
 
 
 def kill_one(process: Process, words: str) -> int:
