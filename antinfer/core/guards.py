@@ -62,7 +62,7 @@ def unheld(granted: Iterable[tuple[LeaseId, int]], held: Sequence[LeaseId], answ
 
 def commit_belongs(record: CommitRecord, lease: LeaseId, holder: SessionId, session: SessionId) -> bool:
     """Rule 13: commit checks the lease, its session, and that the staged object was written under that very lease."""
-    return holder == session and lease_of(record.staged) == lease
+    return holder == session and record.staged.startswith(f"{lease.epoch}-{lease.n}.")
 
 
 def is_out_of_order(start: int, committed_to: int) -> bool:

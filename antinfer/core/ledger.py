@@ -110,8 +110,8 @@ class Ledger:
             return self._cut(*head, limit)
         if near is not None and (shard := self.open.get(near[0])) is not None and near[1] in shard.pending:
             return self._cut(near[0], shard.pending[near[1]], limit)
-        if (touched := self._touch_next()) is not None:
-            return self._cut(touched, self.open[touched].pending[0], limit)
+        if (touched := self._touch_next(limit)) is not None:
+            return touched
         return None if head is None else self._cut(*head, limit)
 
     def take_exactly(self, shard_id: ShardId, rows: Rows) -> Pending | None:
@@ -152,7 +152,9 @@ class Ledger:
         shard = self.open[lease.shard]
         done = Rows(lease.rows.start, stop)
         shard.committed.add(*done)
-        cut = [other for other in shard.leases.values() if other is not lease and other.rows.overlaps(done)]
+        cut: list[Lease] = []
+        if len(shard.leases) > 1:
+            cut = [other for other in shard.leases.values() if other is not lease and other.rows.overlaps(done)]
         for holder in (lease, *cut):
             self._shrink(shard, holder, Rows(max(holder.rows.start, stop), holder.rows.stop))
         self._settle(lease.shard, shard)
@@ -250,13 +252,17 @@ class Ledger:
         return ((shard_id, pending) for shard_id, shard in self.open.items() for pending in shard.pending.values())
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
-    def _touch_next(self) -> ShardId | None:
+    def _touch_next(self, limit: int | None) -> tuple[ShardId, Pending] | None:
+        """Open the next untouched shard that has rows; its first ones never see the queue."""
         while self.cursor < len(self.plan):
             shard_id = ShardId(self.cursor)
             self.cursor += 1
-            self._open(shard_id)
-            if shard_id in self.open:
-                return shard_id
+            rows = self.plan.rows(shard_id)
+            shard = self.open[shard_id] = OpenShard(rows)
+            if rows != 0:
+                self.dirty.add(shard_id)
+                return shard_id, self._split(shard_id, Pending(Rows(0, shard.stop), 0, 0, 0), limit)
+            self._settle(shard_id, shard)
         return None
 
     def _open(self, shard_id: ShardId) -> None:
@@ -289,16 +295,18 @@ class Ledger:
         return found
 
     def _cut(self, shard_id: ShardId, pending: Pending, limit: int | None) -> tuple[ShardId, Pending]:
-        shard = self.open[shard_id]
-        start, stop = pending.rows
-        del shard.pending[start]
+        del self.open[shard_id].pending[pending.rows.start]
         self.dirty.add(shard_id)
-        if limit is not None and stop - start > limit and stop != UNSIZED:
-            self._tail += 1
-            rest = Rows(start + limit, stop)
-            self._enqueue(shard_id, rest, pending, pending.order if pending.order < 0 else self._tail)
-            stop = rest.start
-        return shard_id, Pending(Rows(start, stop), pending.attempt, pending.strikes, pending.order)
+        return shard_id, self._split(shard_id, pending, limit)
+
+    def _split(self, shard_id: ShardId, taken: Pending, limit: int | None) -> Pending:
+        """Put what is more than `limit` rows of a range back into the queue; return the rest of it."""
+        start, stop = taken.rows
+        if limit is None or stop - start <= limit or stop == UNSIZED:
+            return taken
+        self._tail += 1
+        self._enqueue(shard_id, Rows(start + limit, stop), taken, taken.order if taken.order < 0 else self._tail)
+        return Pending(Rows(start, start + limit), taken.attempt, taken.strikes, taken.order)
 
     def _shrink(self, shard: OpenShard, lease: Lease, rows: Rows) -> None:
         lease.rows = rows

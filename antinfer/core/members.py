@@ -155,9 +155,10 @@ class Members:
         elif reign.failure:
             self._send(event.stream, Answer(request.number, Verdict.FAILED, outcomes, reason=reign.failure))
         else:
-            if not repeated and not session.draining:
-                self._grant_up_to(session, request, event.at)
-            grants = self._grants_to(session, request.number)
+            if repeated:
+                grants = self._grants_to(session, request.number)
+            else:
+                grants = () if session.draining else self._grant_up_to(session, request, event.at)
             if grants or outcomes:
                 self.dirty.add(session.id)
             self._send(event.stream, self._answer(session, request, outcomes, grants))
@@ -259,21 +260,24 @@ class Members:
             not_before = at + reign.config.storage.delay_ms(lease.attempt)
             self._release(session, lease, at, f"storage trouble ({failure.error})", not_before=not_before)
 
-    def _grant_up_to(self, session: Session, request: Request, at: int) -> None:
+    def _grant_up_to(self, session: Session, request: Request, at: int) -> tuple[Grant, ...]:
         reign = self._reign
+        granted: list[Lease] = []
         self._hungry.pop(session.id, None)
         for _ in range(min(request.want, reign.config.max_grants)):
             taken = reign.ledger.take(at, reign.config.task_rows, session.near)
             if taken is None:
-                if not session.leases:
-                    self._grant_copy(session, request, at)
-                return
+                if not session.leases and (copy := self._grant_copy(session, request, at)) is not None:
+                    granted.append(copy)
+                break
             shard, pending = taken
             lease = Lease(reign.new_lease_id(), session.id, shard, pending.rows, pending.attempt + 1, pending.strikes, request.number, at)
             session.near = (shard, pending.rows.stop)
             self._enter(session, lease, at, "leased")
+            granted.append(lease)
+        return tuple(_grant(lease, reign.config) for lease in granted)
 
-    def _grant_copy(self, session: Session, request: Request, at: int) -> None:
+    def _grant_copy(self, session: Session, request: Request, at: int) -> Lease | None:
         """A worker with nothing at all to do runs a second copy of a lease that takes long; the first commit wins (rule 6)."""
         while self._slow:
             first = self._reign.ledger.leases.get(self._slow.popleft())
@@ -290,7 +294,8 @@ class Members:
                 at,
             )
             self._enter(session, lease, at, f"leased as a copy of {first.id}")
-            return
+            return lease
+        return None
 
     # -- signs of life -----------------------------------------------------------------------------------------------------------
     def _on_heartbeat(self, event: events.HeartbeatSeen) -> None:
@@ -396,6 +401,8 @@ class Members:
             self.nudge(1)
 
     def _drop_unheld(self, session: Session, held: tuple[LeaseId, ...], answered: int, at: int) -> None:
+        if not session.leases:
+            return
         leases = self._reign.ledger.leases
         for lease_id in guards.unheld(((each, leases[each].request) for each in session.leases), held, answered):
             self._release(session, leases[lease_id], at, "not held by its worker")

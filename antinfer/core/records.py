@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
@@ -66,6 +67,18 @@ class CommitRecord:
         data["objects"] = [{"kind": staged.kind, "token": staged.token} for staged in self.objects]
         return data
 
+    def to_text(self) -> str:
+        """Return the JSON text of `to_json`. Put together by hand: a master writes one for every commit, and an encoder takes five times
+        as long."""
+        objects = ",".join(f'{{"kind":{_quoted(staged.kind)},"token":{_quoted(staged.token)}}}' for staged in self.objects)
+        return (
+            f'{{"shard":{self.shard},"start":{self.start},"stop":{self.stop},"staged":{_quoted(self.staged)},"objects":[{objects}],'
+            f'"rows_out":{self.rows_out},"rows_quarantined":{self.rows_quarantined},"row_hash":{_quoted(self.row_hash)},'
+            f'"round":{self.round},"attempt":{self.attempt},"worker":{_quoted(self.worker)},"schema":{_quoted(self.schema)},'
+            f'"code":{_quoted(self.code)},"size_bytes":{self.size_bytes},"accumulators":{_quoted(self.accumulators)},'
+            f'"seconds":{float(self.seconds)!r}}}'
+        )
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> CommitRecord:
         """Read what `to_json` wrote, ignoring unknown keys so that an older reader understands a newer record."""
@@ -74,6 +87,7 @@ class CommitRecord:
         return cls(**values)
 
 
+_quoted: Final = json.encoder.encode_basestring_ascii
 _FIELDS: Final = tuple(field.name for field in fields(CommitRecord))
 
 
