@@ -107,6 +107,9 @@ class Publisher:
                 outcomes = list(self._hands.map(self._publish_one, records))
             done = tuple(str(record.staged) for record, found in zip(records, outcomes, strict=True) if found)
             missing = tuple(str(record.staged) for record, found in zip(records, outcomes, strict=True) if not found)
+            if missing:
+                # Swept away by a master that rules since the look above? Then nothing is lost, and this one has no say any more.
+                self._patiently("reading epochs", self._check_epoch)
             self._post(lambda at, done=done, missing=missing: Published(at, done, missing))  # type: ignore[misc]
 
     def _publish_one(self, record: CommitRecord) -> bool:
@@ -154,6 +157,9 @@ class Publisher:
                 self._check_epoch()
                 self._place.sweep(before, keep)
                 self._post(StagingSwept)
+            case commands.Recover(records):
+                self._check_epoch()
+                self._recover(records)
             case commands.ListOutput():
                 flushed_keys = {record.key for record in manifest.read_all(self._place)}
                 records = tuple(manifest.list_output(self._place, self._suffix))
@@ -172,6 +178,17 @@ class Publisher:
                 self._post(Sealed)
             case _:
                 raise InternalError(f"no effect is known for {command!r}")
+
+    def _recover(self, records: tuple[CommitRecord, ...]) -> None:
+        from antinfer.storage import manifest
+
+        free = manifest.without_rivals(manifest.Listing.of(self._place), records)
+        done = tuple(str(record.staged) for record in free if self._publish_one(record))
+        missing = tuple(str(record.staged) for record in records if record.staged not in done)
+        if missing:
+            self._check_epoch()
+            _log.warning("%d commits that the store knows were not published", len(missing), extra={"action": "recover", "missing": missing})
+        self._post(lambda at: Published(at, done, missing))
 
     def _patiently(self, doing: str, work: Callable[[], None]) -> None:
         patiently(doing, work, self._stopped, _PATIENCE_S)

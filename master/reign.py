@@ -76,7 +76,7 @@ async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, int,
         epoch = max(highest, fence.epoch) + 1
         if await asyncio.to_thread(place.claim_epoch, epoch, owner):
             break
-    await store.claim(epoch, owner)
+    await store.claim(epoch, owner, unbroken=highest == fence.epoch)
     return epoch, highest, fence.epoch
 
 

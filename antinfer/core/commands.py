@@ -56,6 +56,16 @@ class SweepStaging:
 
 
 @dataclass(frozen=True, slots=True)
+class Recover:
+    """Publish those of the records whose rows no other object in the output holds; ends in `Published`, the others among the missing.
+
+    Another store may have ruled over the output since these records were written, and done their rows again.
+    """
+
+    records: tuple[CommitRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ListOutput:
     """Read manifest, parts and record objects, and remove quarantine and record objects that have no part and no record
     (rule 14); ends in `OutputListed`."""
@@ -79,4 +89,4 @@ class GiveUp:
     traceback: str = ""
 
 
-Command = Send | Publish | Flush | ListStaging | Collect | SweepStaging | ListOutput | AuditOutput | Seal | GiveUp
+Command = Send | Publish | Flush | ListStaging | Collect | SweepStaging | Recover | ListOutput | AuditOutput | Seal | GiveUp

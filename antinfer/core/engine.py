@@ -31,10 +31,10 @@ class Phase(Enum):
 
     NEW = "new"
     """Not started."""
+    SWEEPING = "sweeping"
+    """Making sure nothing of earlier epochs can be published but the records that the store knows (`StagingSwept`)."""
     RECOVERING = "recovering"
     """The store is not the one the state was written to: publishing the records it knows (`Published`)."""
-    SWEEPING = "sweeping"
-    """Making sure nothing else of earlier epochs can be published (`StagingSwept`)."""
     LISTING = "listing"
     """Reading what the output proves (`OutputListed`)."""
     SERVING = "serving"
@@ -92,7 +92,7 @@ class Engine:
         self.out: list[commands.Command] = []
         """Commands of the step under way."""
         self._members = Members(self)
-        self._unrecovered: set[str] = set()
+        self._unrecovered: dict[str, CommitRecord] = {}
         self._reset = False
         self._next_lease = 1
         self._next_collect = 0
@@ -116,12 +116,11 @@ class Engine:
             self._members.restore(loaded.sessions, at)
             self._publish(tuple(loaded.records.values()))
             self._serve(at)
-        elif loaded.records:
-            self.phase = Phase.RECOVERING
-            self._unrecovered = set(loaded.records)
-            self._publish(tuple(loaded.records.values()))
         else:
-            self._sweep()
+            # Sweeping comes first: what a paused master of another store has yet to publish must not meet what is published now.
+            self.phase = Phase.SWEEPING
+            self._unrecovered = loaded.records
+            self.out.append(commands.SweepStaging(self.epoch, keep=tuple(loaded.records)))
         return self._take_commands()
 
     def step(self, event: events.Event) -> list[commands.Command]:
@@ -185,8 +184,9 @@ class Engine:
 
     def accept(self, record: CommitRecord, lease: Lease, at: int, who: str) -> list[Lease]:
         """Make a checked commit part of the state; return the other leases it cut."""
-        cut = self.ledger.commit(lease, record.stop)
-        self.story.tell(at, "committed", record.shard, record.rows, lease.id, who)
+        rows = record.rows
+        cut = self.ledger.commit(lease, rows.stop)
+        self.story.tell(at, "committed", record.shard, rows, lease.id, who)
         self.publications.add(record)
         self._count(record)
         self._publish((record,))
@@ -240,13 +240,13 @@ class Engine:
         if batch:
             self.out.append(commands.Flush(batch))
 
-    def _sweep(self) -> None:
-        self.phase = Phase.SWEEPING
-        self.out.append(commands.SweepStaging(self.epoch, keep=()))
+    def _list_output(self) -> None:
+        self.phase = Phase.LISTING
+        self.out.append(commands.ListOutput())
 
     def _count(self, record: CommitRecord) -> None:
         totals = self.meta.totals
-        totals.rows_done += record.rows.size
+        totals.rows_done += record.stop - record.start
         totals.rows_out += record.rows_out
         totals.rows_quarantined += record.rows_quarantined
         totals.commits += 1
@@ -298,9 +298,10 @@ class Engine:
     def _on_published(self, event: events.Published) -> None:
         self.publications.note_published(event.staged, event.at)
         if self.phase is Phase.RECOVERING:
-            self._unrecovered.difference_update(event.staged, event.missing)
+            for staged in (*event.staged, *event.missing):
+                self._unrecovered.pop(staged, None)
             if not self._unrecovered:
-                self._sweep()
+                self._list_output()
             return
         if event.missing:
             self.fail(f"acknowledged results are neither staged nor published: {', '.join(event.missing)}")
@@ -313,9 +314,13 @@ class Engine:
         self.settle(event.at)
 
     def _on_staging_swept(self, event: events.StagingSwept) -> None:
-        if self.phase is Phase.SWEEPING:
-            self.phase = Phase.LISTING
-            self.out.append(commands.ListOutput())
+        if self.phase is not Phase.SWEEPING:
+            return
+        if self._unrecovered:
+            self.phase = Phase.RECOVERING
+            self.out.append(commands.Recover(tuple(self._unrecovered.values())))
+        else:
+            self._list_output()
 
     def _on_output_listed(self, event: events.OutputListed) -> None:
         if self.phase is Phase.LISTING:

@@ -16,7 +16,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from antinfer.core.records import CommitRecord, distinct
+from antinfer.core.ranges import Rows
+from antinfer.core.records import CommitRecord, distinct, parse_output_name
 from antinfer.errors import OutputError
 from antinfer.storage import layout, parts
 from antinfer.storage.place import OutputPlace, StoredObject
@@ -153,6 +154,20 @@ class Listing:
     def holds_all(self, record: CommitRecord, suffix: str) -> bool:
         """Tell whether every object of `record` has its final name: the commit is published."""
         return all(name in self.parts or name in self.records or name in self.quarantine for name in layout.final_names(record, suffix))
+
+
+def without_rivals(listing: Listing, records: Iterable[CommitRecord]) -> list[CommitRecord]:
+    """Return those of `records` of whose rows no object of another range holds any; what has the very same name is left to publication."""
+    taken: dict[tuple[int, int], list[tuple[Rows, str]]] = {}
+    for stem in {layout.stem(name) for name in (*listing.parts, *listing.records, *listing.quarantine)}:
+        shard, start, stop, round = parse_output_name(stem)
+        taken.setdefault((shard, round), []).append((Rows(start, stop), stem))
+
+    def has_rival(record: CommitRecord) -> bool:
+        own = layout.stem_of(record)
+        return any(rows.overlaps(record.rows) and stem != own for rows, stem in taken.get((record.shard, record.round), ()))
+
+    return [record for record in records if not has_rival(record)]
 
 
 def published(place: OutputPlace, listing: Listing, suffix: str, known: Iterable[CommitRecord]) -> list[CommitRecord]:

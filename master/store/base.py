@@ -104,8 +104,18 @@ class Store(Protocol):
         """Return the present claim."""
         ...
 
-    async def claim(self, epoch: int, owner: str) -> None:
-        """Take the store for `epoch`. Raises `FencedError` when an epoch as high, of another owner, or a higher one has it."""
+    async def claim(self, epoch: int, owner: str, *, unbroken: bool = True) -> None:
+        """Take the store for `epoch`.
+
+        Args:
+            epoch: claimed in the output place before.
+            owner: who claims.
+            unbroken: nobody has ruled since the last claim of this store. Otherwise its documents are not whole any more, from now on and
+                for every later reign, until they are replaced.
+
+        Raises:
+            FencedError: An epoch as high, of another owner, or a higher one has the store.
+        """
         ...
 
     async def load(self) -> Loaded:

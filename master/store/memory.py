@@ -56,12 +56,14 @@ class MemoryStore:
     async def fence(self) -> Fence:
         return self._server.fence
 
-    async def claim(self, epoch: int, owner: str) -> None:
+    async def claim(self, epoch: int, owner: str, *, unbroken: bool = True) -> None:
         held = self._server.fence
         if held.epoch > epoch or (held.epoch == epoch and held.owner != owner):
             raise fenced(self.name, epoch, held)
         self._run = self._server.run
         self._server.fence = Fence(epoch, held.seq, owner)
+        if not unbroken:
+            self._server.written_under = ""
 
     async def load(self) -> Loaded:
         documents = dict(self._server.documents) if self._server.fence.seq else None

@@ -88,11 +88,11 @@ class RedisStore:
         epoch, seq, owner = await self._patiently(lambda: self._link.call("HMGET", self._keys.fence, "epoch", "seq", "owner"))
         return Fence(int(epoch or 0), int(seq or 0), owner or "")
 
-    async def claim(self, epoch: int, owner: str) -> None:
+    async def claim(self, epoch: int, owner: str, *, unbroken: bool = True) -> None:
         self._claim = None
 
         async def take() -> list[str]:
-            answer: list[str] = await self._durably("claim", [self._keys.fence], [str(epoch), owner])
+            answer: list[str] = await self._durably("claim", [self._keys.fence], [str(epoch), owner, "next" if unbroken else "later"])
             return answer
 
         verdict, *rest = await self._patiently(take)

@@ -150,7 +150,7 @@ class Agreement(RuleBasedStateMachine):
         """Answer what a reign on an untrusted store asks of the output place, until it serves."""
         while self.reign.engine.phase in (Phase.RECOVERING, Phase.SWEEPING, Phase.LISTING):
             match self.effects.pop(0):
-                case commands.Publish(records):
+                case commands.Publish(records) | commands.Recover(records):
                     self.publish(records)
                 case commands.SweepStaging():
                     self.step(events.StagingSwept(self.at))

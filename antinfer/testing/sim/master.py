@@ -131,7 +131,7 @@ class Master(Party):
             if not self.stage.scenario.switches.claims_output or place.claim_epoch(epoch, owner):
                 break
         yield "claimed the output"
-        yield from client.claim(epoch, owner)
+        yield from client.claim(epoch, owner, unbroken=highest == fence.epoch)
         yield "claimed the store"
         return epoch, highest, fence.epoch
 

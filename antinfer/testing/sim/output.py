@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from antinfer.core.ids import lease_of
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import InternalError
 from antinfer.storage import layout
@@ -92,9 +91,9 @@ class Place:
         for kind in layout.KINDS:
             self.staging.pop(layout.staged_path(staged, kind), None)
 
-    def swept(self, before: int) -> list[str]:
-        """Return what of staging belongs to reigns before `before`."""
-        return [path for path in self.staging if layout.is_swept(path, before, frozenset())]
+    def swept(self, before: int, keep: frozenset[str]) -> list[str]:
+        """Return what of staging belongs to reigns before `before`, and to none of the commits `keep`."""
+        return [path for path in self.staging if layout.is_swept(path, before, keep)]
 
     def discard(self, path: str) -> None:
         """Make sure that what `path` in staging stands for will never be published."""
@@ -151,9 +150,6 @@ class Place:
             return None if beside is None or beside.is_torn else beside.record
         return blob.record if blob.kind != "quarantine" else None
 
-    def staged_epochs(self) -> set[int]:
-        return {lease_of(name).epoch for name in self.list_staging()}
-
     # -- durability --------------------------------------------------------------------------------------------------------------
     def sync(self) -> None:
         """Make all names durable: a journal is written in order, so to sync one folder is to sync everything before."""
@@ -209,8 +205,8 @@ class Uploads(Place):
             if self.staging.pop(path, None) is not None:
                 self._uploads.pop(path, None)
 
-    def swept(self, before: int) -> list[str]:
-        kept = {path for path in self.staging if not layout.is_swept(path, before, frozenset())}
+    def swept(self, before: int, keep: frozenset[str]) -> list[str]:
+        kept = {path for path in self.staging if not layout.is_swept(path, before, keep)}
         return sorted({*self._uploads, *self.staging} - kept)
 
     def discard(self, path: str) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from antinfer.core import records
+from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
 from antinfer.storage import layout
 from antinfer.testing.sim.output import Place
@@ -35,6 +36,20 @@ def published(place: Place, known: Sequence[CommitRecord]) -> list[CommitRecord]
         if record is not None and layout.stem_of(record) == stem and is_published(place, record):
             decided.append(record)
     return sorted(decided, key=lambda record: (record.shard, record.start, record.round))
+
+
+def without_rivals(place: Place, of: Iterable[CommitRecord]) -> list[CommitRecord]:
+    """Return those records of whose rows no object of another range holds any."""
+    stems = {layout.stem(name) for name in place.objects}
+
+    def has_rival(record: CommitRecord) -> bool:
+        for stem in stems - {layout.stem_of(record)}:
+            shard, start, stop, _ = records.parse_output_name(stem)
+            if shard == record.shard and record.rows.overlaps(Rows(start, stop)):
+                return True
+        return False
+
+    return [record for record in of if not has_rival(record)]
 
 
 def orphans(place: Place, named_by: Iterable[CommitRecord]) -> list[str]:

@@ -68,15 +68,22 @@ class Publisher:
             done: list[str] = []
             missing: list[str] = []
             for record in records:
-                try:
-                    yield from self._place.publish(record)
-                    done.append(record.staged)
-                except InternalError as error:
-                    self._world.note(self._party.name, "cannot publish: {}", error)
-                    missing.append(record.staged)
+                found = yield from self._publish_one(record)
+                (done if found else missing).append(record.staged)
             self._world.note(self._party.name, "published {}, missing {}", done, missing)
+            if missing:
+                yield from self._check_epoch()
             self._tell_published(tuple(done), tuple(missing))
         self._is_publishing = False
+
+    def _publish_one(self, record: CommitRecord) -> Run[bool]:
+        """Publish; return False when its objects are nowhere."""
+        try:
+            yield from self._place.publish(record)
+        except InternalError as error:
+            self._world.note(self._party.name, "cannot publish: {}", error)
+            return False
+        return True
 
     def _tell_published(self, done: tuple[str, ...], missing: tuple[str, ...]) -> None:
         self._post(lambda at: Published(at, done, missing))
@@ -114,8 +121,11 @@ class Publisher:
                     self._place.collect(name)
                     yield "collected an object"
                 self._place.sync()
-            case commands.SweepStaging(before):
-                yield from self._sweep(before)
+            case commands.SweepStaging(before, keep):
+                yield from self._sweep(before, frozenset(keep))
+            case commands.Recover(records):
+                yield from self._check_epoch()
+                yield from self._recover(records)
             case commands.ListOutput():
                 yield from self._list_output()
             case commands.AuditOutput():
@@ -147,10 +157,23 @@ class Publisher:
         self._place.sync()
         return name
 
-    def _sweep(self, before: int) -> Run[None]:
+    def _recover(self, records: tuple[CommitRecord, ...]) -> Run[None]:
+        free = proof.without_rivals(self._place, records)
+        yield "listed the output for rivals"
+        done: list[str] = []
+        for record in free:
+            if (yield from self._publish_one(record)):
+                done.append(record.staged)
+        missing = [str(record.staged) for record in records if record.staged not in done]
+        if missing:
+            yield from self._check_epoch()
+        self._world.note(self._party.name, "recovered {}, missing {}", done, missing)
+        self._tell_published(tuple(done), tuple(missing))
+
+    def _sweep(self, before: int, keep: frozenset[str]) -> Run[None]:
         yield from self._check_epoch()
         if self._switches.sweeps:
-            for path in self._place.swept(before):
+            for path in self._place.swept(before, keep):
                 self._world.note(self._party.name, "sweeps {}", path)
                 self._place.discard(path)
                 yield "swept an object"
@@ -163,9 +186,10 @@ class Publisher:
         flushed = {record.key for record in proof.read_all(place)}
         yield "read the manifest"
         records = tuple(proof.published(place, proof.read_all(place)))
+        unproven = proof.orphans(place, records)
         yield "listed the output"
         if self._switches.removes_orphans:
-            yield from self._remove(proof.orphans(place, records))
+            yield from self._remove(unproven)
         self._world.note(self._party.name, "the output proves {}", [record.staged for record in records])
         unflushed = tuple(record for record in records if record.key not in flushed)
         self._post(lambda at: OutputListed(at, records, unflushed))

@@ -22,6 +22,7 @@ class Entry:
 
     epoch: int
     owner: str = ""
+    unbroken: bool = True
     batch: Batch | None = None
     run: str = ""
 
@@ -51,6 +52,7 @@ class State:
         batch = entry.batch
         if batch is None:
             self.fence = Fence(entry.epoch, self.fence.seq, entry.owner)
+            self.run = self.run if entry.unbroken else ""
             return
         if batch.replace:
             self.documents.clear()
@@ -168,7 +170,7 @@ class StoreClient:
     def fence(self) -> Run[Fence]:
         return (yield from self._patiently(lambda: self._call(lambda: self._server.state.fence)))
 
-    def claim(self, epoch: int, owner: str) -> Run[None]:
+    def claim(self, epoch: int, owner: str, *, unbroken: bool) -> Run[None]:
         """Take the store. Raises FencedError."""
         self._claim = None
 
@@ -176,7 +178,7 @@ class StoreClient:
             held = self._server.state.fence
             if held.epoch > epoch or (held.epoch == epoch and held.owner != owner):
                 return False
-            self._server.write(Entry(epoch, owner))
+            self._server.write(Entry(epoch, owner, unbroken))
             return True
 
         if not (yield from self._patiently(lambda: self._durably(take))):
@@ -210,7 +212,7 @@ class StoreClient:
                     return "repeated"
                 if state.fence.seq != batch.expected:
                     return "lost"
-            self._server.write(Entry(batch.epoch, "", batch, run))
+            self._server.write(Entry(batch.epoch, batch=batch, run=run))
             return "applied"
 
         verdict = yield from self._patiently(lambda: self._durably(apply))

@@ -106,6 +106,7 @@ class Worker(Party):
     # -- the network's view ------------------------------------------------------------------------------------------------------
     def opened(self, stream: Stream) -> None:
         if not stream.is_open:
+            self._step(Disconnected(self._now))
             return
         self._stream = stream
         self._step(Connected(self._now))

@@ -413,10 +413,14 @@ def test_after_the_loss_of_the_store_the_output_decides():
     flushed, published = record(first, 4), record(second)
     worker.ask(commits=[flushed, published])
     heir = world.fail_over(trusted=False)
-    assert heir.engine.phase is Phase.RECOVERING
-    heir.step(events.Published(0, (flushed.staged,), missing=(published.staged,)))
-    assert isinstance(heir.commands[-1], commands.SweepStaging)
+    (sweep,) = heir.of(commands.SweepStaging)
+    assert heir.commands == [sweep] and set(sweep.keep) == {flushed.staged, published.staged}
     heir.step(events.StagingSwept(0))
+    assert heir.engine.phase is Phase.RECOVERING
+    (recover,) = heir.of(commands.Recover)
+    assert {each.staged for each in recover.records} == set(sweep.keep), "only now can no other store's master publish the same rows"
+    heir.step(events.Published(0, (flushed.staged,), missing=(published.staged,)))
+    assert isinstance(heir.commands[-1], commands.ListOutput)
     heir.step(events.OutputListed(0, (flushed, flushed), unflushed=(flushed,)))
     assert heir.engine.progress().rows_done == 4
     assert heir.worker("w2").ask(3).grants[0].rows == rows(4, 10)
