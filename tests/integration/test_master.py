@@ -240,6 +240,25 @@ def test_sigterm_ends_it_and_the_same_command_resumes(tmp_path: Path, launch: St
     assert_complete(spec, 2000)
 
 
+def test_it_can_be_stopped_while_the_store_is_away(tmp_path: Path, launch: Start, seed: int) -> None:
+    spec = make_job(tmp_path)
+    server = ValkeyServer(tmp_path / "valkey")
+    server.start()
+    try:
+        master = launch(spec, "--store", server.url)
+        workers = crew(master.start(), seed, size=1, patience_s=0.5, pause_s=0.2)
+        server.kill()
+        deadline = time.monotonic() + 20
+        while "cannot be reached" not in master.log:
+            assert time.monotonic() < deadline, master.log
+            time.sleep(0.02)
+        assert master.end() == 130
+        for worker in workers:
+            worker.stop()
+    finally:
+        server.kill()
+
+
 def test_callers_without_the_token_are_turned_away(tmp_path: Path, launch: Start, seed: int) -> None:
     (tmp_path / "token").write_text("sesame\n")
     spec = make_job(tmp_path)

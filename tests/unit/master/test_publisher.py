@@ -1,0 +1,115 @@
+"""The publisher on a real output place: publishes what it is told, once, and only while it rules."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from antinfer.core import commands, events
+from antinfer.core.ids import LeaseId, StagedName, staged_name
+from antinfer.core.records import CommitRecord, StagedObject, output_name
+from antinfer.errors import FencedError
+from antinfer.master.loop import MakeEvent
+from antinfer.master.publisher import Publisher
+from antinfer.storage import manifest
+from antinfer.storage.place import OutputPlace, open_place
+
+SUFFIX = "parquet"
+
+
+class Desk:
+    """A publisher of epoch 2, and what it says."""
+
+    def __init__(self, place: OutputPlace) -> None:
+        self.place = place
+        self.said: queue.Queue[events.Event | BaseException] = queue.Queue()
+        self.sealed: list[int] = []
+        assert place.claim_epoch(2, "this one")
+        self.publisher = Publisher(place, SUFFIX, 2, post=self._post, fail=self.said.put, seal=self.sealed.append)
+
+    def _post(self, make: MakeEvent) -> None:
+        self.said.put(make(7))
+
+    def next(self) -> events.Event | BaseException:
+        return self.said.get(timeout=10)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(open_place(str(tmp_path / "out")))
+    yield desk
+    desk.publisher.stop()
+
+
+def stage(place: OutputPlace, start: int, stop: int, *, epoch: int = 2) -> CommitRecord:
+    staged = StagedName(staged_name(LeaseId(epoch, 1), 0, start, stop, "ab"))
+    source = Path(place.local_spool(), staged)
+    source.write_bytes(b"rows")
+    staged_object = place.stage(staged, "part", f"{output_name(0, start, stop)}.{SUFFIX}", str(source))
+    return CommitRecord(0, start, stop, staged, (staged_object,), stop - start)
+
+
+def test_records_are_published_and_said_so(desk: Desk) -> None:
+    records = tuple(stage(desk.place, n, n + 1) for n in range(20))
+    desk.publisher.publish(records)
+    said: set[str] = set()
+    while len(said) < 20:
+        event = desk.next()
+        assert isinstance(event, events.Published)
+        assert event.missing == ()
+        said.update(event.staged)
+    assert said == {record.staged for record in records}
+    assert len(desk.place.list_parts()) == 20
+    assert desk.place.list_staging() == []
+
+
+def test_what_is_nowhere_is_missing(desk: Desk) -> None:
+    there = stage(desk.place, 0, 1)
+    nowhere = CommitRecord(0, 1, 2, StagedName("2-1.0.1-2.cd"), (StagedObject("part"),), 1)
+    desk.publisher.publish((there, nowhere))
+    assert desk.next() == events.Published(7, (there.staged,), (nowhere.staged,))
+
+
+@pytest.mark.parametrize("command", [None, commands.ListStaging(), commands.AuditOutput(), commands.Seal(), commands.SweepStaging(2, ())])
+def test_nothing_is_done_under_a_higher_epoch(desk: Desk, command: commands.Command | None) -> None:
+    record = stage(desk.place, 0, 1)
+    assert desk.place.claim_epoch(3, "a successor")
+    if command is None:
+        desk.publisher.publish((record,))
+    else:
+        desk.publisher.carry_out(command)
+    error = desk.next()
+    assert isinstance(error, FencedError)
+    assert "epoch 3 (a successor)" in str(error)
+    assert desk.place.list_parts() == []
+    assert desk.place.list_staging() == [record.staged]
+    assert desk.sealed == []
+
+
+def test_flushed_records_are_in_the_manifest_in_chunks_of_their_own(desk: Desk) -> None:
+    one, two = stage(desk.place, 0, 1), stage(desk.place, 1, 2)
+    for record in (one, two):
+        desk.publisher.carry_out(commands.Flush((record,)))
+        assert desk.next() == events.Flushed(7, (record.staged,))
+    assert {record.staged for record in manifest.read_all(desk.place)} == {one.staged, two.staged}
+    desk.publisher.carry_out(commands.Seal())
+    assert desk.next() == events.Sealed(7)
+    assert desk.sealed == [3], "the final manifest begins after the chunks of this reign"
+
+
+def test_garbage_is_collected_and_the_rest_stays(desk: Desk) -> None:
+    kept, garbage = stage(desk.place, 0, 1), stage(desk.place, 1, 2)
+    desk.publisher.carry_out(commands.Collect((garbage.staged,)))
+    desk.publisher.carry_out(commands.ListStaging())
+    assert desk.next() == events.StagingListed(7, (kept.staged,))
+
+
+def test_once_stopped_it_does_nothing_more(desk: Desk) -> None:
+    record = stage(desk.place, 0, 1)
+    desk.publisher.stop()
+    with pytest.raises(RuntimeError):
+        desk.publisher.publish((record,))
+    assert desk.place.list_parts() == []
