@@ -57,7 +57,10 @@ def open_input(spec: JobSpec, schema: pa.Schema | None = None) -> Source:
 
 
 def open_output(spec: JobSpec) -> OutputPlace:
-    """Return the job's output place. Raises as `open_place` does, and `JobFileError` when ``sink.options.storage`` is no mapping of texts."""
+    """Return the job's output place.
+
+    Raises as `open_place` does, and `JobFileError` when ``sink.options.storage`` does not map names to texts.
+    """
     options = spec.sink.options.get(STORAGE_OPTION, {})
     if not isinstance(options, Mapping) or not all(isinstance(value, str) for value in options.values()):
         raise JobFileError(f"sink.options.{STORAGE_OPTION}: must map names to texts, not {options!r}")
