@@ -189,6 +189,22 @@ def test_a_server_that_started_again_ends_the_reign(backend: Backend, wiped: boo
     run(backend, scenario)
 
 
+def test_a_claim_after_another_stores_reign_makes_the_documents_doubtful_for_good(backend: Backend) -> None:
+    async def scenario(backend: Backend) -> None:
+        store = await backend.master(1)
+        await store.load()
+        await store.persist(batch(1, 0, "a", replace=True))
+        await store.claim(3, "master 3", unbroken=False)
+        assert not (await store.load()).whole
+        await store.claim(4, "master 4")
+        assert not (await store.load()).whole, "nobody has rebuilt them in between"
+        await store.persist(batch(4, 1, "b", replace=True))
+        await store.claim(5, "master 5")
+        assert (await store.load()).whole
+
+    run(backend, scenario)
+
+
 def test_documents_are_trusted_when_rebuilt_and_written_to_this_run(backend: Backend) -> None:
     async def scenario(backend: Backend) -> None:
         first = await backend.master(1)

@@ -140,3 +140,14 @@ def test_parts_that_no_record_names_are_removed_and_told(place: OutputPlace):
     assert manifest.audit_parts(place, "parquet", known=made[3:]) == (stray,)
     assert len(place.list_parts()) == 4
     assert manifest.audit_parts(place, "parquet") == (layout.final_names(made[3], "parquet")[-1],)
+
+
+def test_rivals_hold_rows_of_a_record_under_another_name(place: OutputPlace):
+    stem = layout.stem_of
+    listed = [record(stop=10), record(shard=1, start=5, stop=8), record(shard=2, stop=4, round=1)]
+    for each in listed:
+        place.write(layout.final_name("part", stem(each), "parquet"), b"")
+    place.write(layout.final_name("quarantine", stem(record(shard=3, stop=6)), ""), b"")
+    free = [record(stop=10), record(start=10, stop=12), record(shard=1, stop=5), record(shard=2, stop=3)]
+    rivalled = [record(stop=3), record(shard=1, start=4, stop=6), record(shard=3, start=5, stop=9)]
+    assert manifest.without_rivals(manifest.Listing.of(place), [*free, *rivalled]) == free
