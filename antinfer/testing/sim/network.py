@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,6 +63,10 @@ class Network:
         self.world = world
         self.weather = weather
         self.streams: dict[StreamId, Stream] = {}
+        self.loses: Callable[[Upward | Downward], bool] = lambda message: False
+        """For stage directions: messages that get lost whatever the weather."""
+        self._cut_off: dict[str, int] = {}
+        """Parties that nobody reaches, and until when."""
         self._ids = itertools.count(1)
 
     # -- connections -------------------------------------------------------------------------------------------------------------
@@ -89,7 +94,7 @@ class Network:
             called.opened(stream)
             world.after(self._latency(), lambda: caller.opened(stream), party, life)
 
-        if called is None or not called.party.is_alive:
+        if called is None or not called.party.is_alive or self._is_cut_off(party) or self._is_cut_off(called.party):
             refuse()
             return
         world.after(self._latency(), answer, called.party)
@@ -119,10 +124,14 @@ class Network:
 
         self.world.after(_KEEPALIVE_MS, give_up)
 
-    def cut_off(self, party: Party) -> None:
-        """Break every connection of a process that lives on."""
-        self.world.note(party.name, "is cut off")
+    def cut_off(self, party: Party, ms: int) -> None:
+        """Break every connection of a process that lives on, and let it make no other for `ms`."""
+        self.world.note(party.name, "is cut off for {} ms", ms)
+        self._cut_off[party.name] = self.world.now + ms
         self.lose(party)
+
+    def _is_cut_off(self, party: Party) -> bool:
+        return self._cut_off.get(party.name, 0) > self.world.now
 
     def _of(self, party: Party) -> list[Stream]:
         return [stream for stream in self.streams.values() if stream.caller.party is party or stream.called.party is party]
@@ -130,20 +139,23 @@ class Network:
     # -- messages ----------------------------------------------------------------------------------------------------------------
     def up(self, stream: Stream, message: Upward) -> None:
         """Send to the master."""
-        if self._is_lucky(stream):
+        if self._is_lucky(stream, message):
             stream.last_up = self._send(stream, message, stream.last_up, up=True)
             if self.world.chance(self.weather.double):
                 self._send(stream, message, stream.last_up + self.world.rng.randint(0, self.weather.late_ms), up=True)
 
     def down(self, stream: Stream, message: Downward) -> None:
         """Send to the worker."""
-        if self._is_lucky(stream):
+        if self._is_lucky(stream, message):
             stream.last_down = self._send(stream, message, stream.last_down, up=False)
             if self.world.chance(self.weather.double):
                 self._send(stream, message, stream.last_down + self.world.rng.randint(0, self.weather.late_ms), up=False)
 
-    def _is_lucky(self, stream: Stream) -> bool:
+    def _is_lucky(self, stream: Stream, message: Upward | Downward) -> bool:
         """Tell whether a message gets anywhere; it may also be the one at which the connection breaks."""
+        if self.loses(message):
+            self.world.note("network", "loses {}", message)
+            return False
         if self.world.chance(self.weather.broken):
             self.world.note("network", "stream {} breaks", stream.id)
             self.close(stream)

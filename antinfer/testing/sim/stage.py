@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from antinfer.core import invariants
 from antinfer.core.engine import Engine
@@ -106,6 +107,33 @@ class Stage:
         server.start()
         yield "started its store"
         return StoreClient(master, server, own=True, blind=blind)
+
+    def at(self, ms: int, then: Callable[[], None]) -> None:
+        """For stage directions: call `then` at this time."""
+        self.world.after(ms, then)
+
+    def every(self, ms: int, then: Callable[[], None]) -> None:
+        """For stage directions: call `then` again and again, until the output is sealed."""
+
+        def again() -> None:
+            if self.place.success is None and not self.is_over:
+                then()
+                self.world.after(ms, again)
+
+        self.world.after(ms, again)
+
+    def pause(self, name: str, ms: int) -> None:
+        """For stage directions: stop a party for a while, if it is awake."""
+        party = self.party(name)
+        if party.is_awake:
+            party.pause()
+            self.world.after(ms, party.resume)
+
+    def crash(self, *names: str) -> None:
+        """For stage directions: let parties die in the same instant."""
+        for party in map(self.party, names):
+            if party.is_alive:
+                party.crash()
 
     def retire(self, name: str) -> None:
         """Do not start this worker again once it is gone."""
