@@ -54,6 +54,18 @@ def join_all(workers: list[ScriptedWorker]) -> None:
             worker.stop()
 
 
+def begin(master: MasterProcess, spec: JobSpec, seed: int) -> None:
+    """Run the job until something is published, then stop it."""
+    workers = crew(master.start(), seed, size=1, pause_s=0.3)
+    deadline = time.monotonic() + 20
+    while not read_back(spec):
+        assert time.monotonic() < deadline, master.log
+        time.sleep(0.02)
+    for worker in workers:
+        worker.stop()
+    assert master.end() == 130
+
+
 def assert_complete(spec: JobSpec, rows: int) -> None:
     assert read_back(spec) == list(range(rows))
     place = open_output(spec)
@@ -315,21 +327,21 @@ def test_a_port_in_use_is_named(tmp_path: Path, launch: Start) -> None:
     ],
     ids=["pipeline", "another job"],
 )
-def test_another_job_on_the_same_output_is_refused(tmp_path: Path, launch: Start, change: dict[str, object], message: str) -> None:
-    master = launch(make_job(tmp_path))
-    master.start()
-    assert master.end() == 130
+def test_another_job_on_the_same_output_is_refused(
+    tmp_path: Path, launch: Start, seed: int, change: dict[str, object], message: str
+) -> None:
+    spec = make_job(tmp_path)
+    begin(launch(spec), spec, seed)
     changed = launch(make_job(tmp_path, **change), name="changed")
     changed.start()
     assert changed.wait() == 1
     changed.assert_said(message)
 
 
-def test_changed_user_code_is_refused_and_named(tmp_path: Path, launch: Start) -> None:
+def test_changed_user_code_is_refused_and_named(tmp_path: Path, launch: Start, seed: int) -> None:
     spec = make_job(tmp_path)
     master = launch(spec)
-    master.start()
-    master.end()
+    begin(master, spec, seed)
     (tmp_path / "steps.py").write_text("class Same:\n    pass\n")
     master.start()
     assert master.wait() == 1
