@@ -60,6 +60,9 @@ class AntinferError(Exception):
         super().__init__(message)
         self.hint = hint
         """What the reader can do about it; one sentence, may be empty."""
+        if hint:
+            # For callers of the Python API, who see no more than the traceback.
+            self.add_note(f"hint: {hint}")
 
     @property
     def text(self) -> str:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from antinfer.core.plan import Shard
-from antinfer.errors import AntinferError, ChangedError, InternalError, Interrupted, UsageError
+from antinfer.errors import AntinferError, ChangedError, InternalError, Interrupted
 from antinfer.master.backoff import patiently
 from antinfer.spec.columns import check_columns
 from antinfer.spec.schema import JobSpec, ShardSpec
+from antinfer.storage.limits import MOST_SHARDS, too_many_shards
 from antinfer.storage.place import OutputPlace
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from antinfer.storage.sources.base import InputFile, Source
 
 _log = logging.getLogger("antinfer.planner")
-MOST_SHARDS: Final = 200_000
-"""Parts to expect that are refused without force: so many files are slow to list and to read back."""
 _THREADS: Final = 16
 _PATIENCE_S: Final = 600.0
 
@@ -177,11 +176,7 @@ class Planner:
 
     def _append(self, chunk: PlanChunk, total: int, extend: Callable[[Extension], None]) -> None:
         if self._shards + len(chunk.shards) > MOST_SHARDS and not self._force:
-            raise UsageError(
-                f"the output would have more than {MOST_SHARDS:,} parts (planned so far: {self._shards + len(chunk.shards):,} of "
-                f"{chunk.files_done:,} of {total:,} files)",
-                hint="Make shards larger (shard.bytes, shard.rows), or insist with --force.",
-            )
+            raise too_many_shards(f"{self._shards + len(chunk.shards):,} of {chunk.files_done:,} of {total:,} files so far")
         self._require_plan().append(chunk)
         rows = tuple(shard.rows for shard in chunk.shards)
         self._count(rows)

@@ -87,11 +87,17 @@ def preview(
 
 
 @app.command()
-def plan(job: JobFile, output: OutputOption = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def plan(
+    job: JobFile,
+    output: OutputOption = None,
+    overrides: Overrides = None,
+    force: Annotated[bool, typer.Option("--force", help="Accept very many parts.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Look at the input and say what the job would do: files, rows, shards, schema, parts. Writes nothing."""
     from antinfer.cli import looking
 
-    looking.plan(job, overrides or [], output, as_json=as_json)
+    looking.plan(job, overrides or [], output, force=force, as_json=as_json)
 
 
 @app.command()

@@ -14,23 +14,32 @@ import typer
 from antinfer.cli import render
 from antinfer.errors import MasterError, VerifyFault
 from antinfer.spec.load import absolute_path, load_job
+from antinfer.storage.limits import MOST_SHARDS, too_many_shards
 from antinfer.telemetry import figures
 
 if TYPE_CHECKING:
     from antinfer.rpc.client import AdminClient
     from antinfer.rpc.values import Status
+    from antinfer.spec.schema import JobSpec
     from antinfer.storage.audit_report import AuditReport
+    from antinfer.storage.forecast import Forecast
     from antinfer.storage.place import OutputPlace
 
 
-def plan(job: Path, overrides: Sequence[str], output: str | None, *, as_json: bool) -> None:
+def plan(job: Path, overrides: Sequence[str], output: str | None, *, force: bool, as_json: bool) -> None:
     from antinfer.storage.forecast import forecast
 
     spec = load_job(job, overrides, output)
     found = forecast(spec)
     if as_json:
         render.as_json(found.to_json())
-        return
+    else:
+        _print_plan(spec, found)
+    if found.shards > MOST_SHARDS and not force:
+        raise too_many_shards(f"{found.shards:,}")
+
+
+def _print_plan(spec: JobSpec, found: Forecast) -> None:
     rows = f"{found.rows:,}" if found.rows is not None else f"unknown until read ({found.rows_known:,} known)"
     render.facts(
         [

@@ -82,7 +82,6 @@ class RedisStore:
 
     async def open(self) -> None:
         await self._patiently(self._detect)
-        self._patience_s = self._later_patience_s
 
     async def fence(self) -> Fence:
         epoch, seq, owner = await self._patiently(lambda: self._link.call("HMGET", self._keys.fence, "epoch", "seq", "owner"))
@@ -100,6 +99,8 @@ class RedisStore:
         if verdict == "held":
             raise fenced(self.name, epoch, holder)
         self._claim, self._claimed_run, self._vouched = holder, self._run, False
+        # A store that takes no write at the start is the wrong one; one that took ours is worth waiting for.
+        self._patience_s = self._later_patience_s
 
     async def load(self) -> Loaded:
         async def read() -> Loaded:
