@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from antinfer.errors import ChangedError, ForeignOutputError, OutputError
-from antinfer.spec.canonical import document_json, explain_changes, job_fingerprint
+from antinfer.spec.canonical import explain_changes, job_fingerprint, public_document
 from antinfer.spec.codeprint import code_files, code_fingerprint, explain_code_changes
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
@@ -34,7 +34,7 @@ class JobMark:
     output: str
     """URI of the output place when the job began."""
     spec: dict[str, Any]
-    """The job in canonical form, without the store."""
+    """The job in canonical form, without the store and without credentials."""
     fingerprints: dict[str, str]
     """By concern; see `antinfer.spec.canonical.job_fingerprint`."""
     code: str
@@ -46,8 +46,7 @@ class JobMark:
     @classmethod
     def of(cls, spec: JobSpec, output: str) -> JobMark:
         """Describe today's job. Raises `UserCodeError` when user code cannot be read."""
-        document = json.loads(document_json(spec))
-        return cls(job_id(output), output, document, job_fingerprint(spec), code_fingerprint(spec), code_files(spec))
+        return cls(job_id(output), output, public_document(spec), job_fingerprint(spec), code_fingerprint(spec), code_files(spec))
 
     @classmethod
     def read(cls, place: OutputPlace) -> JobMark | None:

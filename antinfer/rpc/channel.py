@@ -27,6 +27,8 @@ CLIENT_OPTIONS: Final[_Options] = (
     # A peer whose machine vanished sends no FIN: without pings the stream would look alive for the kernel's two hours.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # The ping's own limit, a minute unless given, is what counts while we keep sending into the kernel's buffers.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Requests are numbered and repeated by the session alone, and it alone backs off.
@@ -41,6 +43,7 @@ SERVER_OPTIONS: Final[_Options] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Below the clients' interval: else the server takes their pings for an attack and hangs up.

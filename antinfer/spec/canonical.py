@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -28,6 +29,13 @@ _CONCERNS = {
 }
 _LONGEST_VALUE = 100
 
+_STORAGE: Final = "storage"
+"""Option of source and sink that says how their storage is reached; it may differ when a job is resumed."""
+_REACHING: Final = frozenset({"endpoint_url", "endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous"})
+"""The same among a source's own options."""
+_SECRET: Final = re.compile(r"key|secret|token|password|credential|signature|connection_string", re.IGNORECASE)
+"""Names of storage options that may let somebody in."""
+
 Path = tuple[str, ...]
 
 
@@ -39,6 +47,18 @@ def canonical_json(spec: JobSpec) -> str:
 def document_json(spec: JobSpec) -> str:
     """Return what a worker needs to run `spec`: the canonical JSON and `base_dir`. No secret of the store is in it."""
     return _dumps(spec.model_dump(mode="json", exclude={"store"}))
+
+
+def public_document(spec: JobSpec) -> dict[str, Any]:
+    """Return `document_json` as data, without credentials: for places that others can read."""
+    document: dict[str, Any] = json.loads(document_json(spec))
+    for options in (document["source"]["options"], document["sink"]["options"]):
+        storage = options.get(_STORAGE)
+        if isinstance(storage, dict):
+            options[_STORAGE] = {name: value for name, value in storage.items() if not _SECRET.search(name)}
+        for name in [name for name in options if name in _REACHING and _SECRET.search(name)]:
+            del options[name]
+    return document
 
 
 def from_document(text: str) -> JobSpec:
@@ -104,6 +124,8 @@ def _fixed_fields(job: dict[str, Any]) -> dict[Path, Any]:
     def add(path: Path, value: Any) -> None:
         if path in _FREE or (*path[:1], "*", *path[2:]) in _FREE:
             return
+        if isinstance(value, dict):
+            value = {key: inner for key, inner in value.items() if not _is_about_reaching((*path, key))}
         if isinstance(value, dict) and (value or not path):
             for key, inner in value.items():
                 add((*path, key), inner)
@@ -115,6 +137,10 @@ def _fixed_fields(job: dict[str, Any]) -> dict[Path, Any]:
 
     add((), job)
     return flat
+
+
+def _is_about_reaching(path: Path) -> bool:
+    return len(path) == 3 and path[0] in ("source", "sink") and path[1] == "options" and (path[2] == _STORAGE or path[2] in _REACHING)
 
 
 def _filled(empty: dict[Path, Any], filled: dict[Path, Any], path: Path) -> bool:

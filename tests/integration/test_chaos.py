@@ -133,8 +133,6 @@ def test_a_predictor_and_a_stage_host_are_killed(scene: Scene, undisturbed: dict
     cluster.fault("kill -9 of a stage host", lambda: kill_one(second, "antinfer.worker.host"))
     wait_until(lambda: "killed by SIGKILL" in second.log, "the host's death is noticed")
     scene.end(undisturbed, first, second, master)
-    # Their leases lived on: it was nobody else's work to do again.
-    assert attempts(scene.spec) == 1
 
 
 @pytest.mark.parametrize("store", ["embedded", "url"])
@@ -155,7 +153,6 @@ def test_the_master_is_killed_twice(scene: Scene, undisturbed: dict[str, Any], s
     assert report["epoch"] == 3
     assert master.log.count("from the store") >= 2, master.log
     assert all("found the master again" in worker.log for worker in workers)
-    assert attempts(scene.spec) == 1, "the workers' leases did not live on"
 
 
 def test_the_embedded_store_is_killed(scene: Scene, undisturbed: dict[str, Any]) -> None:
@@ -233,7 +230,11 @@ def test_a_paused_master_finds_another_in_its_place(scene: Scene, undisturbed: d
     workers = scene.workers("one", "two")
     scene.wait_for_instant(0.05, 0.3)
     cluster.fault("SIGSTOP of the master", lambda: first.send(signal.SIGSTOP))
+    paused_at = time.monotonic()
     second = cluster.master("two", *scene.by_url)
+    wait_until(lambda: all("found the master again" in worker.log for worker in workers), "the workers look elsewhere")
+    # The kernel of a paused process still takes what is sent to it: only pings tell.
+    assert time.monotonic() - paused_at < 30
     scene.wait_for_instant(0.35, 0.6)
     cluster.fault("it wakes up", lambda: first.send(signal.SIGCONT))
     assert first.wait() == 1

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antinfer.errors import JobFileError
-from antinfer.spec.canonical import canonical_json, document_json, explain_changes, from_document, job_fingerprint, to_yaml
+from antinfer.spec.canonical import (
+    canonical_json,
+    document_json,
+    explain_changes,
+    from_document,
+    job_fingerprint,
+    public_document,
+    to_yaml,
+)
 from antinfer.spec.load import build_job
 from antinfer.spec.schema import JobSpec
 from antinfer.spec.yamlfile import read_yaml
@@ -108,3 +116,30 @@ def test_swapped_stages_are_a_change():
 def test_broken_documents_are_refused(text):
     with pytest.raises(JobFileError):
         from_document(text)
+
+
+def reached_by(**storage):
+    """A job whose input and output lie in storage that is reached this way."""
+    raw = json.loads(canonical_json(sample()))
+    raw["source"]["options"] = {"delimiter": ";", "secret_key": "hidden-1", "region": "r", "storage": storage}
+    raw["sink"]["options"] = {"compression": "zstd", "storage": storage}
+    return JobSpec.model_validate(raw)
+
+
+def test_no_credential_is_written_where_others_can_read():
+    job = reached_by(endpoint_url="http://here", access_key="hidden-2", session_token="hidden-3", account_key="hidden-4", Password="hidden-5")
+    document = public_document(job)
+    assert "hidden" in document_json(job)
+    assert "hidden" not in json.dumps(document)
+    assert document["source"]["options"] == {"delimiter": ";", "region": "r", "storage": {"endpoint_url": "http://here"}}
+    assert document["sink"]["options"] == {"compression": "zstd", "storage": {"endpoint_url": "http://here"}}
+
+
+def test_how_storage_is_reached_may_change():
+    old, new = reached_by(endpoint_url="http://here", access_key="a"), reached_by(endpoint_url="http://there", session_token="b")
+    assert job_fingerprint(old) == job_fingerprint(new)
+    assert explain_changes(canonical_json(old), canonical_json(new)) == []
+    assert explain_changes(json.dumps(public_document(old)), document_json(new)) == []
+    silent = JobSpec.model_validate({**json.loads(canonical_json(old)), "sink": {"path": old.sink.path, "options": {"storage": {"region": "r"}}}})
+    bare = JobSpec.model_validate({**json.loads(canonical_json(old)), "sink": {"path": old.sink.path}})
+    assert job_fingerprint(silent) == job_fingerprint(bare)
