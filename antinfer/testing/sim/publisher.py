@@ -111,6 +111,8 @@ class Publisher:
             case commands.Flush(records):
                 yield from self._flush(records)
             case commands.ListStaging():
+                yield from self._check_epoch()
+                yield "is about to list staging"
                 listed = tuple(self._place.list_staging())
                 yield "listed staging"
                 self._post(lambda at: StagingListed(at, listed))

@@ -59,7 +59,8 @@ class Worker(Party):
         self.session = Session(WorkerId(name))
         self.exit: Exit | None = None
         self._stream: Stream | None = None
-        self._dials = 0
+        self._dials = int(name.removeprefix("w"))
+        """Which of the masters' addresses is next; not the same one for everybody."""
 
     @property
     def party(self) -> Party:
