@@ -124,7 +124,7 @@ def test_killed_at_random_instants_it_goes_on(tmp_path: Path, launch: Start, see
     try:
         master = launch(spec, "--listen", address, *(("--store", server.url) if store == "external" else ()))
         master.start()
-        workers = crew(address, seed)
+        workers = crew(address, seed, pause_s=0.1)
         kills = 0
         while any(worker._thread.is_alive() for worker in workers) and kills < 6:
             time.sleep(chance.uniform(0.05, 0.7))
@@ -150,7 +150,7 @@ def test_a_store_that_restarts_or_forgets_begins_a_new_reign_in_the_same_process
     spec = make_job(tmp_path, files=10, rows=1000, shard={"rows": 50})
     with valkey(tmp_path / "valkey") as server:
         master = launch(spec, "--store", server.url)
-        workers = crew(master.start(), seed)
+        workers = crew(master.start(), seed, pause_s=0.05)
         for _ in range(2):
             time.sleep(chance.uniform(0.2, 0.6))
             getattr(server, what)()
