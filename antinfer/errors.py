@@ -130,6 +130,11 @@ class StoreError(InfraError):
 class OutputError(InfraError):
     """The output place cannot be written or listed."""
 
+    def __init__(self, message: str, *, hint: str = "", lasting: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.lasting = lasting
+        """Trying again does not help until somebody acts: full, read-only, forbidden."""
+
 
 class MasterError(InfraError):
     """No master answers at the address, or it refuses the token or the job."""

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, assert_never
 
 from antinfer.core.ids import WorkerId
+from antinfer.core.messages import FailureKind
 from antinfer.errors import AntinferError, Blame
 from antinfer.rpc.channel import Tls
 from antinfer.rpc.status import refuses_us
@@ -231,6 +232,9 @@ class Agent:
             return
         if isinstance(message, hostlink.Progress):
             self._progress = message
+        elif isinstance(message, hostlink.Failed) and message.kind is FailureKind.STORAGE:
+            extra = {"action": "storage_trouble", "worker": self._options.worker}
+            _log.warning("storage trouble, to be tried again: %s", message.error, extra=extra)
         self._step(HostSaid(_now(), message))
 
     def _on_host_end(self, host: HostProcess, detail: str) -> None:

@@ -24,13 +24,14 @@ _CAUSES: Final[dict[int, tuple[str, str]]] = {
     errno.EIO: ("the device reports an input/output error", "Check the disk and the kernel's log."),
     errno.ESTALE: ("the network file system lost the file", "Check the mount."),
 }
+_LASTING: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 
 
 def output_error(error: OSError, place: str, doing: str) -> OutputError:
     """Describe `error`, met at output place `place` while `doing` (for instance "staging 1-2.0.0-10.ab")."""
     cause, hint = _CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
     where = f" ({error.filename})" if error.filename and error.filename != place else ""
-    return OutputError(f"output {place}: {doing}: {cause}{where}", hint=hint)
+    return OutputError(f"output {place}: {doing}: {cause}{where}", hint=hint, lasting=error.errno in _LASTING)
 
 
 @contextmanager

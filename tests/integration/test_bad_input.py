@@ -278,7 +278,7 @@ def test_full_disk_stops_the_job_with_nothing_torn_and_more_room_lets_it_go_on(t
             "        return {'y': np.random.default_rng(int(batch['id'][0])).random((len(batch['x']), 500))}\n"
         )
 
-        run(job).check_failure(1, "output", "full")
+        run(job).check_failure(1, "output", "no space left", "hint: Free some space, then run the same command again")
 
         subprocess.run(["mount", "-o", "remount,size=40m", room], check=True)
         job.output = Path(room) / "output"

@@ -6,13 +6,17 @@ import traceback
 
 from antinfer.core.ids import LeaseId
 from antinfer.core.messages import FailureKind
-from antinfer.errors import AntinferError, InfraError, UserCodeError
+from antinfer.errors import AntinferError, InfraError, OutputError, UserCodeError
 from antinfer.worker.hostlink import Failed
 
 
-def failed(lease: LeaseId | None, error: BaseException) -> Failed:
-    """Say that `lease`, or with None the whole host, failed by `error`: trouble of storage may pass, all else meets every worker."""
-    kind = FailureKind.STORAGE if isinstance(error, InfraError) else FailureKind.FATAL
+def failed(lease: LeaseId | None, error: BaseException, *, shared: bool = False) -> Failed:
+    """Say that `lease`, or with None the whole host, failed by `error`: trouble of storage may pass, all else meets every worker.
+
+    With `shared`, all workers write to the disk that the error is about: one that is full or read-only is so for everybody.
+    """
+    lasting = shared and isinstance(error, OutputError) and error.lasting
+    kind = FailureKind.STORAGE if isinstance(error, InfraError) and not lasting else FailureKind.FATAL
     if not isinstance(error, AntinferError):
         text = "".join(traceback.format_exception(error))
         return Failed(lease, kind, f"the stage host failed: {type(error).__name__}: {error}", text)

@@ -24,11 +24,13 @@ class Writer:
 
     def run(self) -> None:
         """Write until the leases are stopped. Raises UserCodeError for results that cannot be written."""
+        # A part bound for an object store is first written to a disk of this machine alone.
+        is_shared = "://" not in self._plan.place.uri
         while (run := self._leases.next_to_write()) is not None:
             try:
                 self._turn(run)
             except InfraError as error:
-                self._leases.give_up(run, lambda lease, why=error: failing.failed(lease, why))  # type: ignore[misc]
+                self._leases.give_up(run, lambda lease, why=error: failing.failed(lease, why, shared=is_shared))  # type: ignore[misc]
                 _abort(run)
             self._leases.written(run)
 
