@@ -16,7 +16,7 @@ def by_turns(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dic
     """Run every contestant once a round, in an order that turns round every time; return each one's figures, round by round."""
     figures: dict[str, list[float]] = {name: [] for name in contestants}
     for round_number in range(rounds):
-        names = list(contestants) if round_number % 2 == 0 else list(reversed(contestants))
+        names = list(contestants)[:: 1 if round_number % 2 == 0 else -1]
         for name in names:
             figures[name].append(contestants[name]())
             print(f"  {name}: {figures[name][-1]:.4g}", file=sys.stderr, flush=True)

@@ -46,11 +46,13 @@ class Reign:
 
     engine: Engine
     members: list[Member]
+    want: int = 1
+    """Tasks in one request."""
     at: int = 0
     flushes: list[tuple[str, ...]] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, shards: int, workers: int) -> Reign:
+    def begin(cls, shards: int, workers: int, want: int = 1) -> Reign:
         engine = Engine(EngineConfig(), PlanIndex([_ROWS] * shards, complete=True), 1)
         engine.start(0, None, trusted=False)
         engine.step(events.StagingSwept(0))
@@ -62,8 +64,7 @@ class Reign:
             assert isinstance(command, commands.Send)
             assert isinstance(command.message, Welcome)
             members.append(Member(stream, command.message.session))
-        engine.take_changes()
-        return cls(engine, members)
+        return cls(engine, members, want)
 
     def next_round(self) -> list[events.Event]:
         """One request of every worker, and what publisher and manifest report of the commits in them."""
@@ -94,7 +95,7 @@ class Reign:
     def _request(self, member: Member) -> Request:
         member.number += 1
         commits = tuple(Commit(grant.lease, self._record(member, grant)) for grant in member.grants)
-        return Request(member.session, member.number, commits=commits, want=1)
+        return Request(member.session, member.number, commits=commits, want=self.want)
 
     def _record(self, member: Member, grant: Grant) -> CommitRecord:
         start, stop = grant.rows
@@ -120,6 +121,7 @@ def measure(quick: bool) -> list[Result]:
 def _rate(shards: int, rounds: int, *, encode: bool) -> tuple[float, Counter[str]]:
     reign = Reign.begin(shards, _WORKERS)
     seconds, mix = 0.0, Counter[str]()
+    reign.engine.take_changes()
     gc.collect()
     for made in _rounds(reign, rounds):
         started = time.process_time()

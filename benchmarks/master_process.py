@@ -1,0 +1,35 @@
+"""The bare master as a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_START_S = 60.0
+
+
+@contextmanager
+def master_process(shards: int, folder: Path) -> Iterator[str]:
+    """Run `benchmarks.bare_master` with its store in `folder` for the time of the block; gives its address once it listens.
+
+    Raises RuntimeError when it does not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="antinfer-") as place:
+        listening = Path(place, "master")
+        address = f"unix://{listening}"
+        process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare_master", address, str(shards), str(folder)])
+        try:
+            deadline = time.monotonic() + _START_S
+            while not listening.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the master did not start (exit status {process.poll()})")
+                time.sleep(0.002)
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
