@@ -19,6 +19,9 @@ from antinfer.core.ranges import UNSIZED, Rows, RowSet
 _ADOPTED: Final = -(1 << 40)
 """Where the queue orders of a rebuilt ledger start: at the head, in plan order, behind whatever comes back later."""
 
+_MOST_AHEAD: Final = 10_000
+"""Shards that are touched at most, out of turn, for a worker that names an old range: each of them costs an entry."""
+
 
 @dataclass(slots=True)
 class Pending:
@@ -115,7 +118,14 @@ class Ledger:
         return None if head is None else self._cut(*head, limit)
 
     def take_exactly(self, shard_id: ShardId, rows: Rows) -> Pending | None:
-        """Remove exactly `rows` from the queue if they are all pending in one piece; None when somebody touched them (rule 18)."""
+        """Remove exactly `rows` from the queue if they are all pending in one piece; None when somebody touched them (rule 18).
+
+        A ledger that was rebuilt may not have got to their shard yet.
+        """
+        if self.cursor <= shard_id < min(len(self.plan), self.cursor + _MOST_AHEAD):
+            for index in range(self.cursor, shard_id + 1):
+                self._open(ShardId(index))
+            self.cursor = shard_id + 1
         shard = self.open.get(shard_id)
         if shard is None:
             return None

@@ -98,16 +98,29 @@ def test_rule_05_an_unknown_lease_is_never_garbage() -> None:
 
     def script(stage: sim.Stage) -> None:
         def strike() -> None:
-            stage.pause("m1", 800)
+            stage.masters["m1"].pause()
+            stage.network.lose(stage.masters["m1"])
             stage.masters["m2"].start()
+            watch("w1.host")
+            watch("w2.host")
+
+        def watch(host: str) -> None:
+            stage.world.when(host, "synced staging", lambda: wake_or_watch(host))
+
+        def wake_or_watch(host: str) -> None:
+            if any(lease_of(staged).epoch == 2 for staged in stage.place.list_staging()):
+                stage.masters["m1"].resume()
+            else:
+                watch(host)
 
         stage.world.when("m1", "is about to list staging", strike)
 
     def knows_all(staged: str, standing: Any, kept: Any, closed_below: Any) -> bool:
         return staged not in kept and lease_of(staged) not in standing
 
+    engine = replace(sim.ENGINE, collect_ms=1_000)
     scenario = sim.Scenario(
-        "rule 5, unknown", masters=2, store="separate", row_ms=(150, 300), script=script, engine=replace(sim.ENGINE, collect_ms=60)
+        "rule 5, unknown", rows=(2, 2), masters=2, store="separate", row_ms=(1_100, 1_300), prefix=1.0, script=script, engine=engine
     )
     needs(scenario, "lost", may_collect=(guards, knows_all))
 
@@ -135,14 +148,14 @@ def test_rule_08_the_store_is_looked_at_again_after_every_reconnect() -> None:
             stage.store.restart()
             stage.world.when("m1", "looked at the epochs", lambda: stage.crash("m1"))
 
-        stage.world.when("m1", "applied in the store", strike, 14)
+        stage.world.when("m1", "waits for the sync", strike, 10)
 
     scenario = sim.Scenario("rule 8", sync="waitaof", script=script)
     needs(scenario, "lost", off=scenario.without(checked_store=False))
 
 
 def test_rule_09_a_reign_is_claimed_in_the_output_place() -> None:
-    scenario = sim.Scenario("rule 9", masters=2, store="separate", script=lambda stage: stage.at(40, stage.masters["m2"].start))
+    scenario = sim.Scenario("rule 9", masters=2, store="separate", script=lambda stage: stage.at(0, stage.masters["m2"].start))
     needs(scenario, "doubled", off=scenario.without(claims_output=False))
 
 
@@ -226,7 +239,16 @@ def test_rule_15_not_master_says_nothing_about_the_work() -> None:
         stage.world.step_ms = 14
         stage.every(1_000, lambda: stage.lose_store(wipe=True))
 
-    scenario = sim.Scenario("rule 15", rows=(1,), workers=1, row_ms=(1_600, 1_800), engine=PATIENT, script=script, patience_ms=12_000)
+    scenario = sim.Scenario(
+        "rule 15",
+        rows=(1,),
+        workers=1,
+        row_ms=(1_200, 1_300),
+        engine=PATIENT,
+        session=replace(sim.SESSION, longest_backoff_ms=20),
+        script=script,
+        patience_ms=12_000,
+    )
     needs(scenario, "stuck", keeps_work=(worker_guards, lambda verdict: False))
 
 

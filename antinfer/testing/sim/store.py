@@ -265,6 +265,7 @@ class StoreClient:
     def _durably(self, work: Callable[[], T]) -> Run[T]:
         answer = yield from self._call(work)
         if self.durability is Durability.WAITAOF:
+            yield "waits for the sync"
             yield self._world.rng.randint(1, 30)
             if self._blind and self._life != self._server.life:
                 # A new connection has written nothing that WAITAOF could wait for.

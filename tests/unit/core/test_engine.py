@@ -8,7 +8,7 @@ from antinfer.core import commands, documents, events
 from antinfer.core.budgets import BadRowBudget
 from antinfer.core.config import EngineConfig
 from antinfer.core.engine import Phase
-from antinfer.core.ids import LeaseId, StagedName, WorkerId
+from antinfer.core.ids import LeaseId, ShardId, StagedName, WorkerId
 from antinfer.core.messages import Acceptance, Failure, FailureKind, HeldRange, Push, Sizing, Verdict
 from antinfer.core.ranges import UNSIZED
 from tests.unit.core.builders import World, record, rows
@@ -466,3 +466,16 @@ def test_documents_survive_the_round_trip():
 
 def _without_times(world):
     return {key: documents.encode_shard(shard) for key, shard in world.engine.ledger.open.items()}
+
+
+def test_a_worker_keeps_its_work_when_the_rebuilt_ledger_has_not_got_to_its_shard():
+    world = World([10, 5, 5])
+    grants = world.worker().ask(3).grants
+    heir = world.fail_over(trusted=False)
+    heir.step(events.StagingSwept(0))
+    heir.step(events.OutputListed(0, ()))
+    held = HeldRange(grants[1].lease, grants[1].shard, grants[1].rows)
+    nowhere = HeldRange(grants[2].lease, ShardId(7), grants[2].rows)
+    welcome = heir.worker(held=(held, nowhere)).welcome
+    assert [(grant.shard, grant.rows) for grant in welcome.regranted] == [(held.shard, held.rows)]
+    assert heir.worker("w2").take(3).shard == 2
