@@ -1,0 +1,77 @@
+"""Random search for violations of the commit protocol, over every scenario of the library.
+
+A few seeds run always, drawn from the run's own seed; seeds that once failed run always (``failing_seeds.txt``); thousands run under
+``-m soak``. A failure prints the whole transcript, and ``(scenario, seed)`` repeats it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from antinfer.testing import sim
+
+CORPUS = Path(__file__).with_name("failing_seeds.txt")
+SEEDS = 40
+SOAK_SEEDS = 4_000
+
+
+def corpus() -> list[tuple[str, int]]:
+    lines = (line.partition("#")[0].rpartition(":") for line in CORPUS.read_text().splitlines())
+    return [(name.strip(), int(seed)) for name, _, seed in lines if name.strip()]
+
+
+def play(name: str, seed: int) -> sim.Outcome:
+    outcome = sim.run(sim.SCENARIOS[name], seed)
+    assert outcome.ok, outcome.transcript()
+    return outcome
+
+
+@pytest.mark.parametrize("name", sim.SCENARIOS)
+def test_no_row_is_lost_doubled_or_stuck(name: str, seed: int) -> None:
+    for number in range(SEEDS):
+        play(name, seed + number)
+
+
+@pytest.mark.parametrize(("name", "number"), corpus())
+def test_what_once_failed_does_not_fail_again(name: str, number: int) -> None:
+    play(name, number)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("name", sim.SCENARIOS)
+def test_soak(name: str, seed: int) -> None:
+    for number in range(SOAK_SEEDS):
+        play(name, seed + number)
+
+
+@pytest.mark.parametrize("name", ["everything", "multipart uploads"])
+def test_a_run_is_decided_by_its_seed_alone(name: str) -> None:
+    first, second = play(name, 5), play(name, 5)
+    assert first.transcript() == second.transcript()
+    assert first.transcript() != play(name, 6).transcript()
+
+
+def test_every_scenario_shows_the_trouble_it_is_named_for() -> None:
+    """A search that meets no trouble proves nothing."""
+    signs = {
+        "worker crashes": "w1       crashes",
+        "zombie workers": "goes on",
+        "drain": "is asked to drain",
+        "master failover": "m1       crashes",
+        "two masters": "fenced",
+        "two stores on one output": "fenced",
+        "store restarts": "begins a new reign",
+        "store with an old file": "comes back with an old file",
+        "store wiped": "is wiped",
+        "power cuts": "power    is cut",
+        "second copies": "Cut",
+        "poison": "died of a row",
+        "unsized shards": "Sized",
+    }
+    for name, sign in signs.items():
+        assert any(sign in play(name, seed).transcript() for seed in range(40)), f"{name}: nobody {sign}"
+
+
