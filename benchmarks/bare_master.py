@@ -9,6 +9,7 @@ files are left out. The store lives in FOLDER; what is there already is resumed.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from antinfer.master.store.redis import RedisStore
 from antinfer.master.streams import Streams
 from antinfer.rpc.channel import SERVER_OPTIONS
 from antinfer.rpc.values import JobDocument
+from antinfer.storage.lean import keep_pandas_out
 from antinfer.storage.place import EpochClaim, StoredObject
 
 ROWS = 10_000
@@ -100,6 +102,9 @@ def _shard(index: int) -> Shard:
 
 
 async def _serve(address: str, shards: int, server: EmbeddedServer) -> None:
+    # A planner has loaded all this before the first commit, in every other master.
+    keep_pandas_out()
+    importlib.import_module("antinfer.storage.manifest")
     store = RedisStore(server.url, JOB, server=server)
     await store.open()
     assert store.durability is Durability.ALWAYS, store.durability
