@@ -59,7 +59,9 @@ def first_acceptance_is_lost(stage: sim.Stage) -> None:
 
 
 def test_rule_01_a_worker_deletes_nothing_that_it_asked_to_commit() -> None:
-    scenario = sim.Scenario("rule 1", rows=(3,), workers=1, output="uploads", flight_ms=3_000, script=first_acceptance_is_lost, engine=PATIENT)
+    scenario = sim.Scenario(
+        "rule 1", rows=(3,), workers=1, output="uploads", flight_ms=3_000, script=first_acceptance_is_lost, engine=PATIENT
+    )
     needs(
         scenario,
         "lost",

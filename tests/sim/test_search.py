@@ -73,5 +73,3 @@ def test_every_scenario_shows_the_trouble_it_is_named_for() -> None:
     }
     for name, sign in signs.items():
         assert any(sign in play(name, seed).transcript() for seed in range(40)), f"{name}: nobody {sign}"
-
-

@@ -16,4 +16,17 @@ from antinfer.testing.sim.stage import Stage
 from antinfer.testing.sim.worker import DeleteStaged
 from antinfer.testing.sim.world import Problem, World
 
-__all__ = ["ENGINE", "SCENARIOS", "SESSION", "DeleteStaged", "Outcome", "Problem", "Scenario", "Stage", "Switches", "Weather", "World", "run"]
+__all__ = [
+    "ENGINE",
+    "SCENARIOS",
+    "SESSION",
+    "DeleteStaged",
+    "Outcome",
+    "Problem",
+    "Scenario",
+    "Stage",
+    "Switches",
+    "Weather",
+    "World",
+    "run",
+]

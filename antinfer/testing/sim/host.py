@@ -1,4 +1,4 @@
-"""A stage host, modelled: computes rows in order, stages what is finished, and is told about leases late. Mirrors `antinfer.worker.host`."""
+"""A stage host, modelled: computes rows in order, stages what is finished, hears of leases late. Mirrors `antinfer.worker.host`."""
 
 from __future__ import annotations
 
@@ -229,5 +229,3 @@ class Host(Party):
         if staged.kind == "record":
             return frozenset()
         return frozenset(offset for offset in range(*offsets) if (offset in bad) == (staged.kind == "quarantine"))
-
-

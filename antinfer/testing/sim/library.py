@@ -33,7 +33,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         Scenario("store that promises nothing", sync="publish", weather=Weather(crash={"store": 0.06, "master": 0.003})),
         Scenario("store with an old file", masters=2, weather=Weather(old_file=0.06, standby=0.05, pause={"master": 0.003})),
         Scenario("store wiped", masters=2, weather=Weather(wipe=0.06, standby=0.05, pause={"master": 0.003})),
-        Scenario("store wiped, text output", suffix="jsonl", bad=frozenset({(0, 1), (2, 2)}), weather=Weather(wipe=0.06, crash={"master": 0.004})),
+        Scenario(
+            "store wiped, text output", suffix="jsonl", bad=frozenset({(0, 1), (2, 2)}), weather=Weather(wipe=0.06, crash={"master": 0.004})
+        ),
         Scenario(
             "multipart uploads",
             output="uploads",

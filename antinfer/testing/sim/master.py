@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from antinfer.core import commands, guards, invariants
+from antinfer.core import commands, guards
 from antinfer.core.engine import Engine, Phase
-from antinfer.core.events import Event, HeartbeatSeen, Joined, PlanCompleted, PlanExtended, Published, Requested, StreamBroken, StreamId, Ticked
+from antinfer.core.events import (
+    Event,
+    HeartbeatSeen,
+    Joined,
+    PlanCompleted,
+    PlanExtended,
+    Published,
+    Requested,
+    StreamBroken,
+    StreamId,
+    Ticked,
+)
 from antinfer.core.ids import LeaseId
 from antinfer.core.messages import Heartbeat, Join, Upward
 from antinfer.core.plan import PlanIndex

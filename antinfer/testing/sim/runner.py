@@ -61,9 +61,7 @@ def run(scenario: Scenario, seed: int) -> Outcome:
         _watch_aftermath(stage)
         auditor.finish()
     stage.is_over = True
-    return Outcome(
-        scenario.name, seed, tuple(world.problems), tuple(world.entries), took, world.events, stage.computed
-    )
+    return Outcome(scenario.name, seed, tuple(world.problems), tuple(world.entries), took, world.events, stage.computed)
 
 
 def _watch_aftermath(stage: Stage) -> None:

@@ -243,4 +243,3 @@ class Stage:
                 server.crash()
             if server is self.servers.get("store"):
                 server.start()
-

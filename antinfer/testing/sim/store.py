@@ -42,7 +42,7 @@ class File:
 class State:
     """What a server holds in memory: the file, replayed."""
 
-    fence: Fence = Fence(0, 0, "")
+    fence: Fence = field(default_factory=lambda: Fence(0, 0, ""))
     token: str = ""
     run: str = ""
     """Run id under which the documents were written; empty when they may not be whole."""
