@@ -162,13 +162,13 @@ class Publisher:
                 self._recover(records)
             case commands.ListOutput():
                 flushed_keys = {record.key for record in manifest.read_all(self._place)}
-                records = tuple(manifest.list_output(self._place, self._suffix))
+                records = tuple(manifest.list_output(self._place, self._suffix, self._check_epoch))
                 unflushed = tuple(record for record in records if record.key not in flushed_keys)
                 _log.info("the output proves %d commits", len(records), extra={"action": "list_output"})
                 self._post(lambda at: OutputListed(at, records, unflushed))
             case commands.AuditOutput():
                 self._check_epoch()
-                removed = manifest.audit_parts(self._place, self._suffix)
+                removed = manifest.audit_parts(self._place, self._suffix, still_rules=self._check_epoch)
                 if removed:
                     _log.warning("removed %d objects that no record names", len(removed), extra={"action": "audit", "names": removed[:100]})
                 self._post(lambda at: OutputAudited(at, removed))

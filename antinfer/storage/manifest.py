@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
@@ -195,11 +195,14 @@ def published(place: OutputPlace, listing: Listing, suffix: str, known: Iterable
     return sorted(decided, key=lambda record: (record.shard, record.start, record.round))
 
 
-def list_output(place: OutputPlace, suffix: str) -> list[CommitRecord]:
+def list_output(place: OutputPlace, suffix: str, still_rules: Callable[[], None] = lambda: None) -> list[CommitRecord]:
     """Return the commits that the output place proves by itself, and remove what belongs to none of them (rule 14).
 
     Removed, and logged, are: quarantine and record objects whose commit was not published to its end, and parts without a readable record.
     Their rows will be computed again. Call it only when nothing can be published any more but by the caller (rule 11).
+
+    `still_rules` is called last before the removal, and raises when somebody else rules by now: he may have published other objects of
+    these names since they were listed.
     """
     listing = Listing.of(place)
     records = published(place, listing, suffix, read_all(place))
@@ -207,19 +210,25 @@ def list_output(place: OutputPlace, suffix: str) -> list[CommitRecord]:
     orphans = tuple(sorted({*listing.parts, *listing.records, *listing.quarantine} - named))
     if orphans:
         _LOG.warning("removed %d objects of unfinished commits", len(orphans), extra={"action": "remove_orphans", "names": orphans[:100]})
+        still_rules()
         place.remove(orphans)
     return records
 
 
-def audit_parts(place: OutputPlace, suffix: str, known: Iterable[CommitRecord] = ()) -> tuple[str, ...]:
+def audit_parts(
+    place: OutputPlace, suffix: str, known: Iterable[CommitRecord] = (), still_rules: Callable[[], None] = lambda: None
+) -> tuple[str, ...]:
     """Remove the parts, quarantine and record objects that no record names, and return their names (rule 12).
 
     `known` are published records that are not in the manifest yet; the objects of every manifest record and of `known` stay.
+    `still_rules` is that of `list_output`.
     """
     listing = Listing.of(place)
     named = {name for record in (*read_all(place), *known) for name in layout.final_names(record, suffix)}
     orphans = tuple(sorted({*listing.parts, *listing.records, *listing.quarantine} - named))
-    place.remove(orphans)
+    if orphans:
+        still_rules()
+        place.remove(orphans)
     return orphans
 
 

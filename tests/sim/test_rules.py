@@ -16,6 +16,7 @@ from antinfer.core.ids import lease_of
 from antinfer.core.messages import Acceptance, Answer
 from antinfer.core.ranges import Rows
 from antinfer.testing import sim
+from antinfer.testing.sim.publisher import Publisher
 from antinfer.worker import guards as worker_guards
 
 SEEDS = range(8)
@@ -282,6 +283,27 @@ def test_rule_18_a_range_that_nobody_touched_is_granted_again() -> None:
 
     scenario = sim.Scenario("rule 18", rows=(1,), workers=1, row_ms=(2_100, 2_300), engine=PATIENT, script=script, patience_ms=20_000)
     needs(scenario, "stuck", may_regrant=(guards, lambda: False))
+
+
+def test_a_master_that_slept_removes_nothing_that_a_later_one_has_published() -> None:
+    """It has listed an orphan; by the time it wakes up, the name belongs to a commit."""
+
+    def script(stage: sim.Stage) -> None:
+        def strike() -> None:
+            stage.crash("m1", "w1")
+            stage.lose_store(wipe=True)
+            stage.masters["m2"].start()
+            stage.world.when("m2", "listed the output", sleep)
+
+        def sleep() -> None:
+            stage.pause("m2", 1_500)
+            stage.masters["m1"].start()
+
+        stage.world.when("m1", "published the quarantine", strike)
+
+    bad = frozenset({(0, 1), (1, 1)})
+    scenario = sim.Scenario("stale removal", rows=(3, 3), masters=2, prefix=0.0, bad=bad, row_ms=(30, 60), script=script)
+    needs(scenario, "lost", _fence=(Publisher, lambda publisher: None))
 
 
 def test_staged_files_are_synced_before_their_commit_is_asked_for() -> None:

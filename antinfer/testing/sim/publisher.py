@@ -89,10 +89,13 @@ class Publisher:
         self._post(lambda at: Published(at, done, missing))
 
     def _check_epoch(self) -> Run[None]:
+        self._fence()
+        yield "looked at the epochs"
+
+    def _fence(self) -> None:
         highest = self._place.highest_epoch()
         if self._switches.claims_output and highest > self._epoch:
             raise FencedError(f"epoch {highest} has claimed the output; this one had {self._epoch}")
-        yield "looked at the epochs"
 
     # -- everything else ---------------------------------------------------------------------------------------------------------
     def carry_out(self, command: commands.Command) -> None:
@@ -197,11 +200,18 @@ class Publisher:
         self._post(lambda at: OutputListed(at, records, unflushed))
 
     def _remove(self, names: list[str]) -> Run[None]:
+        """Remove objects by name, which another reign may have given to others since: the one act that cannot be fenced.
+
+        So the epochs are looked at in the last moment. That a process is stopped for long between this look and the removal is not played.
+        """
+        if not names:
+            return
+        self._fence()
         for name in names:
             self._world.note(self._party.name, "removes {}", name)
             self._place.remove(name)
-            yield "removed an orphan"
         self._place.sync()
+        yield "removed orphans"
 
     def _seal(self) -> Run[None]:
         place = self._place
