@@ -27,14 +27,8 @@ HDFS_OPTIONS: Final = ("user", "kerb_ticket", "replication", "buffer_size", "def
 S3_ATTEMPTS: Final = 8
 """Tries of one S3 request; the SDK backs off between them."""
 
-_AWS_PLACE_VARIABLES: Final = (
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_PROFILE",
-    "AWS_CONFIG_FILE",
-)
+_AWS_ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_AWS_PLACE_VARIABLES: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_CONFIG_FILE")
 _SCHEME: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://(.*)$", re.DOTALL)
 _FSSPEC_PACKAGES: Final = {"az": "adlfs", "http": "aiohttp", "https": "aiohttp", "sftp": "paramiko", "ssh": "paramiko"}
 _PASSING: Final = re.compile(
@@ -104,6 +98,10 @@ def locate(uri: str, options: Mapping[str, Any] | None = None) -> Location:
             return Location(_local(), rest, "")
         case "s3":
             _check_options(scheme, options, S3_OPTIONS)
+            if not options.get("endpoint_url") and not options.get("endpoint_override"):
+                # pyarrow takes these from the environment for URIs only, and boto3, which writes the output, always does.
+                endpoint = next((found for name in _AWS_ENDPOINT_VARIABLES if (found := os.environ.get(name))), "")
+                options = {**options, "endpoint_url": endpoint} if endpoint else options
             return Location(_s3(rest.split("/", 1)[0], tuple(sorted(options.items()))), rest, "s3://")
         case "gs":
             _check_options(scheme, options, GS_OPTIONS)

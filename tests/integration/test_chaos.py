@@ -20,6 +20,8 @@ from antinfer.storage.jobs import open_output
 from tests.integration.jobs import Cluster, Process, Scoring, read_report, wait_until
 from tests.integration.servers import ValkeyServer
 
+pytestmark = pytest.mark.timeout(300)
+
 TTL_S = 2.0
 
 
@@ -29,7 +31,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     scoring = Scoring(tmp_path_factory.mktemp("undisturbed"), pause_s=0.0)
     spec = scoring.make()
     with tempfile.TemporaryDirectory(prefix="ai-") as folder:
-        cluster = Cluster(spec, Path(folder))
+        cluster = Cluster(spec, scoring.rows, Path(folder))
         try:
             cluster.master()
             cluster.finish(cluster.worker("w1"), *cluster.processes[:1])
@@ -47,7 +49,7 @@ class Scene:
         self.chance = random.Random(seed)
         self.scoring = Scoring(folder)
         self.spec: JobSpec = self.scoring.make()
-        self.cluster = Cluster(self.spec, logs, TTL_S)
+        self.cluster = Cluster(self.spec, self.scoring.rows, logs, TTL_S)
         self.valkey = ValkeyServer(logs / "valkey")
 
     @property
@@ -128,7 +130,7 @@ def test_a_predictor_and_a_stage_host_are_killed(scene: Scene, undisturbed: dict
     first, second = scene.workers()
     scene.wait_for_instant(0.05, 0.2)
     cluster.fault("kill -9 of a predictor", lambda: kill_one(first, "antinfer.worker.predictors"))
-    wait_until(lambda: "predictor died" in first.log, "the predictor's death is noticed")
+    wait_until(lambda: "is started again" in first.log, "the predictor's death is noticed")
     scene.wait_for_instant(0.3, 0.6)
     cluster.fault("kill -9 of a stage host", lambda: kill_one(second, "antinfer.worker.host"))
     wait_until(lambda: "killed by SIGKILL" in second.log, "the host's death is noticed")

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -25,76 +16,17 @@ from antinfer.storage.audit import audit
 from antinfer.storage.audit_report import FaultKind
 from antinfer.storage.place import OutputPlace, open_place
 from antinfer.testing.checks import OUTPUT_PLACE_CHECKS, SUFFIX, stage_commit
+from tests.integration.objectstores import SERVERS, client_of, object_store
 from tests.unit.storage import outputs
 
-boto3 = pytest.importorskip("boto3")
-
-SERVERS = ("moto", "seaweedfs")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def beside_python(name: str) -> str:
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def command(server: str, port: int, folder: str) -> list[str]:
-    if server == "moto":
-        return [beside_python("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    ports = [f"-{part}port={free_port()}" for part in ("master.", "volume.", "filer.")]
-    grpc = [f"-{part}port.grpc={free_port()}" for part in ("master.", "volume.", "filer.", "s3.")]
-    where = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}"]
-    sizes = ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
-    return [beside_python("weed"), "server", *where, "-s3", f"-s3.port={port}", "-filer", *ports, *grpc, *sizes]
-
-
-def client_of(options: dict[str, str]):
-    return boto3.client(
-        "s3",
-        endpoint_url=options["endpoint_url"],
-        region_name=options["region"],
-        aws_access_key_id=options["access_key"],
-        aws_secret_access_key=options["secret_key"],
-    )
+pytest.importorskip("boto3")
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def options(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """A running server with the bucket ``results``; the storage options that reach it."""
-    port = free_port()
-    folder = tempfile.mkdtemp(prefix="antinfer-s3-")
-    with open(os.path.join(folder, "log"), "wb") as log:
-        server = subprocess.Popen(command(request.param, port, folder), stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    try:
-        options = {"endpoint_url": f"http://127.0.0.1:{port}", "region": "us-east-1", "access_key": "test", "secret_key": "test-secret"}
-        wait_for_bucket(options, server, Path(folder) / "log")
+    with object_store(request.param, "results") as options:
         yield options
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_for_bucket(options: dict[str, str], server: subprocess.Popen[bytes], log: Path) -> None:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            client_of(options).create_bucket(Bucket="results")
-            client_of(options).put_object(Bucket="results", Key="first", Body=b"x")
-            return
-        except (BotoCoreError, ClientError) as error:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the server does not come up: {log.read_text()[-2000:]}") from error
-            time.sleep(0.2)
 
 
 @pytest.fixture

@@ -125,6 +125,16 @@ def test_listing_has_sizes_versions_and_uris(storage: dict[str, Any]) -> None:
     assert int(files[0].version) > 0
 
 
+def test_the_environment_of_the_aws_tools_is_enough(storage: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, option in (("AWS_ACCESS_KEY_ID", "access_key"), ("AWS_SECRET_ACCESS_KEY", "secret_key"), ("AWS_REGION", "region")):
+        monkeypatch.setenv(name, storage[option])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", storage["endpoint_url"])
+    assert len(open_source("csv", "s3://inputs/csv").list_files()) == 1
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", storage["endpoint_url"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert len(open_source("csv", "s3://inputs/csv").list_files()) == 1
+
+
 def test_files_are_fetched_side_by_side_in_order(storage: dict[str, Any]) -> None:
     source = open_source("files", "s3://inputs/files", options={"storage": storage})
     files = source.list_files()
