@@ -61,6 +61,8 @@ def _report(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], 
         "rows_in": totals.rows,
         "rows_out": totals.rows_out,
         "rows_quarantined": totals.rows_quarantined,
+        # Negative when a stage drops rows: what comes out and what is given up are then fewer than what came in.
+        "rows_fanned_out": totals.rows_out + totals.rows_quarantined - totals.rows,
         "parts": sum(any(staged.kind == "part" for staged in record.objects) for record in records),
         "commits": totals.commits,
         "size_bytes": totals.size_bytes,

@@ -269,3 +269,85 @@ def test_the_one_command_is_killed_and_given_again(scene: Scene, undisturbed: di
     wait_until(lambda: not cluster.living(), "all that it started is gone", seconds=10)
     report = scene.end(undisturbed, cluster.run(job_file, "--workers", "2"))
     assert report["epoch"] == 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("round", range(10))
+def test_a_storm(scene: Scene, undisturbed: dict[str, Any], round: int) -> None:
+    """Fault after fault, in any order and at any instant, until the job is done all the same."""
+    storm = Storm(scene)
+    try:
+        storm.rage()
+    except AssertionError as error:
+        raise AssertionError(f"round {round}: {error}\n{scene.cluster.logs()}") from None
+    scene.end(undisturbed, *storm.workers, storm.master)
+
+
+class Storm:
+    """Faults of every kind on one job with a store on a URL; whatever dies is started again."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._cluster = scene.cluster
+        scene.valkey.start()
+        self._names = 0
+        self.master = self._cluster.master("master", *scene.by_url)
+        self.workers = [self._new_worker(), self._new_worker()]
+
+    def rage(self) -> None:
+        scene = self._scene
+        faults = (self._worker, self._host, self._predictor, self._master, self._store, self._wipe, self._zombie, self._drain)
+        for number in range(1, 9):
+            scene.wait_for_instant(0.07 * (number - 1), 0.07 * number)
+            scene.chance.choice(faults)()
+
+    def _new_worker(self) -> Process:
+        self._names += 1
+        return self._cluster.worker(f"w{self._names}")
+
+    def _any(self) -> int:
+        return self._scene.chance.randrange(len(self.workers))
+
+    def _replace(self, index: int) -> None:
+        self.workers[index] = self._new_worker()
+
+    def _worker(self) -> None:
+        index = self._any()
+        self._cluster.fault("kill -9 of a worker", self.workers[index].kill)
+        self._replace(index)
+
+    def _host(self) -> None:
+        worker = self.workers[self._any()]
+        self._cluster.fault("kill -9 of a stage host", lambda: kill_one(worker, "antinfer.worker.host"))
+
+    def _predictor(self) -> None:
+        worker = self.workers[self._any()]
+        self._cluster.fault("kill -9 of a predictor", lambda: kill_one(worker, "antinfer.worker.predictors"))
+
+    def _master(self) -> None:
+        self._cluster.fault("kill -9 of the master", self.master.kill)
+        time.sleep(self._scene.chance.uniform(0.0, 2.0))
+        self.master = self._cluster.master("master", *self._scene.by_url)
+
+    def _store(self) -> None:
+        self._cluster.fault("kill -9 of the store", self._scene.valkey.kill)
+        time.sleep(self._scene.chance.uniform(0.0, 1.0))
+        self._scene.valkey.start()
+
+    def _wipe(self) -> None:
+        self._cluster.fault("total loss of the store", self._scene.valkey.wipe)
+
+    def _zombie(self) -> None:
+        worker = self.workers[self._any()]
+        frozen = [worker.pid, *worker.find("")]
+        self._cluster.fault("SIGSTOP of a worker", lambda: _send_all(frozen, signal.SIGSTOP))
+        time.sleep(self._scene.chance.uniform(0.5, 2 * TTL_S))
+        _send_all(frozen, signal.SIGCONT)
+
+    def _drain(self) -> None:
+        index = self._any()
+        leaving = self.workers[index]
+        self._cluster.fault("SIGTERM of a worker", lambda: leaving.send(signal.SIGTERM))
+        self._replace(index)
+        assert leaving.wait() == 0, leaving.log
