@@ -164,6 +164,8 @@ class Publisher:
                 flushed_keys = {record.key for record in manifest.read_all(self._place)}
                 records = tuple(manifest.list_output(self._place, self._suffix, self._check_epoch))
                 unflushed = tuple(record for record in records if record.key not in flushed_keys)
+                # What another reign has published meanwhile may contradict the plan and the ledger of this one.
+                self._check_epoch()
                 _log.info("the output proves %d commits", len(records), extra={"action": "list_output"})
                 self._post(lambda at: OutputListed(at, records, unflushed))
             case commands.AuditOutput():

@@ -195,6 +195,7 @@ class Publisher:
         yield "listed the output"
         if self._switches.removes_orphans:
             yield from self._remove(unproven)
+        yield from self._check_epoch()
         self._world.note(self._party.name, "the output proves {}", [record.staged for record in records])
         unflushed = tuple(record for record in records if record.key not in flushed)
         self._post(lambda at: OutputListed(at, records, unflushed))
