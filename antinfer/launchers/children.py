@@ -84,13 +84,13 @@ class Child:
             self._pump.join(timeout=1.0)
         return self._process.returncode
 
-    def restart_later(self) -> bool:
-        """Plan a restart after the process ended; False when it has died too often lately."""
+    def restart_later(self, least_s: float = 0.0) -> bool:
+        """Plan a restart, not before `least_s` seconds, after the process ended; False when it has died too often lately."""
         wait_s = self._budget.spend(time.monotonic())
         if wait_s is None:
             return False
         self._process = None
-        self._start_at = time.monotonic() + wait_s
+        self._start_at = time.monotonic() + max(wait_s, least_s)
         return True
 
     def start_if_due(self) -> None:

@@ -17,19 +17,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.errors import InfraError, Interrupted, MasterError
 from antinfer.launchers.children import Child, LineSink, RestartBudget, explain_exit
 from antinfer.launchers.outcome import Outcome
-from antinfer.rpc.client import AdminClient
-from antinfer.rpc.values import Status
 from antinfer.spec.schema import JobSpec
+
+if TYPE_CHECKING:
+    from antinfer.rpc.client import AdminClient
+    from antinfer.rpc.values import Status
 
 _POLL_S: Final = 0.05
 _STATUS_S: Final = 0.5
 _MASTER_GRACE_S: Final = 10.0
 _WORKER_GRACE_S: Final = 5.0
+_WELL_ENDED_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,9 @@ class Supervisor:
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
     def _watch(self) -> None:
+        # Imported while the processes that we have started load.
+        from antinfer.rpc.client import AdminClient
+
         next_status = time.monotonic() + 0.2
         with AdminClient(self._address) as admin:
             while True:
@@ -143,7 +149,8 @@ class Supervisor:
         for worker in self._workers:
             worker.start_if_due()
             status = worker.poll()
-            if status is not None and not worker.restart_later():
+            # One that ended well has heard that the job is over, and the master is about to end too.
+            if status is not None and not worker.restart_later(_WELL_ENDED_S if status == 0 else 0.0):
                 raise InfraError(_keeps_dying(worker, status), hint="the same command resumes the job")
 
     def _drain(self, admin: AdminClient) -> None:

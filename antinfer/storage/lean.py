@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+_kept_out = False
+
 
 class _Absent:
     """Makes pandas look as if it were not installed."""
@@ -22,6 +24,7 @@ def keep_pandas_out() -> None:
 
     Call it before other threads import anything. Does nothing when pandas is imported already.
     """
+    global _kept_out
     if "pandas" in sys.modules:
         return
     import pyarrow as pa
@@ -32,3 +35,15 @@ def keep_pandas_out() -> None:
         pa.array([0])
     finally:
         sys.meta_path.remove(absent)
+    _kept_out = True
+
+
+def notice_pandas() -> None:
+    """Let pyarrow find pandas again when user code has imported it: without, it would not know the nulls of a series. Cheap to call."""
+    global _kept_out
+    if _kept_out and "pandas" in sys.modules:
+        import pyarrow as pa
+
+        # A data frame is what makes it look again.
+        pa.table({"any": pa.array([], pa.int8())}).to_pandas()
+        _kept_out = False

