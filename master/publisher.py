@@ -101,16 +101,26 @@ class Publisher:
                     return
             # Looked at after the commits were received: what is staged later cannot slip past another master's sweep (rule 9).
             self._patiently("reading epochs", self._check_epoch)
-            if len(records) <= _INLINE:
-                outcomes = [self._publish_one(record) for record in records]
-            else:
-                outcomes = list(self._hands.map(self._publish_one, records))
+            outcomes = self._publish_some(records)
             done = tuple(str(record.staged) for record, found in zip(records, outcomes, strict=True) if found)
             missing = tuple(str(record.staged) for record, found in zip(records, outcomes, strict=True) if not found)
             if missing:
                 # Swept away by a master that rules since the look above? Then nothing is lost, and this one has no say any more.
                 self._patiently("reading epochs", self._check_epoch)
             self._post(lambda at, done=done, missing=missing: Published(at, done, missing))  # type: ignore[misc]
+
+    def _publish_some(self, records: tuple[CommitRecord, ...]) -> list[bool]:
+        """Publish; tell for each record whether its objects were there."""
+        # A hand takes several records: handing each over alone would cost more than a rename.
+        hands = min(_HANDS, len(records) // _INLINE)
+        if hands < 2:
+            return [self._publish_one(record) for record in records]
+        slices = [records[first::hands] for first in range(hands)]
+        outcomes = [False] * len(records)
+        done = self._hands.map(lambda some: [self._publish_one(record) for record in some], slices)
+        for first, found in enumerate(done):
+            outcomes[first :: len(slices)] = found
+        return outcomes
 
     def _publish_one(self, record: CommitRecord) -> bool:
         """Publish; return False when its objects are nowhere."""
