@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 
 from benchmarks import inputs
+from benchmarks.contest import usual_environment
 
 _JOB = Path(__file__).parent / "identity_job"
 
@@ -52,7 +52,7 @@ class Arena:
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         # Ray would write a token into the home directory, and report its use.
-        environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = usual_environment(PYTHONPATH=str(Path.cwd()), RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
         started = time.perf_counter()
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         whole = time.perf_counter() - started

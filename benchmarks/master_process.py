@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.contest import usual_environment
+
 _START_S = 60.0
 
 
@@ -22,7 +24,8 @@ def master_process(shards: int, folder: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="antinfer-") as place:
         listening = Path(place, "master")
         address = f"unix://{listening}"
-        process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare_master", address, str(shards), str(folder)])
+        command = [sys.executable, "-m", "benchmarks.bare_master", address, str(shards), str(folder)]
+        process = subprocess.Popen(command, env=usual_environment())
         try:
             deadline = time.monotonic() + _START_S
             while not listening.exists():

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks import inputs
-from benchmarks.contest import by_turns, run_timed
+from benchmarks.contest import by_turns, run_timed, usual_environment
 from benchmarks.report import Result
 
 _JOB = Path(__file__).parent / "small_job"
@@ -49,7 +49,8 @@ def measure(quick: bool) -> list[Result]:
 
 
 def _import() -> float:
-    return float(subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True).stdout)
+    command = [sys.executable, "-c", _IMPORT]
+    return float(subprocess.run(command, env=usual_environment(), capture_output=True, text=True, check=True).stdout)
 
 
 def _run_job(folder: Path) -> float:

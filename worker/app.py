@@ -9,7 +9,9 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from antinfer.core.ids import WorkerId
 from antinfer.errors import AntinferError
@@ -20,6 +22,7 @@ from antinfer.worker.agent import Agent, AgentOptions
 from antinfer.worker.policy import SessionPolicy
 
 _log = logging.getLogger("antinfer.worker")
+_NEAR_BACKOFF_MS: Final = 50
 
 
 def run_worker(
@@ -55,7 +58,7 @@ def run_worker(
         job=job,
         token=read_token(token_file) if token_file is not None else "",
         tls=tls,
-        policy=SessionPolicy(grace_ms=int(grace_s * 1_000)),
+        policy=_policy(master, grace_s),
     )
     extra = {"worker": options.worker, "job": job}
     _log.info("worker %s for the master at %s", options.worker, master, extra={"action": "started", **extra})
@@ -63,6 +66,13 @@ def run_worker(
     level = logging.ERROR if is_alone and end.code not in (0, 130) else logging.INFO
     _log.log(level, "worker %s ends: %s", options.worker, end.reason, extra={"action": "ended", **extra})
     return end.code
+
+
+def _policy(master: str, grace_s: float) -> SessionPolicy:
+    policy = SessionPolicy(grace_ms=int(grace_s * 1_000))
+    # A socket on this machine costs nothing to try, and whoever started us is waiting for the first row.
+    is_near = all(address.startswith("unix:") for address in parse_addresses(master))
+    return replace(policy, backoff_ms=_NEAR_BACKOFF_MS, longest_backoff_ms=_NEAR_BACKOFF_MS) if is_near else policy
 
 
 def _made_up_name() -> str:

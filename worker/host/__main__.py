@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import sys
+import threading
 import time
 
 from antinfer.worker.host.early import receive_setup, start_predictors
 from antinfer.worker.host.link import AgentLink
+
+
+def _import_all() -> None:
+    from antinfer.storage.lean import keep_pandas_out
+
+    keep_pandas_out()
+    importlib.import_module("antinfer.worker.host.app")
 
 
 def main(descriptor: int) -> int:
@@ -17,19 +26,19 @@ def main(descriptor: int) -> int:
     # Standard output belongs to the command that started it all; what user code prints goes where logs go.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     link = AgentLink(socket.socket(fileno=descriptor))
+    # This is what takes the time: it goes on while the agent looks for its master, and later while the predictors load.
+    threading.Thread(target=_import_all, name="imports", daemon=True).start()
     setup = receive_setup(link)
     if setup is None:
         return 0
     started = start_predictors(setup)
 
-    # Imported while the predictors load: this is what takes the time.
-    from antinfer.errors import AntinferError
     from antinfer.worker.host import failing
     from antinfer.worker.host.app import Host
 
     try:
         return Host(link, setup, started, began).run()
-    except AntinferError as error:
+    except Exception as error:  # noqa: BLE001 - told to the agent, who would otherwise start hosts again and again
         link.send(failing.failed(None, error))
         return 1
 
