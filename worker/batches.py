@@ -7,7 +7,7 @@ become arrays of objects.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from antinfer.errors import UserCodeError
+from antinfer.storage.lean import notice_pandas
 from antinfer.worker.pipeline import arrays
 
 Columns = dict[str, Any]
@@ -61,6 +62,7 @@ def from_result(result: object, where: str, *, copy: bool) -> pa.RecordBatch:
 
     Raises UserCodeError for anything else, for columns of different lengths, and naming the column whose values have no Arrow type.
     """
+    notice_pandas()
     if isinstance(result, Mapping):
         return _from_columns(result, where, copy=copy)
     if isinstance(result, pa.Table):
@@ -71,7 +73,7 @@ def from_result(result: object, where: str, *, copy: bool) -> pa.RecordBatch:
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(result, pandas.DataFrame):
         try:
-            return pa.RecordBatch.from_pandas(result, preserve_index=False).replace_schema_metadata(None)
+            return pa.RecordBatch.from_pandas(result.copy() if copy else result, preserve_index=False).replace_schema_metadata(None)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise UserCodeError(f"{where} returned a data frame that has no Arrow form: {error}") from error
     raise UserCodeError(
@@ -120,16 +122,16 @@ def _column(values: object, name: str, where: str, *, copy: bool) -> pa.Array:
         return values.combine_chunks()
     if isinstance(values, pa.Array):
         return values
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    elif not hasattr(values, "__len__") or isinstance(values, (str, bytes, Mapping)):
+    if not hasattr(values, "__len__") or isinstance(values, (str, bytes, Mapping, Set)):
         raise UserCodeError(
             f"{where}: column {name!r} must be an array or a list with one value per row, not {type(values).__name__}",
         )
+    torch = sys.modules.get("torch")
     try:
+        if torch is not None and isinstance(values, torch.Tensor):
+            values = values.detach().cpu().numpy()
         return _array(values, copy=copy)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, OverflowError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, OverflowError, TypeError) as error:
         raise UserCodeError(
             f"{where}: column {name!r} holds values that cannot be written: {error}",
             hint="Return numbers, strings, bytes, timestamps, or lists, dicts and arrays of these.",
@@ -142,8 +144,11 @@ def _array(values: Any, *, copy: bool) -> pa.Array:
         values = np.stack(values) if same else values
     if isinstance(values, list) and values and isinstance(values[0], np.generic):
         values = np.array(values)
+    if isinstance(values, np.ma.MaskedArray):
+        return pa.array(values.data, mask=np.ma.getmaskarray(values))
+    if isinstance(values, np.ndarray) and copy:
+        values = values.copy()
     if isinstance(values, np.ndarray) and arrays.is_plain(values) and values.ndim:
-        values = values.copy() if copy else values
         if values.ndim == 1:
             return arrays.from_plain(values)
         if 0 in values.shape[1:]:

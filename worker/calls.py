@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,19 +62,20 @@ class Caller:
         if self._stage.kind in ("flat_map", "filter"):
             return self._run_rows(batch)
         try:
-            return Outcome(self._one_for_one(batch))
+            return Outcome(self._one_for_one(batch, copy=self._copy))
         except UserCodeError:
             raise
         except Exception as error:  # noqa: BLE001 - user code may raise anything
-            raised = error
+            fault = _Fault.of(error)
         # Outside of the handler, or every later error would drag this one along as its context.
-        return self._bisect(batch, raised)
+        return self._bisect(batch, fault)
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
-    def _one_for_one(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _one_for_one(self, batch: pa.RecordBatch, *, copy: bool) -> pa.RecordBatch:
         result = self._call(batches.to_format(batch, self._stage.batch_format))
-        results = result if isinstance(result, Iterator) else (result,)
-        parts = [batches.from_result(part, self._stage.where, copy=self._copy) for part in results]
+        is_stream = isinstance(result, Iterator)
+        # What is yielded may lie in an array that the next step fills again.
+        parts = [batches.from_result(part, self._stage.where, copy=copy or is_stream) for part in (result if is_stream else (result,))]
         returned = sum(part.num_rows for part in parts)
         if returned != batch.num_rows:
             raise UserCodeError(
@@ -84,23 +86,24 @@ class Caller:
         fitting = [self._gate.fit(part) for part in parts]
         return fitting[0] if len(fitting) == 1 else pa.concat_batches(fitting)
 
-    def _bisect(self, batch: pa.RecordBatch, error: Exception) -> Outcome:
+    def _bisect(self, batch: pa.RecordBatch, fault: _Fault) -> Outcome:
         good: list[tuple[int, pa.RecordBatch]] = []
         bad: list[tuple[int, BadRow]] = []
-        todo: list[tuple[int, int, Exception]] = [(0, batch.num_rows, error)]
+        todo: list[tuple[int, int, _Fault]] = [(0, batch.num_rows, fault)]
         while todo:
-            start, rows, error = todo.pop()
+            start, rows, fault = todo.pop()
             if rows == 1:
-                bad.append((start, self._blame(error)))
+                bad.append((start, self._blame(fault)))
                 continue
             half = rows // 2
             for at, count in ((start + half, rows - half), (start, half)):
                 try:
-                    good.append((at, self._one_for_one(batch.slice(at, count))))
+                    # A copy: the result must outlive the calls that follow, which may fill the same array again.
+                    good.append((at, self._one_for_one(batch.slice(at, count), copy=True)))
                 except UserCodeError:
                     raise
                 except Exception as again:  # noqa: BLE001 - as above
-                    todo.append((at, count, again))
+                    todo.append((at, count, _Fault.of(again)))
         good.sort(key=lambda part: part[0])
         if not bad:
             return Outcome(pa.concat_batches([made for _, made in good]))
@@ -122,7 +125,7 @@ class Caller:
                 result = self._call(row)
                 children = list(result) if fans_out and not isinstance(result, dict) else result
             except Exception as error:  # noqa: BLE001 - user code may raise anything
-                bad.append((index, self._blame(error)))
+                bad.append((index, self._blame(_Fault.of(error))))
                 continue
             self._succeeded = True
             if not fans_out:
@@ -137,18 +140,16 @@ class Caller:
         return Outcome(batches.from_rows(made, self._stage.where) if made else None, rows, bad)
 
     # -- errors ----------------------------------------------------------------------------------------------------------------------
-    def _blame(self, error: Exception) -> BadRow:
-        reason = BadRow(f"{type(error).__name__}: {error}", user_traceback(error), self._stage.name)
+    def _blame(self, fault: _Fault) -> BadRow:
         if not self._succeeded and not self._stage.tolerant:
-            kind = _site(error)
-            self._failures[kind] = self._failures.get(kind, 0) + 1
-            if self._failures[kind] >= _HOPELESS_ROWS:
+            self._failures[fault.site] = self._failures.get(fault.site, 0) + 1
+            if self._failures[fault.site] >= _HOPELESS_ROWS:
                 raise UserCodeError(
-                    f"{self._stage.where} fails on every row so far: {reason.error}",
+                    f"{self._stage.where} fails on every row so far: {fault.error}",
                     hint="Nothing has succeeded yet, so the code is at fault; set quarantine.max_fraction to 1 to quarantine such rows.",
-                    user_traceback=reason.traceback,
-                ) from error
-        return reason
+                    user_traceback=fault.traceback,
+                )
+        return BadRow(fault.error, fault.traceback, self._stage.name)
 
     def _guarded(self, what: str, action: Any) -> Any:
         try:
@@ -180,6 +181,19 @@ def user_traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, frame))
 
 
-def _site(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What is worth knowing of an exception. Kept itself, it would keep the frames alive and with them the batch, which lies in a slab."""
+
+    error: str
+    """Type and message."""
+    traceback: str
+    site: str
+    """Where it was raised: failures at one site are alike."""
+
+    @classmethod
+    def of(cls, error: Exception) -> _Fault:
+        kind = type(error).__name__
+        frames = traceback.extract_tb(error.__traceback__)
+        site = f"{kind} {frames[-1].filename}:{frames[-1].lineno}" if frames else kind
+        return cls(f"{kind}: {error}", user_traceback(error), site)

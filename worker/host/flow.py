@@ -24,6 +24,8 @@ from antinfer.worker.pipeline.splitter import Outcome, select, split
 from antinfer.worker.schemas import SchemaGate
 
 _QUEUE_BYTES = 64 << 20
+_BATCHES_BYTES = 512 << 20
+"""A queue may hold more than the above for the sake of two batches of a size that the user chose, but not more than this."""
 _LINGER_SECONDS = 0.02
 
 
@@ -36,6 +38,8 @@ class Flow:
         self._collect = collect
         self._lock = threading.Lock()
         self._wakers = [threading.Condition(self._lock) for _ in nodes]
+        self._bells = [threading.Condition(self._lock) for _ in nodes]
+        """For those who want no batch now: waking one of them when a batch is there would leave it to nobody."""
         self._queues = [Assembler(node.limits) if isinstance(node, Call) else None for node in nodes]
         self._gates = [SchemaGate(node.stage.where if isinstance(node, Call) else f"gather {node.name!r}") for node in nodes]
         self._busy = [0] * len(nodes)
@@ -70,19 +74,21 @@ class Flow:
         """
         with self._lock:
             while not self._stopped and not wake():
-                timeout = self._delay(node) if want else None
-                if timeout is not None and timeout <= 0:
-                    call = self._take(node)
-                    if call is not None:
-                        return call
+                if not want:
+                    self._bells[node].wait()
                     continue
-                self._wakers[node].wait(timeout)
+                timeout = self._delay(node)
+                if timeout is None or timeout > 0:
+                    self._wakers[node].wait(timeout)
+                elif (call := self._take(node)) is not None:
+                    return call
             return None
 
     def wake_up(self, node: int) -> None:
         """Have every `take` of `node` look at its `wake` again."""
         with self._lock:
             self._wakers[node].notify_all()
+            self._bells[node].notify_all()
 
     def finish(self, node: int, call: Assembled, outcome: Outcome, seconds: float) -> None:
         """Send what became of `call` on. Raises UserCodeError when the schema differs from that of earlier batches."""
@@ -114,7 +120,7 @@ class Flow:
         """End every `take`, now and later."""
         with self._lock:
             self._stopped = True
-            for waker in self._wakers:
+            for waker in (*self._wakers, *self._bells):
                 waker.notify_all()
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
@@ -171,7 +177,7 @@ class Flow:
         assert queue is not None
         if not queue.rows or not self._room_after(node):
             return None
-        if queue.full() or queue.size_bytes >= _QUEUE_BYTES:
+        if queue.full() or _is_heavy(queue):
             return 0.0
         if not self._quiet_before(node):
             return None
@@ -179,7 +185,7 @@ class Flow:
 
     def _room_after(self, node: int) -> bool:
         following = next((queue for queue in self._queues[node + 1 :] if queue is not None), None)
-        return following is None or following.size_bytes < _QUEUE_BYTES
+        return following is None or not _is_heavy(following)
 
     def _quiet_before(self, node: int) -> bool:
         return not self._readers and not any(self._busy[:node]) and all(queue is None or not queue.rows for queue in self._queues[:node])
@@ -190,6 +196,9 @@ class Flow:
         call = queue.take()
         if call is not None:
             self._busy[node] += 1
+        else:
+            # Nothing but dropped leases was there: whoever waits for this queue to be empty hears it from nobody else.
+            self._settle()
         if queue.rows:
             self._wakers[node].notify()
         for earlier in range(node):
@@ -202,3 +211,11 @@ class Flow:
         for waker, queue in zip(self._wakers, self._queues, strict=True):
             if queue is not None and queue.rows:
                 waker.notify_all()
+
+
+def _is_heavy(queue: Assembler) -> bool:
+    """Tell whether a queue holds so many bytes that rows must leave it before more come."""
+    size, limits = queue.size_bytes, queue.limits
+    if size < _QUEUE_BYTES:
+        return False
+    return limits.max_bytes is not None or queue.rows >= 2 * limits.rows or size >= _BATCHES_BYTES

@@ -143,7 +143,8 @@ class Leases:
     def ready(self, run: Run) -> tuple[list[Piece], bool]:
         """Return the pieces to be written now, and whether the part must be closed behind them."""
         with self._lock:
-            pieces = run.order.take()
+            # A cut may have come while they waited for the ones before them.
+            pieces = [piece.until(run.stop) for piece in run.order.take() if piece.begin < run.stop]
             return pieces, run.finished or run.ending is not None or self._due(run, time.monotonic())
 
     def wrote(self, run: Run, piece: Piece) -> None:

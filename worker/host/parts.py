@@ -9,7 +9,8 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from antinfer.core.ids import LeaseId
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject, output_name
 from antinfer.errors import OutputError, UserCodeError
 from antinfer.metrics import AccumulatorSet
-from antinfer.storage import layout, quarantine, rowhash, sinks
+from antinfer.storage import failures, layout, quarantine, rowhash, sinks
 from antinfer.storage.place import OutputPlace
 from antinfer.storage.quarantine import QuarantinedRow
 from antinfer.storage.sinks.base import PartWriter
@@ -30,6 +31,8 @@ from antinfer.worker.schemas import SchemaGate
 
 SHARD_COLUMN = "_shard"
 OFFSET_COLUMN = "_offset"
+_BAD_ROW_BYTES = 200
+"""What a quarantined row takes beside its texts and its columns, roughly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class OutputPlan:
             names += [SHARD_COLUMN, OFFSET_COLUMN]
             columns += [arrays.from_plain(np.full(len(positions), shard, dtype=np.int64)), arrays.from_plain(positions)]
         if self.carryover:
-            carried = take(chunk.kept.select(list(self.carryover)), positions - chunk.start)
+            source = chunk.kept.select(list(self.carryover)).slice(piece.begin - chunk.start, piece.stop - piece.begin)
+            carried = take(source, positions - piece.begin)
             assert carried is not None
             names += self.carryover
             columns += carried.columns
@@ -91,12 +95,13 @@ class OpenPart:
         self._handled = rowhash.EMPTY
         self._bad: list[QuarantinedRow] = []
         self._kept: list[pa.RecordBatch] = []
+        self._bad_bytes = 0
         self._began = time.monotonic()
 
     @property
     def size_bytes(self) -> int:
-        """Bytes written and buffered."""
-        return 0 if self._writer is None else self._writer.size_bytes + self._writer.buffered_bytes
+        """Bytes written and buffered, those of quarantined rows included."""
+        return self._bad_bytes + (0 if self._writer is None else self._writer.size_bytes + self._writer.buffered_bytes)
 
     def add(self, run: Run, piece: Piece) -> None:
         """Append a piece of `run`; it follows on the one before. Raises UserCodeError and OutputError."""
@@ -144,9 +149,12 @@ class OpenPart:
         return replace(record, objects=tuple(objects), size_bytes=size)
 
     def abort(self) -> None:
-        """Throw everything away that is not staged."""
+        """Throw everything away that is not staged. Raises OutputError."""
         if self._writer is not None:
             self._writer.abort()
+        with failures.wrapped(self._path, "giving up a part"):
+            for kind in get_args(ObjectKind):
+                Path(self._file(kind)).unlink(missing_ok=True)
 
     def _kinds(self) -> list[ObjectKind]:
         kinds: list[ObjectKind] = []
@@ -165,7 +173,7 @@ class OpenPart:
         """Write the local files of all objects; return the size of the part in bytes."""
         text = json.dumps(record.to_json(), separators=(",", ":"))
         if self._bad:
-            kept = pa.Table.from_batches(self._kept).select(list(self._plan.keep_columns)) if self._plan.keep_columns else None
+            kept = pa.Table.from_batches(self._kept) if self._kept else None
             quarantine.write(self._file("quarantine"), self._bad, kept)
         size = 0 if self._writer is None else self._writer.close({layout.RECORD_KEY: text})
         if "record" in self._kinds():
@@ -180,11 +188,16 @@ class OpenPart:
     def _quarantine(self, run: Run, piece: Piece, chunk: Chunk) -> None:
         if not run.bad:
             return
-        for offset in sorted(offset for offset in list(run.bad) if piece.begin <= offset < piece.stop):
+        offsets = sorted(offset for offset in list(run.bad) if piece.begin <= offset < piece.stop)
+        for offset in offsets:
             reason = run.bad.pop(offset)
             self._bad.append(QuarantinedRow(self._shard, offset, reason.stage, reason.error, reason.traceback))
-            if self._plan.keep_columns:
-                self._kept.append(chunk.kept.slice(offset - chunk.start, 1))
+            self._bad_bytes += _BAD_ROW_BYTES + len(reason.error) + len(reason.traceback)
+        if self._plan.keep_columns:
+            kept = take(chunk.kept.select(list(self._plan.keep_columns)), np.array(offsets, dtype=np.int64) - chunk.start)
+            if kept is not None:
+                self._kept.append(kept)
+                self._bad_bytes += kept.nbytes
 
 
 def fingerprint(schema: pa.Schema) -> str:

@@ -50,10 +50,12 @@ class Reader:
         batches = iter(self._source.read(run.shard, run.start, run.stop, chunk_rows(run.shard, self._step)))
         if unsized:
             batches = _look_ahead(batches)
+        ended = False
         while not self._unwanted(run) and offset < run.stop:
             with self._flow.reading():
                 batch = next(batches, None)
-                if batch is None:
+                ended = batch is None
+                if ended:
                     break
                 taken = self._credits.try_take(batch.nbytes)
                 if taken:
@@ -65,9 +67,9 @@ class Reader:
             offset += batch.num_rows
         if self._unwanted(run):
             return
-        if unsized:
+        if unsized and ended:
             self._leases.size(run, offset if offset > run.start or not run.start else self._source.count_rows(run.shard))
-        elif offset < run.stop:
+        elif ended and offset < run.stop:
             path = run.shard.pieces[0].path
             raise ChangedError(
                 f"{path} ends at row {offset} of shard {run.shard.index}; the plan knew {run.shard.rows} rows",

@@ -182,9 +182,17 @@ def without_bad(piece: Piece) -> Piece:
 
 
 def take(batch: pa.RecordBatch, rows: NDArray[Any]) -> pa.RecordBatch | None:
-    """Return the given rows of `batch`, None when there are none; without a copy when they are neighbours."""
+    """Return the given rows of `batch`, None when there are none; without a copy when they are neighbours and most of it.
+
+    A few rows that are not copied would keep the memory of the whole batch alive, which nobody counts.
+    """
     if not len(rows):
         return None
-    if int(rows[-1]) - int(rows[0]) + 1 == len(rows) and bool(np.all(np.diff(rows) == 1)):
+    if 2 * len(rows) >= batch.num_rows and int(rows[-1]) - int(rows[0]) + 1 == len(rows) and bool(np.all(np.diff(rows) == 1)):
         return batch.slice(int(rows[0]), len(rows))
-    return batch.take(arrays.from_plain(rows))
+    try:
+        return batch.take(arrays.from_plain(rows))
+    except pa.ArrowNotImplementedError:
+        # Arrow cannot pick rows of every type (string views, run-end encoding), but it can put any together.
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        return pa.concat_batches([batch.slice(int(run[0]), len(run)) for run in runs])

@@ -79,12 +79,12 @@ class PredictorProcess:
 
     def end(self) -> str:
         """Wait for a process whose channel has closed, and say how it ended."""
+        self._channel.close()
         try:
             code = self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             return "closed its channel and hung"
-        self._channel.close()
         if code >= 0:
             return f"exited with code {code}"
         return f"was killed by {signal.Signals(-code).name}"

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from antinfer.errors import UserCodeError
+from antinfer.storage.lean import keep_pandas_out
 from antinfer.worker.calls import Caller
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.splitter import Outcome
@@ -28,6 +29,7 @@ def serve(descriptor: int) -> int:
     setup = channel.receive()
     if setup is None:
         return 0
+    keep_pandas_out()
     try:
         caller = Caller(StageCall(**setup.data["stage"]), copy=False)
         _limit_threads(setup.data["threads"])

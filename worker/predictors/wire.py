@@ -61,7 +61,7 @@ class Channel:
         while (end := self._text.find(b"\n", self._searched)) < 0:
             self._searched = len(self._text)
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, _DESCRIPTORS)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
             except ConnectionError:
                 return None
             self._descriptors.extend(descriptors)

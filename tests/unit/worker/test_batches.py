@@ -144,3 +144,28 @@ assert given["t"].shape == (2, 2) and given["b"].tolist() == [False, True], give
 assert "pandas" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_masked_values_are_nulls() -> None:
+    masked = np.ma.MaskedArray([1, 2, 3], mask=[False, True, False])
+    result = batches.from_result({"x": masked, "y": np.ma.MaskedArray([1.0, 2.0, 3.0])}, "f", copy=True)
+    assert result.to_pydict() == {"x": [1, None, 3], "y": [1.0, 2.0, 3.0]}
+
+
+def test_dates_are_copied_too() -> None:
+    dates = np.array(["2024-01-01", "2024-01-02"], "datetime64[us]")
+    result = batches.from_result({"d": dates}, "f", copy=True)
+    dates[:] = np.datetime64("1999-01-01")
+    assert [value.year for value in result["d"].to_pylist()] == [2024, 2024]
+
+
+@pytest.mark.parametrize("value", [{1, 2}, frozenset([1])], ids=["set", "frozenset"])
+def test_values_without_an_order_are_no_column(value: object) -> None:
+    with pytest.raises(UserCodeError, match="'x' must be an array"):
+        batches.from_result({"x": value}, "f", copy=False)
+
+
+def test_a_tensor_that_numpy_does_not_know_is_named() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UserCodeError, match=r"'x' holds values that cannot be written.*BFloat16"):
+        batches.from_result({"x": torch.ones(2, dtype=torch.bfloat16)}, "f", copy=False)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from antinfer.errors import UserCodeError
 from antinfer.worker.calls import Caller, select_columns
 from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.shm import Slab, SlabWriter
 
 CODE = """
 import numpy as np
@@ -59,6 +62,22 @@ def odd(row):
 
 def fails(batch):
     raise RuntimeError("never works")
+
+class Reuses:
+    # Fills one array in every call, as a model does that writes into a fixed buffer.
+    def __init__(self, bad=(), parts=1):
+        self.out = np.zeros(64, dtype=np.int64)
+        self.bad, self.parts = set(bad), parts
+    def __call__(self, batch):
+        if self.bad & set(batch["x"].tolist()):
+            raise ValueError("bad row")
+        if self.parts == 1:
+            return self.fill(batch["x"])
+        return (self.fill(x) for x in np.array_split(batch["x"], self.parts))
+    def fill(self, x):
+        view = self.out[: len(x)]
+        view[:] = x * 2
+        return {"y": view}
 
 class NotCallable:
     pass
@@ -153,3 +172,25 @@ def test_input_columns_are_chosen_and_missed_by_name(stage: Any) -> None:
     assert select_columns(batch, stage("add")) is batch
     with pytest.raises(UserCodeError, match="'z'"):
         select_columns(batch, stage("add", columns=["z"]))
+
+
+@pytest.mark.parametrize("args", [{"parts": 3}, {"bad": [5, 40]}], ids=["yields", "halved"])
+def test_code_that_fills_one_array_again_and_again_spoils_no_row(stage: Any, args: dict[str, Any]) -> None:
+    outcome = Caller(stage("Reuses", args=args), copy=False).run(xs(64))
+    bad = args.get("bad", [])
+    assert outcome.batch is not None and outcome.batch["y"].to_pylist() == [2 * x for x in range(64) if x not in bad]
+
+
+def test_a_batch_with_bad_rows_lets_go_of_its_slab(stage: Any) -> None:
+    writer = SlabWriter("test")
+    length, fresh = writer.write(xs(64))
+    assert fresh is not None
+    loan = Slab(fresh, os.fstat(fresh).st_size).lend(length)
+    assert loan.batch is not None
+    gc.disable()
+    try:
+        Caller(stage("Reuses", args={"bad": [5, 40]}), copy=False).run(loan.batch)
+        # Had an exception been kept, only the garbage collector would let go, and nobody knows when.
+        assert loan.give_back()
+    finally:
+        gc.enable()

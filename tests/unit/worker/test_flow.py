@@ -115,3 +115,54 @@ def test_stop_ends_every_wait() -> None:
     for thread in threads:
         thread.join(10)
     assert taken == [None] * 3
+
+
+def test_a_queue_of_nothing_but_dropped_leases_does_not_hold_a_later_stage_back() -> None:
+    flow, _ = make(call(10), call(10))
+    flow.put(piece(Root(0), 0, 4))
+    first = flow.take(0)
+    assert first is not None
+    gone = Root(0)
+    flow.put(piece(gone, 0, 3))
+    flow.finish(0, first, Outcome(batch_of(first)), 0.0)
+    taken: list[Assembled | None] = []
+    later = threading.Thread(target=lambda: taken.append(flow.take(1)))
+    later.start()
+    gone.dropped = True
+    # The first stage finds nothing to do; the second one has to hear that nothing comes any more.
+    earlier = threading.Thread(target=flow.take, args=(0,))
+    earlier.start()
+    later.join(10)
+    assert taken and batch_of(taken[0]).num_rows == 4
+    flow.stop()
+    earlier.join(10)
+
+
+def test_a_batch_is_not_offered_to_one_who_wants_none() -> None:
+    flow, _ = make(call(4))
+    hurry = threading.Event()
+    taken: list[Assembled | None] = []
+    busy = threading.Thread(target=lambda: flow.take(0, want=False, wake=hurry.is_set))
+    idle = threading.Thread(target=lambda: taken.append(flow.take(0)))
+    # The busy one waits first, so it would be the first to be woken.
+    busy.start()
+    idle.start()
+    flow.put(piece(Root(0), 0, 4))
+    idle.join(10)
+    assert taken and batch_of(taken[0]).num_rows == 4
+    hurry.set()
+    flow.wake_up(0)
+    busy.join(10)
+    assert not busy.is_alive()
+
+
+def test_batches_of_large_rows_are_as_full_as_the_user_wants_them() -> None:
+    flow, _ = make(call(100))
+    row = 1 << 20
+    taken: list[Assembled | None] = []
+    with flow.reading():
+        for begin in range(0, 100, 10):
+            assert flow._delay(0) is None
+            flow.put(Piece(Root(0), begin, begin + 10, pa.record_batch({"x": pa.array([bytes(row)] * 10)})))
+        taken.append(flow.take(0))
+    assert taken[0] is not None and taken[0].rows == 100

@@ -171,3 +171,14 @@ def test_a_demand_above_all_credit_is_admitted_alone() -> None:
     assert credits.try_take(50) and not credits.try_take(1)
     credits.give_back(50)
     assert credits.try_take(1) and not credits.try_take(50)
+
+
+def test_a_cut_trims_what_waits_for_earlier_rows() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 40, 80)
+    scene.feed(run, 80, 100)
+    scene.leases.cut(LeaseId(1, 1), Rows(0, 50))
+    scene.feed(run, 0, 40)
+    assert scene.write(run) == [(0, 40), (40, 50)] and run.staged == 50 and run.dropped
+    assert scene.credit_is_back()

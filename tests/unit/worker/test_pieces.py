@@ -63,8 +63,20 @@ def test_rows_given_up_are_left_out_by_position() -> None:
 
 def test_neighbours_are_taken_without_a_copy_and_repeats_are_not_neighbours() -> None:
     batch = pa.record_batch({"x": np.arange(10)})
-    near = pieces.take(batch, np.array([3, 4, 5]))
+    near = pieces.take(batch, np.array([3, 4, 5, 6, 7]))
     assert near is not None and near["x"].buffers()[1].address == batch["x"].buffers()[1].address
+    few = pieces.take(batch, np.array([3, 4]))
+    assert few is not None and few.to_pydict() == {"x": [3, 4]} and few.get_total_buffer_size() < batch.get_total_buffer_size()
     repeated = pieces.take(batch, np.array([0, 0, 2]))
     assert repeated is not None and repeated["x"].to_pylist() == [0, 0, 2]
     assert pieces.take(batch, np.array([], dtype=np.int64)) is None
+
+
+def test_rows_of_types_that_arrow_cannot_pick_from_are_taken_too() -> None:
+    names = [f"a name that is too long to be kept in the view itself: {i}" for i in range(9)]
+    ends = pa.RunEndEncodedArray.from_arrays(pa.array([4, 9], pa.int32()), pa.array(["a", "b"]))
+    batch = pa.record_batch({"view": pa.array(names, pa.string_view()), "ends": ends})
+    rows = [0, 2, 3, 3, 8]
+    taken = pieces.take(batch, np.array(rows))
+    assert taken is not None and taken.schema.equals(batch.schema)
+    assert taken.to_pydict() == {"view": [names[i] for i in rows], "ends": ["ab"[i >= 4] for i in rows]}

@@ -1,0 +1,76 @@
+"""Readers without a pipeline: what they say about the shards they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from antinfer.core.ids import LeaseId, ShardId
+from antinfer.core.plan import Piece, Shard
+from antinfer.core.ranges import UNSIZED, Rows
+from antinfer.errors import ChangedError
+from antinfer.metrics import AccumulatorSet
+from antinfer.storage.place import open_place
+from antinfer.storage.sources.base import Source
+from antinfer.worker.host.credits import Credits
+from antinfer.worker.host.flow import Flow
+from antinfer.worker.host.leases import Leases
+from antinfer.worker.host.parts import OutputPlan
+from antinfer.worker.host.readers import Reader
+from antinfer.worker.hostlink import Sized, Work
+from antinfer.worker.schemas import SchemaGate
+
+ROWS, STEP = 100, 10
+
+
+class Lines:
+    """A source of `ROWS` rows; `between` is called before each batch with its first row."""
+
+    def __init__(self, between: Callable[[int], None]) -> None:
+        self._between = between
+
+    def read(self, shard: Shard, start: int, stop: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        for at in range(start, min(stop, ROWS), STEP):
+            self._between(at)
+            yield pa.record_batch({"x": np.arange(at, min(at + STEP, stop, ROWS))})
+
+
+def read(work: Work, between: Callable[[Leases, int], None] = lambda *_: None) -> list[Any]:
+    """Let one reader read one lease; return what the host said."""
+    said: list[Any] = []
+    credits = Credits(1 << 30)
+    leases = Leases(credits, said.append, 3600.0)
+    plan = OutputPlan(
+        open_place("unused"), "parquet", {}, (), (), row_ids=False, accumulators=AccumulatorSet({}), gate=SchemaGate(""), worker="", code=""
+    )
+    source: Source = Lines(lambda at: between(leases, at))  # type: ignore[assignment]
+    leases.start(work)
+    run = leases.next_to_read()
+    assert run is not None
+    Reader(source, plan, Flow([], leases.collect), leases, credits, 1)._read(run)
+    return said
+
+
+def work(rows: Rows, known: int | None) -> Work:
+    return Work(LeaseId(1, 1), Shard(ShardId(0), (Piece("input", 0, 0, known),), known, 1), rows)
+
+
+def test_the_size_is_told_when_the_end_was_met() -> None:
+    assert read(work(Rows(0, UNSIZED), None)) == [Sized(LeaseId(1, 1), ROWS)]
+
+
+def test_a_cut_is_not_taken_for_the_end_of_the_shard() -> None:
+    def between(leases: Leases, at: int) -> None:
+        if at == 5 * STEP:
+            leases.cut(LeaseId(1, 1), Rows(0, 5 * STEP - 5))
+
+    assert read(work(Rows(0, UNSIZED), None), between) == []
+
+
+def test_a_shard_that_ends_early_is_told() -> None:
+    with pytest.raises(ChangedError, match="ends at row 100"):
+        read(work(Rows(0, 120), 120))
