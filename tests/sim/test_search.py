@@ -47,6 +47,22 @@ def test_soak(name: str, seed: int) -> None:
         play(name, seed + number)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("name", sim.SCENARIOS)
+def test_soak_in_harsher_weather_and_longer_jobs(name: str, seed: int) -> None:
+    calm = sim.SCENARIOS[name]
+    bad, flaky = frozenset({(0, 0), (1, 2)}), frozenset({(2, 1), (0, 1)})
+    for number in range(seed, seed + SOAK_SEEDS // 4):
+        scenario = calm.but(weather=calm.weather.times(2 + number % 4), rows=calm.rows * 2, calm_ms=6_000)
+        if number % 2:
+            scenario = scenario.but(planned_at_once=False, unsized=frozenset({0, 2}))
+        if number % 3 == 0:
+            scenario = scenario.but(suffix="jsonl", bad=calm.bad | bad, flaky=flaky)
+        outcome = sim.run(scenario, number)
+        assert outcome.ok, outcome.transcript()
+
+
 @pytest.mark.parametrize("name", ["everything", "multipart uploads"])
 def test_a_run_is_decided_by_its_seed_alone(name: str) -> None:
     first, second = play(name, 5), play(name, 5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from antinfer.core.budgets import BadRowBudget, RangeBudget, StorageBudget
@@ -67,6 +67,17 @@ class Weather:
     power_cut: float = 0.0
     standby: float = 0.0
     """Of a master being started in every free slot though another one lives, likewise."""
+
+    def times(self, factor: float) -> Weather:
+        """Return the same with every probability multiplied, up to one half."""
+        scaled: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Mapping):
+                scaled[each.name] = {kind: min(0.5, factor * chance) for kind, chance in value.items()}
+            elif isinstance(value, float):
+                scaled[each.name] = min(0.5, factor * value)
+        return replace(self, **scaled)
 
 
 @dataclass(frozen=True, slots=True)
