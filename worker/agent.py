@@ -24,7 +24,7 @@ from antinfer.errors import AntinferError, Blame
 from antinfer.rpc.channel import Tls
 from antinfer.rpc.status import refuses_us
 from antinfer.rpc.values import JobDocument, Stats
-from antinfer.worker import hostlink
+from antinfer.worker import ending, hostlink
 from antinfer.worker.link import Closed, Link, News, Opened, Said
 from antinfer.worker.policy import SessionPolicy
 from antinfer.worker.session import Session
@@ -51,7 +51,9 @@ _log = logging.getLogger("antinfer.worker")
 
 _STATS_MS: Final = 2_000
 _REMIND_MS: Final = 30_000
-"""How often the log says that the master is still away."""
+"""How often the log says that the master is still away, and how often we look whether the job is over."""
+_LOOK_AFTER_MS: Final = 3_000
+"""Silence after which we look for the first time: masters that are restarted are mostly back before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class AgentOptions:
     host_command: tuple[str, ...] = (sys.executable, "-m", "antinfer.worker.host")
     host_patience_s: float = 10.0
     """How long a host may take to tear down."""
+    is_finished: Callable[[JobDocument], bool] = ending.is_finished
+    """Looks into the output place whether the job is done; called on a thread of its own while no master answers."""
 
 
 class Agent:
@@ -89,6 +93,9 @@ class Agent:
         self._exit: Exit | None = None
         self._silent_since: int | None = None
         self._reminded_at = 0
+        self._look_at: int | None = 0
+        """When to look next whether the job is over; None while a look is under way."""
+        self._missed_the_end = False
         self._progress = hostlink.Progress(0, {})
         self._rows_before = 0
         self._rows_of_dead_hosts = 0
@@ -201,10 +208,25 @@ class Agent:
         extra = {"action": "master_away", "worker": self._options.worker}
         if self._silent_since is None:
             self._silent_since = self._reminded_at = now
+            self._look_at = now + _LOOK_AFTER_MS
             _log.info("the master is away, trying on: %s", reason, extra=extra)
         elif now - self._reminded_at >= _REMIND_MS:
             self._reminded_at = now
             _log.warning("no master for %.0f s, trying on: %s", (now - self._silent_since) / 1_000, reason, extra=extra)
+
+        if self._job is not None and self._look_at is not None and now >= self._look_at:
+            self._look_at = None
+            threading.Thread(target=self._look_for_the_end, args=(self._job,), name="look-for-the-end", daemon=True).start()
+
+    def _look_for_the_end(self, job: JobDocument) -> None:
+        finished = self._options.is_finished(job)
+        self._inbox.put(partial(self._on_looked, finished=finished))
+
+    def _on_looked(self, *, finished: bool) -> None:
+        self._look_at = _now() + _REMIND_MS
+        if finished and self._silent_since is not None:
+            self._missed_the_end = True
+            self._exit = Exit(0, "the job is done, and its master has left")
 
     def _drop_link(self) -> None:
         if self._link is not None:
@@ -312,6 +334,8 @@ class Agent:
             if not host.join(self._options.host_patience_s + 1):
                 host.kill()
                 host.join(1)
+        if self._missed_the_end and self._job is not None:
+            ending.tidy_up(self._job, self._session.leases)
 
 
 def _now() -> int:

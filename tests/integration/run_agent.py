@@ -20,6 +20,7 @@ if __name__ == "__main__":
         policy=SessionPolicy(grace_ms=5_000),
         host_command=(sys.executable, str(Path(__file__).with_name("fake_host.py"))),
         host_patience_s=2.0,
+        is_finished=lambda job: False,
     )
     end = Agent(options).run()
     sys.stderr.write(f"end: {end.code} {end.reason}\n")

@@ -209,6 +209,20 @@ def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]
     assert attempts(scene.spec) > 1
 
 
+def test_a_paused_worker_wakes_up_when_all_is_over(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    master = cluster.master()
+    zombie, other = scene.workers()
+    scene.wait_for_instant()
+    frozen = [zombie.pid, *zombie.find("")]
+    cluster.fault("SIGSTOP of a worker", lambda: _send_all(frozen, signal.SIGSTOP))
+    assert other.wait() == 0, other.log
+    assert master.wait() == 0, master.log
+    _send_all(frozen, signal.SIGCONT)
+    scene.end(undisturbed, zombie)
+    assert "the job is done, and its master has left" in zombie.log
+
+
 def _send_all(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         os.kill(pid, number)
@@ -271,6 +285,19 @@ def test_the_one_command_is_killed_and_given_again(scene: Scene, undisturbed: di
     assert report["epoch"] == 2
 
 
+def test_the_one_command_starts_again_what_dies(scene: Scene, undisturbed: dict[str, Any]) -> None:
+    cluster = scene.cluster
+    job_file = scene.scoring.folder / "job.yaml"
+    job_file.write_text(to_yaml(scene.spec))
+    run = cluster.run(job_file, "--workers", "2")
+    for number, words in enumerate(("antinfer.worker --master", "antinfer.master", "unixsocket")):
+        scene.wait_for_instant(0.02 + 0.2 * number, 0.1 + 0.2 * number)
+        cluster.fault(f"kill -9 of {words}", lambda words=words: kill_one(run, words))  # type: ignore[misc]
+    report = scene.end(undisturbed, run)
+    assert report["epoch"] == 2
+    assert "the embedded store died" in run.log
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("round", range(10))
@@ -300,6 +327,9 @@ class Storm:
         faults = (self._worker, self._host, self._predictor, self._master, self._store, self._wipe, self._zombie, self._drain)
         for number in range(1, 9):
             scene.wait_for_instant(0.07 * (number - 1), 0.07 * number)
+            # While a paused worker sleeps, the other one may get far.
+            if self._cluster.published() > 0.8 * scene.scoring.rows:
+                break
             scene.chance.choice(faults)()
 
     def _new_worker(self) -> Process:
