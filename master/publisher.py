@@ -199,7 +199,9 @@ class Publisher:
         missing = tuple(str(record.staged) for record in records if record.staged not in done)
         if missing:
             self._check_epoch()
-            _log.warning("%d commits that the store knows were not published", len(missing), extra={"action": "recover", "missing": missing})
+            _log.warning(
+                "%d commits that the store knows were not published", len(missing), extra={"action": "recover", "missing": missing}
+            )
         self._post(lambda at: Published(at, done, missing))
 
     def _patiently(self, doing: str, work: Callable[[], None]) -> None:

@@ -184,8 +184,12 @@ class Master:
             await asyncio.to_thread(announce, job.place, self._address, self._epoch)
         if self._cause is not None:
             raise self._cause
-        trusted = loaded.documents is not None and loaded.whole and guards.store_is_current(
-            loaded.written_run, loaded.run, own_server=loaded.own_server, stored_epoch=stored_epoch, last_claim=last_claim
+        trusted = (
+            loaded.documents is not None
+            and loaded.whole
+            and guards.store_is_current(
+                loaded.written_run, loaded.run, own_server=loaded.own_server, stored_epoch=stored_epoch, last_claim=last_claim
+            )
         )
         _log.info(
             "reign %d begins, from %s", self._epoch, "the store" if trusted else "the output", extra={"action": "reign", "owner": owner}
