@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from antinfer.errors import AntinferError, InternalError, Interrupted, UsageError, UserCodeError
+from antinfer.launchers.leaving import leave
 from antinfer.launchers.outcome import Outcome
 from antinfer.launchers.parent import die_with_parent
 from antinfer.master.app import MasterOptions, run_master
@@ -108,4 +109,4 @@ def _print(error: AntinferError) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
+from antinfer.launchers.leaving import leave
 from antinfer.worker.app import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

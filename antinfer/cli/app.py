@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from antinfer.cli import render
 from antinfer.errors import AntinferError, Interrupted
+from antinfer.launchers.leaving import leave
 
 app = typer.Typer(
     name="antinfer",
@@ -67,7 +67,7 @@ def resume(
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
-    """Go on with a half-done job, from the job description that its output holds."""
+    """Go on with a half-done job, from what its output holds."""
     from antinfer.cli import running
 
     running.resume(output, workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
@@ -80,7 +80,10 @@ def preview(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the first rows through the whole pipeline and print the results; the job's output is not touched."""
+    """Print what the pipeline makes of the first rows.
+
+    The job's output is not touched.
+    """
     from antinfer.cli import running
 
     running.preview(job, overrides or [], rows=rows, as_json=as_json)
@@ -94,7 +97,10 @@ def plan(
     force: Annotated[bool, typer.Option("--force", help="Accept very many parts.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at the input and say what the job would do: files, rows, shards, schema, parts. Writes nothing."""
+    """Say what the job would do: files, rows, shards, parts.
+
+    Looks at the input and writes nothing.
+    """
     from antinfer.cli import looking
 
     looking.plan(job, overrides or [], output, force=force, as_json=as_json)
@@ -120,7 +126,10 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Compare records and names only; do not open the parts.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prove from the output place alone that every input row is there exactly once."""
+    """Prove that every input row is in an output exactly once.
+
+    Needs the output place alone: no master, no store, no input.
+    """
     from antinfer.cli import looking
 
     looking.verify(output, quick=quick, as_json=as_json)
@@ -128,7 +137,10 @@ def verify(
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")] = Path("my-job")) -> None:
-    """Write a small job that runs as it is: job file, pipeline code, sample data."""
+    """Write a small job that runs as it is, to start from.
+
+    A job file, pipeline code and sample data.
+    """
     from antinfer.cli import scaffold
 
     scaffold.init(folder)
@@ -140,7 +152,10 @@ def doctor(
     store: StoreUrl = "",
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine, the store and a job, and say what is missing and what to do about it."""
+    """Check this machine, the store and a job.
+
+    Says what is missing and what to do about it.
+    """
     from antinfer.cli import checkup
 
     checkup.doctor(job, store=store, as_json=as_json)
@@ -185,21 +200,26 @@ def version() -> None:
     typer.echo(f"antinfer {installed('antinfer')}")
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of the ``antinfer`` script."""
+    leave(_call())
+
+
+def _call() -> int:
+    """Run the command; return its exit status."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
-    except typer.Abort:
-        sys.exit(Interrupted.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(Interrupted.exit_code)
+        ended = app(standalone_mode=False)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except (typer.Abort, KeyboardInterrupt):
+        return Interrupted.exit_code
     except AntinferError as error:
-        sys.exit(render.error(error))
+        return render.error(error)
     except Exception as error:
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
         # A usage error of the argument parser: it knows how to show itself.
         error.show()
-        sys.exit(error.exit_code)
+        return int(error.exit_code)
+    # What `typer.Exit` carries comes back as a value.
+    return ended if isinstance(ended, int) else 0
