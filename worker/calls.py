@@ -13,6 +13,7 @@ import pyarrow as pa
 from antinfer.errors import UserCodeError
 from antinfer.spec import usercode
 from antinfer.worker import batches
+from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.pieces import BadRow, Positions
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
@@ -84,7 +85,7 @@ class Caller:
             )
         self._succeeded = True
         fitting = [self._gate.fit(part) for part in parts]
-        return fitting[0] if len(fitting) == 1 else pa.concat_batches(fitting)
+        return unify.concat(fitting)
 
     def _bisect(self, batch: pa.RecordBatch, fault: _Fault) -> Outcome:
         good: list[tuple[int, pa.RecordBatch]] = []
@@ -106,10 +107,10 @@ class Caller:
                     todo.append((at, count, _Fault.of(again)))
         good.sort(key=lambda part: part[0])
         if not bad:
-            return Outcome(pa.concat_batches([made for _, made in good]))
+            return Outcome(unify.concat([made for _, made in good]))
         rows_kept = [np.arange(at, at + made.num_rows, dtype=np.int64) for at, made in good]
         return Outcome(
-            pa.concat_batches([made for _, made in good]) if good else None,
+            unify.concat([made for _, made in good]) if good else None,
             np.concatenate(rows_kept) if good else np.empty(0, dtype=np.int64),
             bad,
         )

@@ -7,6 +7,7 @@ import threading
 import pyarrow as pa
 
 from antinfer.errors import UserCodeError
+from antinfer.worker.pipeline import unify
 
 
 class SchemaGate:
@@ -18,37 +19,48 @@ class SchemaGate:
         self.schema = schema
 
     def fit(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return `batch` in the frozen schema: columns in its order, columns without any value in its type.
+        """Return `batch` in the frozen schema: columns in its order and types.
+
+        What the schema does not know yet, since no batch had a value there, it learns from the first one that has.
 
         Raises UserCodeError when a column is missing, new, or of another type.
         """
-        if self.schema is None:
-            with self._guard:
-                if self.schema is None:
-                    self.schema = pa.schema([pa.field(field.name, field.type) for field in batch.schema])
         frozen = self.schema
-        if batch.schema.equals(frozen):
+        if frozen is not None and batch.schema.equals(frozen):
             return batch
-        names = batch.schema.names
-        if set(names) != set(frozen.names):
-            new, missing = sorted(set(names) - set(frozen.names)), sorted(set(frozen.names) - set(names))
-            what = f"has new columns {', '.join(new)}" if new else f"lacks the columns {', '.join(missing)}"
-            raise UserCodeError(
-                f"{self._where}: a batch {what}; earlier ones had {', '.join(frozen.names)}",
-                hint="Return the same columns for every batch.",
-            )
+        with self._guard:
+            frozen = self.schema = self._merged(batch.schema)
         columns = [self._column(batch.column(field.name), field) for field in frozen]
         return pa.RecordBatch.from_arrays(columns, schema=frozen)
 
+    def _merged(self, new: pa.Schema) -> pa.Schema:
+        if self.schema is None:
+            return pa.schema([pa.field(field.name, field.type) for field in new])
+        names, known = set(new.names), set(self.schema.names)
+        if names != known:
+            what = (
+                f"has new columns {', '.join(sorted(names - known))}"
+                if names - known
+                else f"lacks the columns {', '.join(sorted(known - names))}"
+            )
+            raise UserCodeError(
+                f"{self._where}: a batch {what}; earlier ones had {', '.join(self.schema.names)}",
+                hint="Return the same columns for every batch.",
+            )
+        kinds = [unify.common(field.type, new.field(field.name).type) or field.type for field in self.schema]
+        return pa.schema([field.with_type(kind) for field, kind in zip(self.schema, kinds, strict=True)])
+
     def _column(self, column: pa.Array, field: pa.Field) -> pa.Array:
-        if column.type.equals(field.type):
-            return column
-        if pa.types.is_null(column.type):
-            return pa.nulls(len(column), field.type)
-        if pa.types.is_list(column.type) and pa.types.is_list(field.type) and not len(column.flatten()):
-            offsets = pa.array([None if value is None else 0 for value in column.to_pylist()] + [0], pa.int32())
-            return pa.ListArray.from_arrays(offsets, pa.nulls(0, field.type.value_type), type=field.type)
+        if unify.common(field.type, column.type) is not None:
+            return unify.fit(column, field.type)
+        is_row = isinstance(column.type, pa.FixedShapeTensorType) and len(column.type.shape) == 1
+        if is_row and pa.types.is_list(field.type) and field.type.value_type.equals(column.type.value_type):
+            # Arrays of different lengths that happen to be of one length in this batch.
+            return column.storage.cast(field.type)
+        lengths = (
+            " Arrays of different lengths need np.array(..., dtype=object)." if isinstance(field.type, pa.FixedShapeTensorType) else ""
+        )
         raise UserCodeError(
             f"{self._where}: column {field.name!r} is {column.type} in one batch and {field.type} in another",
-            hint=f"Convert the column to one type in every batch, for instance with .astype: {field.type} came first.",
+            hint=f"Convert the column to one type in every batch, for instance with .astype: {field.type} came first.{lengths}",
         )

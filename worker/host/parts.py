@@ -25,7 +25,7 @@ from antinfer.storage.place import OutputPlace
 from antinfer.storage.quarantine import QuarantinedRow
 from antinfer.storage.sinks.base import PartWriter
 from antinfer.worker.host.runs import Chunk, Run
-from antinfer.worker.pipeline import arrays
+from antinfer.worker.pipeline import arrays, unify
 from antinfer.worker.pipeline.pieces import Piece, row_positions, take, without_bad
 from antinfer.worker.schemas import SchemaGate
 
@@ -96,12 +96,15 @@ class OpenPart:
         self._bad: list[QuarantinedRow] = []
         self._kept: list[pa.RecordBatch] = []
         self._bad_bytes = 0
+        self._untyped: list[pa.RecordBatch] = []
+        """Rows that wait until every column has had a value, and so a type."""
         self._began = time.monotonic()
 
     @property
     def size_bytes(self) -> int:
         """Bytes written and buffered, those of quarantined rows included."""
-        return self._bad_bytes + (0 if self._writer is None else self._writer.size_bytes + self._writer.buffered_bytes)
+        held: int = sum(batch.nbytes for batch in self._untyped)
+        return self._bad_bytes + held + (0 if self._writer is None else self._writer.size_bytes + self._writer.buffered_bytes)
 
     def add(self, run: Run, piece: Piece) -> None:
         """Append a piece of `run`; it follows on the one before. Raises UserCodeError and OutputError."""
@@ -111,10 +114,10 @@ class OpenPart:
         self._quarantine(run, piece, chunk)
         if batch is None:
             return
-        if self._writer is None:
-            self._writer = sinks.open_writer(self._plan.sink, self._path, batch.schema, self._plan.options)
-        self._writer.write(batch)
         self._accumulators.update_arrow(batch)
+        self._untyped.append(batch)
+        if self._writer is not None or unify.is_known(batch.schema):
+            self._write_down()
 
     def stage(self, run: Run, lease: LeaseId, stop: int) -> CommitRecord:
         """Finish the part at position `stop`, make all of its objects durable under `lease`, and return the record to commit.
@@ -122,6 +125,8 @@ class OpenPart:
         Raises OutputError.
         """
         plan = self._plan
+        if self._untyped:
+            self._write_down()
         staged = ids.staged_name(lease, self._shard, self._start, stop, secrets.token_hex(8))
         hashed = self._handled
         if self._bad:
@@ -137,7 +142,7 @@ class OpenPart:
             row_hash=hashed,
             attempt=run.attempt,
             worker=plan.worker,
-            schema="" if self._writer is None else fingerprint(self._writer.schema),
+            schema="" if self._writer is None or not unify.is_known(self._writer.schema) else fingerprint(self._writer.schema),
             code=plan.code,
             accumulators=self._accumulators.take_state(),
             seconds=round(time.monotonic() - self._began, 6),
@@ -155,6 +160,14 @@ class OpenPart:
         with failures.wrapped(self._path, "giving up a part"):
             for kind in get_args(ObjectKind):
                 Path(self._file(kind)).unlink(missing_ok=True)
+
+    def _write_down(self) -> None:
+        waiting, self._untyped = self._untyped, []
+        for batch in waiting:
+            fitting = self._plan.gate.fit(batch)
+            if self._writer is None:
+                self._writer = sinks.open_writer(self._plan.sink, self._path, fitting.schema, self._plan.options)
+            self._writer.write(fitting)
 
     def _kinds(self) -> list[ObjectKind]:
         kinds: list[ObjectKind] = []

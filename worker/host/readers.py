@@ -54,8 +54,8 @@ class Reader:
         while not self._unwanted(run) and offset < run.stop:
             with self._flow.reading():
                 batch = next(batches, None)
-                ended = batch is None
-                if ended:
+                if batch is None:
+                    ended = True
                     break
                 taken = self._credits.try_take(batch.nbytes)
                 if taken:

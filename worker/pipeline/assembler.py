@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.pieces import Piece
 
 
@@ -34,8 +35,7 @@ class Assembled:
 
     def batch(self, select: Callable[[pa.RecordBatch], pa.RecordBatch]) -> pa.RecordBatch:
         """Return the rows, of each part what `select` leaves; a copy is made only when they come from several pieces."""
-        batches = [select(part.batch) for part in self.parts if part.batch is not None]
-        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        return unify.concat([select(part.batch) for part in self.parts if part.batch is not None])
 
     def halves(self) -> tuple[Assembled, Assembled]:
         """Split a batch of at least two rows in the middle."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from antinfer.worker.pipeline import arrays
+from antinfer.worker.pipeline import arrays, unify
 from antinfer.worker.pipeline.pieces import Group, Piece, Positions, row_positions, without_bad
 
 
@@ -45,6 +45,4 @@ def _children(group: Group) -> tuple[pa.RecordBatch | None, Positions]:
     pieces = [piece for piece in pieces if piece.batch is not None]
     if not pieces:
         return None, np.empty(0, dtype=np.int64)
-    batches = [piece.batch for piece in pieces]
-    positions = np.concatenate([row_positions(piece) for piece in pieces])
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches), positions
+    return unify.concat([piece.batch for piece in pieces]), np.concatenate([row_positions(piece) for piece in pieces])

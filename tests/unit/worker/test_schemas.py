@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from antinfer.errors import UserCodeError
+from antinfer.worker import batches
 from antinfer.worker.schemas import SchemaGate
 
 
@@ -37,3 +39,29 @@ def test_another_schema_is_the_users_fault(batch: pa.RecordBatch, words: list[st
         gate.fit(batch)
     for word in ["predict 'p'", *words]:
         assert word in str(caught.value)
+
+
+def test_a_type_that_is_not_known_at_first_is_learnt() -> None:
+    gate = SchemaGate("predict 'p'")
+    unknown = pa.record_batch({"a": [None, None], "b": pa.array([[], []])})
+    assert gate.fit(unknown).schema == unknown.schema
+    known = pa.record_batch({"a": ["x"], "b": pa.array([[1]])})
+    assert gate.fit(known).equals(known)
+    again = gate.fit(unknown)
+    assert again.schema == known.schema and again.to_pydict() == unknown.to_pydict()
+    with pytest.raises(UserCodeError, match="'a' is int64 in one batch and string in another"):
+        gate.fit(pa.record_batch({"a": [1], "b": pa.array([[1]])}))
+
+
+def test_arrays_of_different_lengths_may_be_of_one_length_in_a_batch() -> None:
+    ragged = batches.from_result({"x": [np.arange(2), np.arange(3)]}, "f", copy=False)
+    even = batches.from_result({"x": [np.arange(2), np.arange(2)]}, "f", copy=False)
+    gate = SchemaGate("predict 'p'")
+    gate.fit(ragged)
+    fitted = gate.fit(even)
+    assert fitted.schema == ragged.schema and fitted.to_pydict() == {"x": [[0, 1], [0, 1]]}
+    gate = SchemaGate("predict 'p'")
+    gate.fit(even)
+    with pytest.raises(UserCodeError, match="'x'") as raised:
+        gate.fit(ragged)
+    assert "dtype=object" in raised.value.hint

@@ -1,0 +1,71 @@
+"""Types that are not known yet: a column, list or field that has held no value so far is of Arrow's type null, and fits every other.
+
+Some batches are such by nature: images without a face, rows whose label is None. They come before, between and after batches with values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from antinfer.worker.pipeline import arrays
+
+
+def is_known(schema: pa.Schema) -> bool:
+    """Tell whether every type of `schema` is known."""
+    return all(map(_is_known, schema.types))
+
+
+def common(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type of both, each taking from the other what it does not know; None when they contradict each other."""
+    if one.equals(other) or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        inner = common(one.value_type, other.value_type)
+        return None if inner is None else pa.list_(one.value_field.with_type(inner))
+    if pa.types.is_struct(one) and pa.types.is_struct(other) and [f.name for f in one] == [f.name for f in other]:
+        inners = [common(mine.type, theirs.type) for mine, theirs in zip(one, other, strict=True)]
+        return None if None in inners else pa.struct([field.with_type(inner) for field, inner in zip(one, inners, strict=True)])
+    return None
+
+
+def fit(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return `column` as `kind`, which is `common` to its own type and others."""
+    if column.type.equals(kind):
+        return column
+    if pa.types.is_null(column.type):
+        return pa.nulls(len(column), kind)
+    mask = column.is_null() if column.null_count else None
+    if pa.types.is_list(kind):
+        lengths = arrays.to_plain(pc.fill_null(pc.list_value_length(column), 0))
+        assert lengths is not None
+        offsets = arrays.from_plain(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
+        return pa.ListArray.from_arrays(offsets, fit(column.flatten(), kind.value_type), type=kind, mask=mask)
+    children = [fit(child, field.type) for child, field in zip(column.flatten(), kind, strict=True)]
+    return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask)
+
+
+def concat(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Put batches together that agree on every type they know; without a copy when there is only one."""
+    first = batches[0].schema
+    if len(batches) == 1:
+        return batches[0]
+    if all(batch.schema.equals(first) for batch in batches):
+        return pa.concat_batches(batches)
+    kinds = first.types
+    for batch in batches[1:]:
+        kinds = [common(mine, theirs) for mine, theirs in zip(kinds, batch.schema.types, strict=True)]
+    schema = pa.schema(list(zip(first.names, kinds, strict=True)))
+    fitting = [[fit(column, kind) for column, kind in zip(batch.columns, kinds, strict=True)] for batch in batches]
+    return pa.concat_batches([pa.RecordBatch.from_arrays(columns, schema=schema) for columns in fitting])
+
+
+def _is_known(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_struct(kind):
+        return all(_is_known(kind.field(at).type) for at in range(kind.num_fields))
+    return not pa.types.is_null(kind)
