@@ -118,7 +118,7 @@ async def _serve(address: str, shards: int, server: EmbeddedServer) -> None:
         epoch,
         post=lambda make: loop.post_soon(make),
         fail=lambda error: loop.fail_soon(error),
-        seal=lambda first_chunk: None,
+        seal=lambda first_chunk, rows: None,
     )
     engine = Engine(EngineConfig(), PlanIndex([ROWS] * shards, complete=True), epoch)
     loop = Loop(

@@ -47,7 +47,7 @@ class Publisher:
         *,
         post: Callable[[MakeEvent], None],
         fail: Callable[[BaseException], None],
-        seal: Callable[[int], None],
+        seal: Callable[[int, int], None],
     ) -> None:
         """
         Args:
@@ -56,7 +56,7 @@ class Publisher:
             epoch: of this reign.
             post: takes results, from any thread.
             fail: ends the reign, from any thread.
-            seal: writes the final manifest, the report and the mark of success; is given the first free chunk number.
+            seal: writes the final manifest, the report and the mark of success; is given the first free chunk number and the rows to expect.
         """
         self._place = place
         self._suffix = suffix
@@ -184,9 +184,11 @@ class Publisher:
                 if removed:
                     _log.warning("removed %d objects that no record names", len(removed), extra={"action": "audit", "names": removed[:100]})
                 self._post(lambda at: OutputAudited(at, removed))
-            case commands.Seal():
+            case commands.Seal(rows):
                 self._check_epoch()
-                self._seal(self._chunks + 1)
+                # Uploads whose worker died before it marked them cost money for as long as they stay open.
+                self._place.sweep(self._epoch + 1, ())
+                self._seal(self._chunks + 1, rows)
                 self._post(Sealed)
             case _:
                 raise InternalError(f"no effect is known for {command!r}")

@@ -268,11 +268,10 @@ class Master:
             self.document.exception()  # marks it as seen: nobody may ever have asked for it
         self._streams.post(lambda at: JobFailed(at, str(error)))
 
-    def _seal(self, first_chunk: int) -> None:
-        job = self._job
-        sealing.seal(
-            job.spec, job.place, job=job.mark.job, suffix=job.suffix, epoch=self._epoch, first_chunk=first_chunk, code=job.mark.code
-        )
+    def _seal(self, first_chunk: int, rows: int) -> None:
+        job, place = self._job, self._job.place
+        records = sealing.final_records(place, job.suffix, rows)
+        sealing.seal(job.spec, place, records, job=job.mark.job, epoch=self._epoch, first_chunk=first_chunk, code=job.mark.code)
 
     def _raise_outcome(self, loop: Loop) -> None:
         if loop.engine.phase is Phase.DONE:

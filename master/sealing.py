@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from antinfer.core.records import CommitRecord
+from antinfer.errors import InternalError
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace
@@ -17,14 +18,34 @@ from antinfer.storage.place import OutputPlace
 _PACKAGES = ("antinfer", "pyarrow", "numpy", "grpcio", "redis")
 
 
-def seal(spec: JobSpec, place: OutputPlace, *, job: str, suffix: str, epoch: int, first_chunk: int, code: str) -> None:
+def final_records(place: OutputPlace, suffix: str, rows: int) -> list[CommitRecord]:
+    """Return the record of every commit of a job that has none left to publish.
+
+    Args:
+        place: its output place, audited.
+        suffix: of parts, without a dot.
+        rows: input rows that the ledger holds as committed.
+
+    Raises:
+        InternalError: The records do not add up to `rows`: better no ``_SUCCESS`` than a false one.
+    """
+    from antinfer.storage import manifest
+
+    records = manifest.published(place, manifest.Listing.of(place), suffix, manifest.read_all(place))
+    found = manifest.totals(records).rows
+    if found != rows:
+        raise InternalError(f"{place.uri}: {rows:,} rows were committed, but its records name {found:,}")
+    return records
+
+
+def seal(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], *, job: str, epoch: int, first_chunk: int, code: str) -> None:
     """Write the final manifest, the report and ``_SUCCESS``, in this order; done again, it ends in the same.
 
     Args:
         spec: the job.
-        place: its output place, audited.
+        place: its output place.
+        records: of `final_records`.
         job: job id.
-        suffix: of parts, without a dot.
         epoch: of this reign.
         first_chunk: first number that no manifest chunk of this reign has.
         code: fingerprint of user code and pipeline.
@@ -35,7 +56,6 @@ def seal(spec: JobSpec, place: OutputPlace, *, job: str, suffix: str, epoch: int
     """
     from antinfer.storage import manifest
 
-    records = manifest.published(place, manifest.Listing.of(place), suffix, manifest.read_all(place))
     manifest.rewrite(place, epoch, first_chunk, records)
     report = _report(spec, place, records, job=job, epoch=epoch, code=code)
     place.write(layout.REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode())

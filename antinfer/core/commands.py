@@ -80,6 +80,9 @@ class AuditOutput:
 class Seal:
     """Write the final manifest, the report and ``_SUCCESS``; ends in `Sealed`."""
 
+    rows: int
+    """Input rows committed: the manifest must add up to as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:

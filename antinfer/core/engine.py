@@ -341,7 +341,7 @@ class Engine:
     def _on_output_audited(self, event: events.OutputAudited) -> None:
         if self.phase is Phase.AUDITING:
             self.phase = Phase.SEALING
-            self.out.append(commands.Seal())
+            self.out.append(commands.Seal(self.meta.totals.rows_done))
 
     def _on_sealed(self, event: events.Sealed) -> None:
         if self.phase is Phase.SEALING:

@@ -26,9 +26,9 @@ class Desk:
     def __init__(self, place: OutputPlace) -> None:
         self.place = place
         self.said: queue.Queue[events.Event | BaseException] = queue.Queue()
-        self.sealed: list[int] = []
+        self.sealed: list[tuple[int, int]] = []
         assert place.claim_epoch(2, "this one")
-        self.publisher = Publisher(place, SUFFIX, 2, post=self._post, fail=self.said.put, seal=self.sealed.append)
+        self.publisher = Publisher(place, SUFFIX, 2, post=self._post, fail=self.said.put, seal=lambda *seen: self.sealed.append(seen))
 
     def _post(self, make: MakeEvent) -> None:
         self.said.put(make(7))
@@ -73,7 +73,7 @@ def test_what_is_nowhere_is_missing(desk: Desk) -> None:
     assert desk.next() == events.Published(7, (there.staged,), (nowhere.staged,))
 
 
-@pytest.mark.parametrize("command", [None, commands.ListStaging(), commands.AuditOutput(), commands.Seal(), commands.SweepStaging(2, ())])
+@pytest.mark.parametrize("command", [None, commands.ListStaging(), commands.AuditOutput(), commands.Seal(0), commands.SweepStaging(2, ())])
 def test_nothing_is_done_under_a_higher_epoch(desk: Desk, command: commands.Command | None) -> None:
     record = stage(desk.place, 0, 1)
     assert desk.place.claim_epoch(3, "a successor")
@@ -95,9 +95,9 @@ def test_flushed_records_are_in_the_manifest_in_chunks_of_their_own(desk: Desk) 
         desk.publisher.carry_out(commands.Flush((record,)))
         assert desk.next() == events.Flushed(7, (record.staged,))
     assert {record.staged for record in manifest.read_all(desk.place)} == {one.staged, two.staged}
-    desk.publisher.carry_out(commands.Seal())
+    desk.publisher.carry_out(commands.Seal(9))
     assert desk.next() == events.Sealed(7)
-    assert desk.sealed == [3], "the final manifest begins after the chunks of this reign"
+    assert desk.sealed == [(3, 9)], "the final manifest begins after the chunks of this reign"
 
 
 def test_garbage_is_collected_and_the_rest_stays(desk: Desk) -> None:
