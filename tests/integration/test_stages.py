@@ -1,0 +1,200 @@
+"""Every kind of stage and batch, input of unknown size, and limits, in real runs of the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.integration.jobs import read_quarantine
+from tests.integration.runs import read_parts, run_job
+
+pytestmark = pytest.mark.timeout(300)
+
+NUMBERS = """
+import numpy as np
+
+
+def measure(batch):
+    numbers = batch["n"] if "n" in batch else [int(text.split()[-1]) for text in batch["text"]]
+    return {"number": np.asarray(numbers, np.int64)}
+"""
+
+STAGES = """
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def with_arrow(batch):
+    assert isinstance(batch, pa.RecordBatch)
+    return pa.table({"n": batch.column("n"), "a": pc.add(batch.column("n"), 1)})
+
+
+class WithTorch:
+    def __init__(self, factor):
+        self.factor = factor
+        self.ready = False
+
+    def setup(self):
+        self.ready = True
+
+    def __call__(self, batch):
+        import torch
+
+        assert self.ready
+        assert all(isinstance(column, torch.Tensor) for column in batch.values())
+        return {"n": batch["n"], "t": batch["a"].float() * self.factor, "pair": torch.stack([batch["n"], batch["a"]], dim=1)}
+
+
+def with_numpy(batch):
+    assert all(isinstance(column, np.ndarray) for column in batch.values())
+    assert batch["pair"].shape == (len(batch["n"]), 2)
+    return {"sum": batch["pair"].sum(axis=1), "t": batch["t"]}
+
+
+def with_pandas(batch):
+    import pandas as pd
+
+    assert isinstance(batch, pd.DataFrame)
+    return batch.assign(p=batch["t"] + 0.5)
+
+
+def divisors(row):
+    return [{"divisor": d, "of": row["n"]} for d in range(1, row["n"] + 1) if row["n"] % d == 0]
+
+
+def is_odd(row):
+    return row["divisor"] % 2 == 1
+
+
+class Square:
+    def __call__(self, batch):
+        if 25 in batch["divisor"]:
+            raise ValueError("no square of 25")
+        return {"divisor": batch["divisor"], "square": batch["divisor"] ** 2}
+"""
+
+
+def write_numbers(folder: Path, numbers: range, files: int = 2) -> None:
+    folder.mkdir()
+    each = len(numbers) // files
+    for index in range(files):
+        part = numbers[index * each : (index + 1) * each]
+        pq.write_table(pa.table({"n": list(part), "word": [f"w{n}" for n in part]}), folder / f"f{index}.parquet", row_group_size=25)
+
+
+def odd_divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1, 2) if n % d == 0]
+
+
+def test_every_batch_format_in_one_pipeline(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("pandas")
+    write_numbers(tmp_path / "in", range(100))
+    job = {
+        "source": {"type": "parquet", "path": "in"},
+        "pipeline": [
+            {"map_batches": "steps:with_arrow", "batch_format": "arrow", "batch_size": 9},
+            {"predict": "steps:WithTorch", "batch_format": "torch", "columns": ["n", "a"], "args": {"factor": 3}, "batch_size": 16},
+            {"map_batches": "steps:with_numpy"},
+            {"map_batches": "steps:with_pandas", "batch_format": "pandas"},
+        ],
+        "carryover": ["word"],
+        "sink": {"type": "parquet", "path": "out"},
+        "shard": {"rows": 25},
+    }
+    run_job(tmp_path, job, "--workers", "1", steps=STAGES)
+    table = pa.concat_tables(read_parts(tmp_path / "out", "parquet"))
+    assert table.column_names == ["word", "sum", "t", "p"]
+    assert table.column("word").to_pylist() == [f"w{n}" for n in range(100)]
+    assert table.column("sum").to_pylist() == [2 * n + 1 for n in range(100)]
+    assert table.column("t").to_pylist() == [(n + 1) * 3.0 for n in range(100)]
+    assert table.column("p").to_pylist() == [(n + 1) * 3 + 0.5 for n in range(100)]
+
+
+@pytest.mark.parametrize("gathered", [False, True], ids=["fanned out", "gathered"])
+def test_rows_become_many_and_one_again(tmp_path: Path, gathered: bool) -> None:
+    """One row has no children, and one has a child that fails: its whole row is quarantined."""
+    write_numbers(tmp_path / "in", range(100))
+    pipeline: list[dict[str, Any]] = [
+        {"map_batches": "steps:with_arrow", "batch_format": "arrow", "batch_size": 9},
+        {"flat_map": "steps:divisors"},
+        {"filter": "steps:is_odd"},
+        {"predict": "steps:Square", "batch_size": 13},
+    ]
+    job = {
+        "source": {"type": "parquet", "path": "in"},
+        "pipeline": [*pipeline, {"gather": {"into": "squares"}}] if gathered else pipeline,
+        "carryover": ["n", "word"],
+        "accumulators": {"rows": {"type": "count"}},
+        "sink": {"type": "parquet", "path": "out"},
+        "quarantine": {"max_fraction": 0.2, "keep_columns": ["n"]},
+        "shard": {"rows": 25},
+    }
+    report = run_job(tmp_path, job, "--workers", "1", steps=STAGES)
+    bad = [n for n in range(1, 100) if n % 25 == 0]
+    good = [n for n in range(100) if n not in bad]
+    children = {n: [{"divisor": d, "square": d * d} for d in odd_divisors(n)] for n in good}
+    rows = pa.concat_tables(read_parts(tmp_path / "out", "parquet")).to_pylist()
+    if gathered:
+        assert [row["n"] for row in rows] == good
+        assert {row["n"]: row["squares"] for row in rows} == children
+    else:
+        expected = [{"n": n, "word": f"w{n}", **child} for n in good for child in children[n]]
+        assert rows == expected
+        assert report["rows_fanned_out"] == len(expected) + len(bad) - 100
+    assert all(row["word"] == f"w{row['n']}" for row in rows)
+    assert (report["rows_in"], report["rows_out"], report["rows_quarantined"]) == (100, len(rows), len(bad))
+    assert report["accumulators"]["rows"]["count"] == len(rows)
+    quarantined = read_quarantine(tmp_path / "out").to_pylist()
+    assert sorted(row["input"]["n"] for row in quarantined) == bad
+    assert all("no square of 25" in row["error"] for row in quarantined)
+
+
+def test_lines_of_unknown_number_with_several_workers(tmp_path: Path) -> None:
+    """Lines of very different length, the last one without an end: cut by bytes, sized by whoever reads first."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lines = [f"{'x' * (n * 37 % 400)} {n}" for n in range(6000)]
+    for index in range(3):
+        (folder / f"f{index}.txt").write_text("\n".join(lines[index * 2000 : (index + 1) * 2000]) + ("" if index else "\n"))
+    job = {
+        "source": {"type": "text", "path": "in"},
+        "pipeline": [{"map_batches": "steps:measure"}],
+        "carryover": "*",
+        "sink": {"type": "jsonl", "path": "out", "row_ids": True},
+        "shard": {"bytes": "16KiB"},
+    }
+    report = run_job(tmp_path, job, "--workers", "3", steps=NUMBERS)
+    parts = read_parts(tmp_path / "out", "jsonl")
+    rows = [row for part in parts for row in part]
+    assert [row["number"] for row in rows] == list(range(6000))
+    assert [row["text"] for row in rows] == lines
+    assert len({row["_shard"] for row in rows}) >= 60
+    assert all(part[0]["_offset"] == 0 for part in parts)
+    assert (report["rows_in"], report["rows_out"]) == (6000, 6000)
+
+
+@pytest.mark.parametrize("type", ["parquet", "text"])
+def test_limit(tmp_path: Path, type: str) -> None:
+    folder = tmp_path / "in"
+    if type == "parquet":
+        write_numbers(folder, range(100))
+    else:
+        folder.mkdir()
+        (folder / "f.txt").write_text("".join(f"line {n}\n" for n in range(100)))
+    job = {
+        "source": {"type": type, "path": "in"},
+        "pipeline": [{"map_batches": "steps:measure"}],
+        "sink": {"type": "parquet", "path": "out"},
+        "shard": {"rows": 10} if type == "parquet" else {"bytes": 90},
+    }
+    run_job(tmp_path, job, "--workers", "1", "--limit", "15", steps=NUMBERS)
+    numbers = pa.concat_tables(read_parts(tmp_path / "out", "parquet")).column("number").to_pylist()
+    assert numbers == list(range(len(numbers)))
+    # About: shards are not cut.
+    assert 15 <= len(numbers) <= 35
