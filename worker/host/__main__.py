@@ -27,11 +27,14 @@ def main(descriptor: int) -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     link = AgentLink(socket.socket(fileno=descriptor))
     # This is what takes the time: it goes on while the agent looks for its master, and later while the predictors load.
-    threading.Thread(target=_import_all, name="imports", daemon=True).start()
+    imports = threading.Thread(target=_import_all, name="imports", daemon=True)
+    imports.start()
     setup = receive_setup(link)
     if setup is None:
         return 0
     started = start_predictors(setup)
+    # Two threads that import the same packages can meet in a circle of imports and find a module half made.
+    imports.join()
 
     from antinfer.worker.host import failing
     from antinfer.worker.host.app import Host
