@@ -32,14 +32,15 @@ def main() -> int:
     unknown = sorted(set(options.names) - set(BENCHMARKS))
     if unknown:
         parser.error(f"no benchmark is called {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    path = options.out or _RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     described = machine.describe()
     results: list[report.Result] = []
     for name in options.names or BENCHMARKS:
         print(f"{name}: {BENCHMARKS[name]}", file=sys.stderr, flush=True)
         measure: Callable[[bool], list[report.Result]] = importlib.import_module(f"benchmarks.{name}").measure
         results += measure(options.quick)
-    path = options.out or _RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    report.write(path, described, results, quick=options.quick)
+        # After each one: the next may take many minutes, or fail.
+        report.write(path, described, results, quick=options.quick)
     print(report.table(results))
     print(f"written to {path}", file=sys.stderr)
     return 0 if all(result.verdict != "missed" for result in results) or options.quick else 1
