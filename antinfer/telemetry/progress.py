@@ -99,8 +99,10 @@ class LiveProgress:
         for stage, value in busy.items():
             mark = "◀ bottleneck" if stage == slowest else ""
             table.add_row(f"  {stage}", "▮" * round(value * 10) + "▯" * (10 - round(value * 10)), f"{value:.0%}", mark)
-        workers = Text(f"  {len(status.workers)} workers, {sum(worker.leases for worker in status.workers)} leases", style="dim")
-        return Group(head, table, workers)
+        count = len(status.workers)
+        leases = sum(worker.leases for worker in status.workers)
+        workers = Text(f"  {count} worker{'' if count == 1 else 's'}, {leases} lease{'' if leases == 1 else 's'}", style="dim")
+        return Group(head, table, workers) if busy else Group(head, workers)
 
 
 def make_progress(job: str, *, plain: bool = False) -> ProgressDisplay:

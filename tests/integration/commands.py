@@ -36,6 +36,15 @@ class Slow:
         return {"y": batch["x"] * 2}
 
 
+class Gated:
+    # Lets 100 rows of each half pass, and the others once there is a file `go` beside this one.
+
+    def __call__(self, batch):
+        while batch["id"][-1] % 500 >= 100 and not os.path.exists(os.path.join(os.path.dirname(__file__), "go")):
+            time.sleep(0.02)
+        return {"y": batch["x"] * 2}
+
+
 class LosesRow:
     def __call__(self, batch):
         return {"y": batch["x"][:-1]}
@@ -215,3 +224,27 @@ def alive(pids: set[int]) -> set[int]:
         if state != "Z":
             left.add(pid)
     return left
+
+
+def run(job: JobFolder, *arguments: str | Path) -> Finished:
+    """Run a job to its end."""
+    return antinfer("run", job.folder, *arguments)
+
+
+def check_mended(job: JobFolder) -> None:
+    """The user has mended what was wrong: the same command now does the whole job, in the same place."""
+    ended = run(job)
+    assert ended.code == 0, ended
+    assert job.ids() == list(range(ROWS))
+    assert antinfer("verify", job.output).code == 0
+
+
+def interrupt_half_way(job: JobFolder) -> None:
+    """Run a job of slow steps until it has published something, then press Ctrl-C."""
+    process = start("run", job.folder)
+    try:
+        wait_until(lambda: job.committed() or process.poll() is not None, why="nothing was published")
+        process.send_signal(2)
+        assert finish(process).code == 130
+    finally:
+        kill(process)

@@ -195,7 +195,7 @@ def test_help(command):
 
 @pytest.mark.slow
 def test_master_and_workers_by_hand_with_a_token_and_a_store_on_a_url(tmp_path):
-    job = JobFolder(tmp_path / "job", "steps:Slow", commit_interval="0.1s")
+    job = JobFolder(tmp_path / "job", "steps:Gated", commit_interval="0.1s")
     token = tmp_path / "token"
     token.write_text("sesame\n")
     folder = tempfile.mkdtemp(prefix="antinfer-")
@@ -212,6 +212,7 @@ def test_master_and_workers_by_hand_with_a_token_and_a_store_on_a_url(tmp_path):
             by_address = antinfer("status", address, "--token-file", token)
             by_output = antinfer("status", job.output, "--token-file", token, "--json")
 
+            (job.folder / "go").touch()
             ended = [finish(member) for member in members]
     finally:
         for member in members:
@@ -222,8 +223,9 @@ def test_master_and_workers_by_hand_with_a_token_and_a_store_on_a_url(tmp_path):
     assert f"of {ROWS:,} rows" in by_address.out
     told = by_output.json()
     assert told["output"] == str(job.output)
-    if told["phase"] == "running":
-        assert {worker["worker"] for worker in told["workers"]} <= {"one", "two"}
+    assert told["phase"] == "running"
+    assert 0 < told["rows_committed"] < ROWS
+    assert {worker["worker"] for worker in told["workers"]} <= {"one", "two"}
     assert job.ids() == EVERY_ID
     assert antinfer("verify", job.output).code == 0
     report = json.loads((job.output / "_antinfer/report").read_text())
