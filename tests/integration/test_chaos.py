@@ -20,7 +20,7 @@ from antinfer.storage.jobs import open_output
 from tests.integration.jobs import Cluster, Process, Scoring, read_report, wait_until
 from tests.integration.servers import ValkeyServer
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TTL_S = 2.0
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.integration.jobs import ROOT, command_line, read_quarantine
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 EXAMPLES = ROOT / "examples"
 
 

@@ -20,7 +20,7 @@ from tests.integration.jobs import Cluster, Scoring, command_line, wait_until
 from tests.integration.objectstores import client_of, environment_of, object_store
 
 pytest.importorskip("boto3")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 BUCKET = "work"
 

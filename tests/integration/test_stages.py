@@ -12,7 +12,7 @@ import pytest
 from tests.integration.jobs import read_quarantine
 from tests.integration.runs import read_parts, run_job
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 NUMBERS = """
 import numpy as np
