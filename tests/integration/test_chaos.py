@@ -377,6 +377,8 @@ class Storm:
     def _drain(self) -> None:
         index = self._any()
         leaving = self.workers[index]
+        # Before it runs at all, the signal just ends it.
+        wait_until(lambda: "connected to the master" in leaving.log, "the worker has started")
         self._cluster.fault("SIGTERM of a worker", lambda: leaving.send(signal.SIGTERM))
         self._replace(index)
         assert leaving.wait() == 0, leaving.log
