@@ -58,7 +58,7 @@ class Holdings:
     def rejoin(self, regranted: Iterable[Grant], shards: Mapping[ShardId, Shard], *, is_wanted: bool) -> None:
         """Replace all leases by those granted again in a new session; the work on the others is lost."""
         former, self.leases = self.leases, {}
-        self._renamed.clear()
+        renamed, self._renamed = self._renamed, {}
         for grant in regranted:
             old = next((lease for lease in former.values() if lease.shard.index == grant.shard and lease.rows == grant.rows), None)
             if old is None:
@@ -66,6 +66,8 @@ class Holdings:
             else:
                 del former[old.id]
                 self._carry_over(old, grant)
+        # What the host says may be under way since before the last time.
+        self._renamed.update({first: self._renamed[then] for first, then in renamed.items() if then in self._renamed})
         for lease in former.values():
             self._drop(lease, is_known_to_host=lease.is_computing)
 

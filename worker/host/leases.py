@@ -147,6 +147,11 @@ class Leases:
             pieces = [piece.until(run.stop) for piece in run.order.take() if piece.begin < run.stop]
             return pieces, run.finished or run.ending is not None or self._due(run, time.monotonic())
 
+    def chunk_of(self, run: Run, piece: Piece) -> Chunk | None:
+        """Return the chunk that `piece`, which is not written yet, was read in; None once nobody wants it any more."""
+        with self._lock:
+            return next((chunk for chunk in run.chunks if chunk.stop > piece.begin), None)
+
     def wrote(self, run: Run, piece: Piece) -> None:
         """Take note that `piece` is in the open part; credit goes back for chunks that are there whole."""
         with self._lock:

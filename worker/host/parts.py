@@ -106,9 +106,8 @@ class OpenPart:
         held: int = sum(batch.nbytes for batch in self._untyped)
         return self._bad_bytes + held + (0 if self._writer is None else self._writer.size_bytes + self._writer.buffered_bytes)
 
-    def add(self, run: Run, piece: Piece) -> None:
-        """Append a piece of `run`; it follows on the one before. Raises UserCodeError and OutputError."""
-        chunk = run.chunk_of(piece.begin)
+    def add(self, run: Run, piece: Piece, chunk: Chunk) -> None:
+        """Append a piece of `run`, read in `chunk`; it follows on the one before. Raises UserCodeError and OutputError."""
         self._handled = rowhash.combine(self._handled, rowhash.hash_range(self._shard, piece.begin, piece.stop))
         batch = self._plan.join(self._shard, without_bad(piece), chunk)
         self._quarantine(run, piece, chunk)

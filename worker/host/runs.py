@@ -63,7 +63,3 @@ class Run(Root):
     @property
     def finished(self) -> bool:
         return self.order.cursor >= self.stop
-
-    def chunk_of(self, position: int) -> Chunk:
-        """Return the chunk that holds `position`, which was not written before."""
-        return next(chunk for chunk in self.chunks if chunk.stop > position)

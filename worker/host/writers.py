@@ -40,9 +40,13 @@ class Writer:
             return
         pieces, close = self._leases.ready(run)
         for piece in pieces:
+            chunk = self._leases.chunk_of(run, piece)
+            if chunk is None:
+                _abort(run)
+                return
             if run.part is None:
                 run.part = OpenPart(self._plan, run)
-            run.part.add(run, piece)
+            run.part.add(run, piece, chunk)
             self._leases.wrote(run, piece)
             if run.part.size_bytes >= _PART_BYTES:
                 self._stage(run)

@@ -10,6 +10,7 @@ import pytest
 
 from antinfer.errors import UserCodeError
 from antinfer.worker.host.flow import Flow
+from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
 from antinfer.worker.pipeline.graph import Call, Close, Node
 from antinfer.worker.pipeline.pieces import Piece, Root
@@ -166,3 +167,19 @@ def test_batches_of_large_rows_are_as_full_as_the_user_wants_them() -> None:
             flow.put(Piece(Root(0), begin, begin + 10, pa.record_batch({"x": pa.array([bytes(row)] * 10)})))
         taken.append(flow.take(0))
     assert taken[0] is not None and taken[0].rows == 100
+
+
+def test_groups_without_children_take_the_type_of_those_with() -> None:
+    flow, found = make(call(4, "flat_map"), Close("gather", "c"))
+    for begin in (0, 4, 8):
+        flow.put(piece(Root(0), begin, 4))
+        taken = flow.take(0)
+        assert taken is not None
+        some = Outcome(pa.record_batch({"y": [1.5]}), np.array([2])) if begin == 4 else Outcome(None, np.empty(0, np.int64))
+        flow.finish(0, taken, some, 0.0)
+    before, between, after = (part.batch for part in found)
+    assert before is not None and between is not None and after is not None
+    assert before.to_pydict() == after.to_pydict() == {"c": [[]] * 4}
+    assert after.schema == between.schema
+    # The first one came too early to know.
+    assert unify.concat([before, between, after]).schema == between.schema

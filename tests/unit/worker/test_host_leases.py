@@ -182,3 +182,19 @@ def test_a_cut_trims_what_waits_for_earlier_rows() -> None:
     scene.feed(run, 0, 40)
     assert scene.write(run) == [(0, 40), (40, 50)] and run.staged == 50 and run.dropped
     assert scene.credit_is_back()
+
+
+def test_a_cut_in_the_middle_of_a_writers_turn_ends_it() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 30)
+    scene.feed(run, 30, 60)
+    assert scene.leases.next_to_write() is run
+    (first, second), _ = scene.leases.ready(run)
+    chunk = scene.leases.chunk_of(run, first)
+    assert chunk is not None and (chunk.start, chunk.stop) == (0, 30)
+    scene.leases.wrote(run, first)
+    scene.leases.cut(LeaseId(1, 1), Rows(0, 0))
+    assert scene.leases.chunk_of(run, second) is None
+    scene.leases.written(run)
+    assert scene.credit_is_back()

@@ -352,6 +352,18 @@ def test_an_object_named_after_the_old_lease_is_not_committed(bench: Bench) -> N
     assert not bench.session.leases[new].staged
 
 
+def test_what_the_host_says_is_understood_after_two_rejoins(bench: Bench) -> None:
+    bench.working(GRANT_A)
+    for n in (1, 2):
+        bench.master(Push(verdict=Verdict.UNKNOWN_SESSION))
+        again = Grant(LeaseId(2, n), ShardId(0), Rows(0, 100))
+        bench.master(Welcome(Verdict.WORK, SessionId(f"s{n + 1}"), Epoch(2), 1_000, regranted=(again,)))
+    bench.told()
+    # It was being staged all the while. Unheard, its rows would be waited for for ever.
+    bench.host(hostlink.Staged(A, record(A, 0, 100)))
+    assert [(work.lease, work.rows) for work in bench.told(hostlink.Work)] == [(LeaseId(2, 2), Rows(0, 100))]
+
+
 # -- the host --------------------------------------------------------------------------------------------------------------------
 def test_leases_outlive_a_dead_host(bench: Bench) -> None:
     bench.working(GRANT_A)

@@ -1,0 +1,375 @@
+"""The data path of a stage host in one process, on random pipelines and with random orders from an agent, against a model of ten lines.
+
+Real readers, map threads, writers, flow, leases and files, and the worker's real book of leases (`Holdings`) on the other side; only the
+input and the master are made up. A run must end, and every row must have been committed once, with the right results, in order.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from antinfer.core.ids import LeaseId, ShardId
+from antinfer.core.messages import Acceptance, CommitOutcome, Grant
+from antinfer.core.plan import Piece, Shard
+from antinfer.core.ranges import UNSIZED, Rows
+from antinfer.core.records import CommitRecord
+from antinfer.metrics import AccumulatorSet
+from antinfer.storage import layout, quarantine, rowhash
+from antinfer.storage.posix import PosixPlace
+from antinfer.worker import hostlink
+from antinfer.worker.calls import Caller, select_columns
+from antinfer.worker.holdings import Holdings
+from antinfer.worker.host import flow as flows
+from antinfer.worker.host import readers, writers
+from antinfer.worker.host.credits import Credits
+from antinfer.worker.host.flow import Flow
+from antinfer.worker.host.leases import Leases
+from antinfer.worker.host.parts import OutputPlan
+from antinfer.worker.host.readers import Reader
+from antinfer.worker.host.writers import Writer
+from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
+from antinfer.worker.pipeline.graph import Call, Close, Node
+from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.schemas import SchemaGate
+from tests.model.pipeline_steps import BAD, Stage, expected
+
+PATIENCE_SECONDS = 30.0
+TARGETS = {"map": "Double", "filter": "Keep", "spread": "Spread", "total": "Total"}
+KINDS = {"map": "map_batches", "filter": "filter", "spread": "flat_map", "total": "map_batches"}
+GROW = 1000
+"""Values of a shard begin at this multiple of its number."""
+
+
+@dataclass(frozen=True)
+class Case:
+    stages: tuple[Stage, ...]
+    batch_rows: tuple[int, ...]
+    shards: tuple[tuple[int, bool], ...]
+    """Rows of each shard, and whether the plan knows them."""
+    orders: tuple[tuple[str, int, float], ...]
+    """What the agent is made to do after each message of the host: what, to which lease, at what share of its rows."""
+    threads: int
+    chunk_rows: int
+    queue_bytes: int
+    credit_bytes: int
+    part_bytes: int
+    interval: float
+
+    def values(self, shard: int) -> range:
+        return range(shard * GROW, shard * GROW + self.shards[shard][0])
+
+
+@st.composite
+def cases(draw: Any) -> Case:
+    bad = st.lists(st.integers(0, 60), max_size=3).map(tuple)
+    # The first one leaves only its own column, as the others expect.
+    stages: list[Stage] = [("map", draw(bad))]
+    open_groups = 0
+    for kind in draw(st.lists(st.sampled_from(["map", "filter", "spread", "gather"]), max_size=6)):
+        if kind == "gather":
+            if open_groups:
+                open_groups -= 1
+                stages += [("gather", ()), ("total", draw(bad))]
+        elif kind != "spread" or open_groups < 2:
+            open_groups += kind == "spread"
+            stages.append((kind, draw(bad)))
+    count = len(stages)
+    small = st.sampled_from
+    return Case(
+        stages=tuple(stages),
+        batch_rows=tuple(draw(st.lists(st.integers(1, 20), min_size=count, max_size=count))),
+        shards=tuple(draw(st.lists(st.tuples(st.integers(0, 60), st.booleans()), min_size=1, max_size=4))),
+        orders=tuple(
+            draw(st.lists(st.tuples(small(["", "yield", "regrant", "head", "tail"]), st.integers(0, 3), st.floats(0, 1)), max_size=12))
+        ),
+        threads=draw(st.integers(1, 3)),
+        chunk_rows=draw(st.integers(1, 70)),
+        queue_bytes=draw(small([1, 100, 1 << 20])),
+        credit_bytes=draw(small([1, 300, 1 << 20])),
+        part_bytes=draw(small([1, 2000, 1 << 20])),
+        interval=draw(small([0.0, 0.005, 3600.0])),
+    )
+
+
+class Numbers:
+    """The input: every row knows its shard and its place."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+
+    def _rows(self, shard: Shard, start: int, stop: int) -> pa.RecordBatch:
+        v = np.arange(start, min(stop, self._case.shards[shard.index][0])) + shard.index * GROW
+        return pa.record_batch({"v": v, "x": v, "name": [None if i % 5 == 0 else f"name {i}" for i in v.tolist()]})
+
+    def read(self, shard: Shard, start: int, stop: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        end = min(stop, self._case.shards[shard.index][0])
+        for at in range(start, end, batch_rows):
+            yield self._rows(shard, at, min(at + batch_rows, end))
+
+    def count_rows(self, shard: Shard) -> int:
+        return self._case.shards[shard.index][0]
+
+
+class Executor:
+    """Calls user code; now and then a batch is run in halves, the later one first, as after the death of a process."""
+
+    def __init__(self, node: int, stage: StageCall, flow: Flow, n: int) -> None:
+        self._node, self._flow, self._turn = node, flow, n
+        self._caller = Caller(stage, copy=True)
+        self._stage = stage
+
+    def run(self) -> None:
+        while (call := self._flow.take(self._node)) is not None:
+            self._turn += 1
+            if call.rows > 1 and self._turn % 3 == 0:
+                self._flow.hold(self._node)
+                for half in reversed(call.halves()):
+                    self._finish(half)
+            else:
+                self._finish(call)
+
+    def _finish(self, call: Assembled) -> None:
+        outcome = self._caller.run(call.batch(lambda batch: select_columns(batch, self._stage)))
+        self._flow.finish(self._node, call, outcome, 0.0)
+
+
+class World:
+    """Host, agent and master of one case."""
+
+    def __init__(self, case: Case, folder: str) -> None:
+        self.case = case
+        self.place = PosixPlace(folder)
+        self.inbox: SimpleQueue[Any] = SimpleQueue()
+        self.failures: list[BaseException] = []
+        self.committed: dict[int, list[CommitRecord | Rows]] = {shard: [] for shard in range(len(case.shards))}
+        self.sizes: dict[int, int] = {}
+        self.holdings = Holdings()
+        self._lease_numbers = 0
+        self._nodes = self._build()
+        self._credits = Credits(case.credit_bytes)
+        self.leases = Leases(self._credits, self.inbox.put, case.interval)
+        self.flow = Flow(self._nodes, self.leases.collect)
+        self._shards = {
+            ShardId(i): Shard(ShardId(i), (Piece("input", i, i, rows if known else None),), rows if known else None, 1)
+            for i, (rows, known) in enumerate(case.shards)
+        }
+        self.threads = [threading.Thread(target=self._guarded, args=(run,), daemon=True) for run in self._loops()]
+
+    def _build(self) -> list[Node]:
+        nodes: list[Node] = []
+        open_groups = 0
+        for (kind, bad), rows in zip(self.case.stages, self.case.batch_rows, strict=True):
+            if kind == "gather":
+                nodes.append(Close(f"gather-{len(nodes)}", "kids"))
+                open_groups -= 1
+                continue
+            target = f"tests.model.pipeline_steps:{TARGETS[kind]}"
+            stage = StageCall(f"{kind}-{len(nodes)}", KINDS[kind], target, "", {"bad": list(bad)}, tolerant=True)
+            nodes.append(Call(stage, BatchLimits(rows), 1, in_processes=False))
+            open_groups += kind == "spread"
+        return nodes + [Close(f"flatten-{n}", "") for n in range(open_groups)]
+
+    def _loops(self) -> Iterator[Any]:
+        plan = OutputPlan(
+            place=self.place,
+            sink="parquet",
+            options={},
+            carryover=("x", "name"),
+            keep_columns=("name",),
+            row_ids=True,
+            accumulators=AccumulatorSet({}),
+            gate=SchemaGate("the output"),
+            worker="w",
+            code="c",
+        )
+        for n in range(self.case.threads):
+            yield Reader(Numbers(self.case), plan, self.flow, self.leases, self._credits, 1).run  # type: ignore[arg-type]
+            yield Writer(plan, self.leases, self.inbox.put).run
+            for at, node in enumerate(self._nodes):
+                if isinstance(node, Call):
+                    yield Executor(at, node.stage, self.flow, n).run
+
+    def _guarded(self, run: Any) -> None:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            self.failures.append(error)
+            self.inbox.put(None)
+
+    # -- agent and master ------------------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        self.holdings.on_ready()
+        for shard in self._shards.values():
+            self._grant(shard.index, Rows(0, UNSIZED if shard.rows is None else shard.rows))
+        for thread in self.threads:
+            thread.start()
+        orders = list(reversed(self.case.orders))
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        try:
+            while self.holdings.leases:
+                assert time.monotonic() < deadline, f"nothing happens any more: {self.holdings.leases}"
+                try:
+                    message = self.inbox.get(timeout=0.002 if orders else PATIENCE_SECONDS)
+                except Empty:
+                    message = None
+                if self.failures:
+                    raise self.failures[0]
+                if message is not None:
+                    self._hear(message)
+                if orders:
+                    self._order(*orders.pop())
+                self._rule()
+        finally:
+            self.leases.stop()
+            self.flow.stop()
+            for thread in self.threads:
+                thread.join(PATIENCE_SECONDS)
+        assert not any(thread.is_alive() for thread in self.threads)
+        assert self._credits.try_take(1 << 40), "credit was not given back"
+
+    def _tell(self) -> None:
+        for action in self.holdings.take_actions():
+            match action.message:
+                case hostlink.Work() as work:
+                    self.leases.start(work)
+                case hostlink.Cut() as cut:
+                    self.leases.cut(cut.lease, cut.rows)
+                case hostlink.Regrant() as regrant:
+                    self.leases.rename(regrant.old, regrant.new)
+                case hostlink.YieldRest() as back:
+                    self.leases.yield_rest(back.lease)
+
+    def _grant(self, shard: ShardId, rows: Rows) -> None:
+        rows = Rows(rows.start, min(rows.stop, self.sizes.get(shard, UNSIZED)))
+        if rows.start < rows.stop:
+            self._lease_numbers += 1
+            self.holdings.take(Grant(LeaseId(1, self._lease_numbers), shard, rows), self._shards[shard], is_wanted=True)
+        self._tell()
+
+    def _hear(self, message: Any) -> None:
+        match message:
+            case hostlink.Staged():
+                self.holdings.on_staged(message)
+            case hostlink.Released():
+                self.holdings.on_released(message)
+            case hostlink.Sized():
+                self.holdings.on_sized(message)
+            case _:
+                raise AssertionError(message)
+        self._tell()
+
+    def _rule(self) -> None:
+        """Be the master: take in what is staged, and give out again what came back."""
+        for lease in list(self.holdings.leases.values()):
+            if lease.sized is not None:
+                assert lease.sized == self.case.shards[lease.shard.index][0]
+                self.sizes[lease.shard.index] = lease.sized
+                lease.is_sizing_told = True
+            for record in list(lease.staged):
+                self.committed[lease.shard.index].append(record)
+                rest = Rows(record.stop, max(record.stop, lease.rows.stop))
+                self.holdings.settle(CommitOutcome(record.staged, Acceptance.ACCEPTED, rest if rest.size else None))
+            if lease.id in self.holdings.leases and lease.is_released and lease.frontier < lease.rows.stop:
+                self.holdings.close({lease.id})
+                self._grant(lease.shard.index, lease.rows)
+        self.holdings.close(set())
+        self._tell()
+
+    def _order(self, what: str, which: int, share: float) -> None:
+        held = list(self.holdings.leases.values())
+        if not what or not held:
+            return
+        lease = held[which % len(held)]
+        if what == "regrant":
+            numbers = range(self._lease_numbers + 1, self._lease_numbers + 1 + len(held))
+            self._lease_numbers += len(held)
+            again = [Grant(LeaseId(2, n), each.shard.index, each.rows) for n, each in zip(numbers, held, strict=True)]
+            self.holdings.rejoin(again, self._shards, is_wanted=True)
+        elif what == "yield":
+            self.holdings.ask_back(lease)
+        else:
+            end = min(lease.rows.stop, self.case.shards[lease.shard.index][0])
+            at = lease.rows.start + int(share * (end - lease.rows.start))
+            if what == "head":
+                # Another copy of the range was faster.
+                self.committed[lease.shard.index].append(Rows(lease.rows.start, at))
+                self.holdings.shrink(lease, Rows(at, lease.rows.stop))
+            elif lease.rows.start < at < lease.rows.stop:
+                rest = Rows(at, lease.rows.stop)
+                self.holdings.shrink(lease, Rows(lease.rows.start, at))
+                self._grant(lease.shard.index, rest)
+        self._tell()
+
+
+def check(world: World) -> None:
+    for shard, done in world.committed.items():
+        at = 0
+        for each in sorted((one for one in done if one.stop > one.start), key=lambda one: one.start):
+            assert each.start == at, f"shard {shard}: {done}"
+            at = each.stop
+            if isinstance(each, CommitRecord):
+                check_part(world, each)
+        assert at == world.case.shards[shard][0], f"shard {shard}: {done}"
+
+
+def check_part(world: World, record: CommitRecord) -> None:
+    values = world.case.values(record.shard)[record.start : record.stop]
+    made = {value: expected(world.case.stages, value) for value in values}
+    bad = [value - record.shard * GROW for value in values if made[value] == BAD]
+    rows = [(x, v) for x in values if not isinstance(made[x], str) for v in made[x]]
+    kinds = [staged.kind for staged in record.objects]
+    assert (record.rows_out, record.rows_quarantined) == (len(rows), len(bad))
+    assert ("part" in kinds, "quarantine" in kinds) == (bool(rows), bool(bad))
+    handled = rowhash.hash_range(record.shard, record.start, record.stop)
+    assert record.row_hash == rowhash.without(handled, rowhash.hash_rows(record.shard, bad))
+    if rows:
+        with world.place.open(layout.staged_path(record.staged, "part")) as file:
+            table = pq.read_table(pa.PythonFile(file))
+        found = table.to_pydict()
+        if "kids" in found:
+            found["v"] = [sum(child["v"] for child in children) for children in found["kids"]]
+        assert list(zip(found["x"], found["v"], strict=True)) == rows
+        assert found["_offset"] == [x - record.shard * GROW for x, _ in rows]
+        assert found["name"] == [None if x % 5 == 0 else f"name {x}" for x, _ in rows]
+    if bad:
+        table = quarantine.read(world.place, layout.staged_path(record.staged, "quarantine"))
+        assert table["offset"].to_pylist() == bad
+        named = [offset + record.shard * GROW for offset in bad]
+        assert [row["name"] for row in table["input"].to_pylist()] == [None if x % 5 == 0 else f"name {x}" for x in named]
+
+
+@given(cases())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_every_row_comes_out_once_whatever_is_ordered(case: Case) -> None:
+    run_case(case)
+
+
+def run_case(case: Case) -> None:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        for module, name, value in (
+            (flows, "_QUEUE_BYTES", case.queue_bytes),
+            (flows, "_LINGER_SECONDS", 0.001),
+            (readers, "_CHUNK_ROWS", case.chunk_rows),
+            (readers, "_UNSIZED_CHUNK_ROWS", case.chunk_rows),
+            (readers, "_CHUNK_BYTES", 1 << 40),
+            (writers, "_PART_BYTES", case.part_bytes),
+        ):
+            stack.enter_context(patch.object(module, name, value))
+        world = World(case, folder)
+        world.run()
+        check(world)
