@@ -169,6 +169,8 @@ def _print_status(status: Status) -> None:
 def _print_audit(output: str, report: AuditReport) -> None:
     for fault in report.faults:
         typer.echo(f"FAULT {fault.kind.value}: {fault.name}: {fault.explanation}", err=True)
+    if report.leftovers:
+        typer.echo(f"note: {len(report.leftovers)} staged object(s) of workers that woke up late are left; they can be deleted", err=True)
     totals = report.totals
     fanned = f" ({totals.rows_fanned_out:+,} fanned out)" if totals.rows_fanned_out else ""
     typer.echo(f"rows in {totals.rows_in:,} = rows out {totals.rows_out:,} + quarantined {totals.rows_quarantined:,}{fanned}")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -39,8 +40,11 @@ class Child:
     It gets a session of its own, so that Ctrl-C reaches the launcher alone, and is told our process id, so that it dies with us.
     """
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], on_line: LineSink, budget: RestartBudget) -> None:
+    def __init__(
+        self, name: str, module: str, arguments: Sequence[str], on_line: LineSink, budget: RestartBudget, *, stdin: str = ""
+    ) -> None:
         self.name = name
+        self._stdin = stdin
         self._command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
         self._on_line = on_line
         self._budget = budget
@@ -52,15 +56,19 @@ class Child:
 
     def start(self) -> None:
         self._start_at = None
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        # A file that has no name: read at the child's own pace, and gone with the last of us however we end.
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
+            given.write(self._stdin)
+            given.seek(0)
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
         self._pump = threading.Thread(target=self._read, args=(self._process,), name=f"lines of {self.name}", daemon=True)
         self._pump.start()
 

@@ -70,15 +70,12 @@ class Supervisor:
         self._folder = Path(tempfile.mkdtemp(prefix="antinfer-"))
         self._outcome_file = self._folder / "outcome"
         self._address = f"unix://{self._folder}/master.sock"
-        job_file = self._folder / "job.json"
-        # The store's URL may hold a password: it goes by a file of our own, never by a command line that everybody can read.
-        job_file.touch(0o600)
-        job_file.write_text(spec.model_dump_json(), encoding="utf-8")
         logs = ["--verbose"] if options.verbose else []
-        master_arguments = ["--job", str(job_file), "--listen", self._address, "--outcome", str(self._outcome_file), *logs]
+        master_arguments = ["--job", "-", "--listen", self._address, "--outcome", str(self._outcome_file), *logs]
         if options.force:
             master_arguments.append("--force")
-        self._master = Child("master", "antinfer.master", master_arguments, on_line, RestartBudget(5, 60.0))
+        # The store's URL may hold a password: it goes by standard input, never by a command line or a file with a name.
+        self._master = Child("master", "antinfer.master", master_arguments, on_line, RestartBudget(5, 60.0), stdin=spec.model_dump_json())
         self._workers = [
             Child(
                 f"worker {n}",

@@ -55,13 +55,13 @@ def audit(place: OutputPlace, *, deep: bool = True, progress: Progress | None = 
         # What a damaged chunk named would otherwise be reported once more for every commit in it.
         faults += [fault for fault in strays if not damaged or fault.kind is not FaultKind.MANIFEST_GAP]
         faults += [_missing(gap) for gap in gaps if gap.stop is not None]
-        faults += [Fault(FaultKind.STAGING_LEFT, name, "a finished job has it in staging still") for name in place.list_staging()]
         faults += _check_totals(finished, records)
     return AuditReport(
         uri=place.uri,
         finished=finished is not None,
         faults=tuple(faults),
         missing=() if finished is not None else tuple(gaps),
+        leftovers=tuple(place.list_staging()) if finished is not None else (),
         totals=_totals(plan, listing, records),
         deep=deep,
     )

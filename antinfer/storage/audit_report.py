@@ -38,8 +38,6 @@ class FaultKind(Enum):
     """A quarantine object is damaged or holds other rows than its record says."""
     ORPHAN = "orphan"
     """An object under a final name that no record names."""
-    STAGING_LEFT = "staging_left"
-    """A finished job has staged objects left."""
     TOTALS = "totals"
     """The sums of all records are not those that the job was finished with."""
 
@@ -90,6 +88,8 @@ class AuditReport:
     faults: tuple[Fault, ...]
     missing: tuple[Gap, ...]
     """Rows an unfinished job has still to do (those of a finished one are faults)."""
+    leftovers: tuple[str, ...]
+    """What lies in staging although the job is finished: a worker woke up late. No fault: nobody will ever publish it."""
     totals: AuditTotals
     deep: bool
     """Parts and quarantine objects were opened."""

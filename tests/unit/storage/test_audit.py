@@ -286,10 +286,6 @@ def stray_quarantine_appears(place: OutputPlace, records: list[CommitRecord]) ->
     place.write(layout.final_name("quarantine", "part-00000001-000000000000-000000000010", ""), b"x")
 
 
-def staging_is_left(place: OutputPlace, records: list[CommitRecord]) -> None:
-    outputs.commit(place, 0, 0, 10)
-
-
 def an_unsized_shard_is_forgotten(place: OutputPlace, records: list[CommitRecord]) -> None:
     """The plan does not know how many rows shard 2 had; only the sums of `_SUCCESS` do."""
     path_of(place, records[3]).unlink()
@@ -323,10 +319,17 @@ FAULTS: dict[Break, FaultKind] = {
     stray_part_appears: FaultKind.ORPHAN,
     overlapping_part_appears: FaultKind.ORPHAN,
     stray_quarantine_appears: FaultKind.ORPHAN,
-    staging_is_left: FaultKind.STAGING_LEFT,
     an_unsized_shard_is_forgotten: FaultKind.TOTALS,
     success_is_overwritten: FaultKind.TOTALS,
 }
+
+
+def test_what_a_late_worker_staged_is_named_and_is_no_fault(place: OutputPlace):
+    outputs.make_output(place)
+    staged = outputs.commit(place, 0, 0, 10).staged
+    report = audit(place)
+    assert report.leftovers == (staged,)
+    assert report.proven
 
 
 @pytest.mark.parametrize("cause", FAULTS, ids=lambda cause: cause.__name__)
