@@ -20,6 +20,8 @@ from antinfer.worker.pipeline.pieces import BadRow, Piece
 _CHUNK_ROWS = 1 << 16
 _CHUNK_BYTES = 16 << 20
 _UNSIZED_CHUNK_ROWS = 1 << 13
+_FIRST_CHUNK_ROWS = 1 << 10
+"""Nobody knows yet how large rows are in memory: what compresses well is far larger there than in its file."""
 
 
 class Reader:
@@ -33,6 +35,8 @@ class Reader:
         self._leases = leases
         self._credits = credits
         self._step = step
+        self._row_bytes: float | None = None
+        """Size in memory of the rows read last; None before the first."""
 
     def run(self) -> None:
         """Read until the leases are stopped. Raises what is no lease's fault alone."""
@@ -47,7 +51,7 @@ class Reader:
     def _read(self, run: Run) -> None:
         unsized = not run.sized
         offset = run.start
-        batches = iter(self._source.read(run.shard, run.start, run.stop, chunk_rows(run.shard, self._step)))
+        batches = iter(self._source.read(run.shard, run.start, run.stop, self._chunk_rows(run.shard)))
         if unsized:
             batches = _look_ahead(batches)
         ended = False
@@ -65,6 +69,8 @@ class Reader:
                     return
                 self._put(run, offset, batch)
             offset += batch.num_rows
+            if run.shard.rows is not None and offset < run.stop and self._is_misfit(batch):
+                batches = iter(self._source.read(run.shard, offset, run.stop, self._chunk_rows(run.shard)))
         if self._unwanted(run):
             return
         if unsized and ended:
@@ -75,6 +81,25 @@ class Reader:
                 f"{path} ends at row {offset} of shard {run.shard.index}; the plan knew {run.shard.rows} rows",
                 hint="The input changed since the job was planned: restore it, or write to another output.",
             )
+
+    def _chunk_rows(self, shard: Shard) -> int:
+        """Return how many rows of `shard` to read at once: by their size, and a multiple of the first stage's batches where that fits."""
+        if shard.rows is None:
+            rows = _UNSIZED_CHUNK_ROWS
+        elif self._row_bytes is None:
+            rows = max(_FIRST_CHUNK_ROWS, self._step)
+        else:
+            rows = max(1, min(_CHUNK_ROWS, int(_CHUNK_BYTES / max(1.0, self._row_bytes))))
+        return rows - rows % self._step if rows > self._step else rows
+
+    def _is_misfit(self, batch: pa.RecordBatch) -> bool:
+        """Take note of how large rows are; tell whether it pays to read those that follow in other chunks."""
+        was_first = self._row_bytes is None
+        # What a dictionary takes is no matter of the number of rows.
+        columns = [column.indices if pa.types.is_dictionary(column.type) else column for column in batch.columns]
+        size: int = sum(column.nbytes for column in columns)
+        self._row_bytes = size / batch.num_rows
+        return (was_first and 2 * size < _CHUNK_BYTES) or (size > 4 * _CHUNK_BYTES and batch.num_rows > 1)
 
     def _put(self, run: Run, offset: int, batch: pa.RecordBatch) -> None:
         stop = offset + batch.num_rows
@@ -89,14 +114,6 @@ class Reader:
     @staticmethod
     def _unwanted(run: Run) -> bool:
         return run.dropped or run.ending is not None
-
-
-def chunk_rows(shard: Shard, step: int) -> int:
-    """Return how many rows of `shard` to read at once: by its stored size, and a multiple of `step` where that fits."""
-    rows = _UNSIZED_CHUNK_ROWS if shard.rows is None else _CHUNK_ROWS
-    if shard.rows and shard.size_bytes:
-        rows = min(rows, max(1, _CHUNK_BYTES * shard.rows // shard.size_bytes))
-    return rows - rows % step if rows > step else rows
 
 
 def _look_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

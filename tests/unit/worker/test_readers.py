@@ -15,7 +15,6 @@ from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.errors import ChangedError
 from antinfer.metrics import AccumulatorSet
 from antinfer.storage.place import open_place
-from antinfer.storage.sources.base import Source
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.leases import Leases
@@ -39,7 +38,7 @@ class Lines:
             yield pa.record_batch({"x": np.arange(at, min(at + STEP, stop, ROWS))})
 
 
-def read(work: Work, between: Callable[[Leases, int], None] = lambda *_: None) -> list[Any]:
+def read(work: Work, between: Callable[[Leases, int], None] = lambda *_: None, source: object = None) -> list[Any]:
     """Let one reader read one lease; return what the host said."""
     said: list[Any] = []
     credits = Credits(1 << 30)
@@ -47,11 +46,11 @@ def read(work: Work, between: Callable[[Leases, int], None] = lambda *_: None) -
     plan = OutputPlan(
         open_place("unused"), "parquet", {}, (), (), row_ids=False, accumulators=AccumulatorSet({}), gate=SchemaGate(""), worker="", code=""
     )
-    source: Source = Lines(lambda at: between(leases, at))  # type: ignore[assignment]
     leases.start(work)
     run = leases.next_to_read()
     assert run is not None
-    Reader(source, plan, Flow([], leases.collect), leases, credits, 1)._read(run)
+    made: Any = source or Lines(lambda at: between(leases, at))
+    Reader(made, plan, Flow([], leases.collect), leases, credits, 1)._read(run)
     return said
 
 
@@ -74,3 +73,33 @@ def test_a_cut_is_not_taken_for_the_end_of_the_shard() -> None:
 def test_a_shard_that_ends_early_is_told() -> None:
     with pytest.raises(ChangedError, match="ends at row 100"):
         read(work(Rows(0, 120), 120))
+
+
+class Packed:
+    """A source of rows that take next to nothing in their file; `asked` tells from which row and in what chunks they were read."""
+
+    def __init__(self, row_bytes: Callable[[int], int]) -> None:
+        self._row_bytes = row_bytes
+        self.asked: list[tuple[int, int]] = []
+
+    def read(self, shard: Shard, start: int, stop: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        self.asked.append((start, batch_rows))
+        for at in range(start, stop, batch_rows):
+            yield pa.record_batch({"x": pa.array([bytes(self._row_bytes(at))] * min(batch_rows, stop - at))})
+
+
+@pytest.mark.parametrize(
+    ("row_bytes", "rows", "asked"),
+    [
+        (lambda at: 100 << 10, 3000, [(0, 1024), (1024, 163)]),
+        (lambda at: 96, 300_000, [(0, 1024), (1024, 1 << 16)]),
+        (lambda at: 16 << 10, 3000, [(0, 1024)]),
+        (lambda at: 80 << 20, 2, [(0, 1024)]),
+        (lambda at: 16 << 10 if at < 2048 else 160 << 10, 4000, [(0, 1024), (3072, 102)]),
+    ],
+    ids=["large", "small", "fitting", "huge", "growing"],
+)
+def test_chunks_are_cut_by_the_size_of_rows_in_memory(row_bytes: Callable[[int], int], rows: int, asked: list[tuple[int, int]]) -> None:
+    source = Packed(row_bytes)
+    read(work(Rows(0, rows), rows), source=source)
+    assert source.asked == asked
