@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from antinfer.launchers.leaving import leave
-from antinfer.worker.app import main
+from antinfer.worker import supervision
 
 if __name__ == "__main__":
-    leave(main())
+    # Before the imports of the agent itself: the host has more to import than we have, and can do it meanwhile.
+    host = supervision.spawn()
+
+    from antinfer.launchers.leaving import leave
+    from antinfer.worker.app import main
+
+    leave(main(spare_host=host))

@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -45,7 +44,7 @@ from antinfer.worker.signals import (
     Ticked,
     ToHost,
 )
-from antinfer.worker.supervision import HostProcess, resident_bytes
+from antinfer.worker.supervision import HOST_COMMAND, HostProcess, Spawned, resident_bytes, spawn
 
 _log = logging.getLogger("antinfer.worker")
 
@@ -68,7 +67,9 @@ class AgentOptions:
     token: str = ""
     tls: Tls | None = None
     policy: SessionPolicy = field(default_factory=SessionPolicy)
-    host_command: tuple[str, ...] = (sys.executable, "-m", "antinfer.worker.host")
+    host_command: tuple[str, ...] = HOST_COMMAND
+    spare_host: Spawned | None = None
+    """A host that was started already; used first."""
     host_patience_s: float = 10.0
     """How long a host may take to tear down."""
     is_finished: Callable[[JobDocument], bool] = ending.is_finished
@@ -87,6 +88,7 @@ class Agent:
         self._addresses = itertools.cycle(options.addresses)
         self._link: Link | None = None
         self._host: HostProcess | None = None
+        self._spare_host = options.spare_host
         self._stopping: list[HostProcess] = []
         self._job: JobDocument | None = None
         self._signals = 0
@@ -235,7 +237,8 @@ class Agent:
 
     # -- the host ----------------------------------------------------------------------------------------------------------------
     def _start_host(self) -> None:
-        self._host = HostProcess(self._options.host_command, self._deliver_message, self._deliver_end)
+        spawned, self._spare_host = self._spare_host or spawn(self._options.host_command), None
+        self._host = HostProcess(spawned, self._deliver_message, self._deliver_end)
         self._hosts_started += 1
         if self._job is not None:
             self._host.send(self._setup(self._job))

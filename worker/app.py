@@ -20,6 +20,7 @@ from antinfer.rpc.channel import Tls, parse_addresses, read_token
 from antinfer.telemetry.logs import configure_logging
 from antinfer.worker.agent import Agent, AgentOptions
 from antinfer.worker.policy import SessionPolicy
+from antinfer.worker.supervision import Spawned
 
 _log = logging.getLogger("antinfer.worker")
 _NEAR_BACKOFF_MS: Final = 50
@@ -34,6 +35,7 @@ def run_worker(
     tls: Tls | None = None,
     grace_s: float = 25.0,
     is_alone: bool = True,
+    spare_host: Spawned | None = None,
 ) -> int:
     """Work for the master until its job is over or somebody stops us.
 
@@ -45,6 +47,7 @@ def run_worker(
         tls: transport security; None: plain text.
         grace_s: seconds between the first SIGTERM and the moment we must be gone.
         is_alone: nobody who started us hears from the master why the job failed, so we say it.
+        spare_host: a stage host that was started already, to save time.
 
     Returns:
         0 when the job is done or this worker was drained, 1 when the job or this worker failed, 130 when stopped at once.
@@ -54,6 +57,7 @@ def run_worker(
     """
     options = AgentOptions(
         addresses=parse_addresses(master),
+        spare_host=spare_host,
         worker=WorkerId(name or _made_up_name()),
         job=job,
         token=read_token(token_file) if token_file is not None else "",
@@ -80,7 +84,7 @@ def _made_up_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -> int:
     """Run a worker from command line arguments; return the exit code."""
     parser = argparse.ArgumentParser(prog="antinfer worker", description="Work for a master until its job is over.")
     parser.add_argument("--master", required=True, metavar="HOST:PORT", help="where the master listens; several, separated by commas")
@@ -101,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wants_tls = args.tls or args.tls_ca is not None or args.tls_cert is not None
     try:
         return run_worker(
+            spare_host=spare_host,
             master=args.master,
             token_file=args.token_file,
             name=args.name,

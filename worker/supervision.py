@@ -7,55 +7,70 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, cast
 
 from antinfer.worker import hostlink
 
+HOST_COMMAND: Final = (sys.executable, "-m", "antinfer.worker.host")
 _LINE_LIMIT: Final = 64 << 20
 _PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A process that was started, and our end of the link to it."""
+
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+
+
+def spawn(command: Sequence[str] = HOST_COMMAND) -> Spawned:
+    """Start a stage host; the number of its end of the link is appended to `command`.
+
+    Call it from the thread that lives as long as the agent: the kernel kills the host when the thread that started it ends.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            # Standard output belongs to whoever started the agent and may be read by a program; what user code prints is for people.
+            stdout=2,
+            start_new_session=True,
+        )
+    return Spawned(process, ours)
 
 
 class HostProcess:
     """One stage host with everything it spawned, in a process group of its own.
 
     Group of its own, so that Ctrl-C in a terminal reaches the agent alone and drains, and so that whatever a dead host leaves behind can be
-    killed. Start it from the thread that lives as long as the agent: the kernel kills the host when the thread that started it ends.
+    killed.
     """
 
     def __init__(
         self,
-        command: Sequence[str],
+        spawned: Spawned,
         on_message: Callable[[HostProcess, hostlink.FromHost], None],
         on_end: Callable[[HostProcess, str], None],
     ) -> None:
         """
         Args:
-            command: what to run; the number of its end of the link is appended.
+            spawned: from `spawn`.
             on_message: called from another thread for each message of the host.
             on_end: called once from another thread, after the last message, with how the host ended, for people.
         """
         self._on_message = on_message
         self._on_end = on_end
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
-        self._link, theirs = socket.socketpair()
-        try:
-            self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                # Standard output belongs to whoever started the agent and may be read by a program; what user code prints is for people.
-                stdout=2,
-                start_new_session=True,
-            )
-        except BaseException:
-            self._link.close()
-            raise
-        finally:
-            theirs.close()
+        self._process, self._link = spawned.process, spawned.link
         self._ended = threading.Event()
         for name, body in (("writer", self._write), ("reader", self._read), ("watcher", self._watch)):
             threading.Thread(target=body, name=f"host-{name}-{self.pid}", daemon=True).start()

@@ -7,18 +7,19 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from antinfer.cli import render
 from antinfer.errors import UsageError
-from antinfer.launchers.local import LocalOptions, Supervisor, default_workers, read_report
-from antinfer.spec.load import load_job
-from antinfer.spec.schema import JobSpec
+from antinfer.launchers.local import LocalOptions, Supervisor, read_report
 from antinfer.telemetry.progress import ProgressDisplay, make_progress
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
 
 
 def run(
@@ -35,19 +36,28 @@ def run(
 ) -> None:
     if limit is not None:
         overrides = [*overrides, f"limit={limit}"]
-    _run(load_job(job, overrides, output), workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
+
+    def load() -> JobSpec:
+        from antinfer.spec.load import load_job
+
+        return load_job(job, overrides, output)
+
+    _run(load, str(job), workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
 
 
 def resume(output: str, *, workers: int | None, store: str, as_json: bool, force: bool, verbose: bool) -> None:
-    from antinfer.master.jobfile import JobMark
-    from antinfer.spec.canonical import from_document
-    from antinfer.spec.load import absolute_path
-    from antinfer.storage.place import open_place
+    def load() -> JobSpec:
+        from antinfer.master.jobfile import JobMark
+        from antinfer.spec.canonical import from_document
+        from antinfer.spec.load import absolute_path
+        from antinfer.storage.place import open_place
 
-    mark = JobMark.read(open_place(absolute_path(output, str(Path.cwd()))))
-    if mark is None:
-        raise UsageError(f"{output} holds no job", hint=f"start one with `antinfer run JOB --output {output}`")
-    _run(from_document(json.dumps(mark.spec)), workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
+        mark = JobMark.read(open_place(absolute_path(output, str(Path.cwd()))))
+        if mark is None:
+            raise UsageError(f"{output} holds no job", hint=f"start one with `antinfer run JOB --output {output}`")
+        return from_document(json.dumps(mark.spec))
+
+    _run(load, output, workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
 
 
 def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) -> None:
@@ -55,10 +65,12 @@ def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) ->
 
     folder = tempfile.mkdtemp(prefix="antinfer-preview-")
     try:
+        from antinfer.spec.load import load_job
+
         spec = load_job(job, [*overrides, f"limit={rows}", "sink.type=parquet", "sink.options={}"], folder)
         said: list[str] = []
         with _swallowing(said) as shown:
-            _supervise(spec, 1, force=True, verbose=False, shown=shown)
+            _supervise(lambda: spec, 1, force=True, verbose=False, shown=shown)
         found = ds.dataset(folder, format="parquet").head(rows).to_pylist() if any(Path(folder).glob("part-*")) else []
         quarantined = read_report(spec).get("rows_quarantined", 0)
     finally:
@@ -72,12 +84,14 @@ def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) ->
         typer.echo(f"{quarantined} rows went to quarantine", err=True)
 
 
-def _run(spec: JobSpec, *, workers: int | None, store: str, as_json: bool, force: bool, verbose: bool) -> None:
-    if store:
-        spec = spec.model_copy(update={"store": spec.store.model_copy(update={"url": store})})
+def _run(load: Callable[[], JobSpec], name: str, *, workers: int | None, store: str, as_json: bool, force: bool, verbose: bool) -> None:
+    def load_with_store() -> JobSpec:
+        spec = load()
+        return spec.model_copy(update={"store": spec.store.model_copy(update={"url": store})}) if store else spec
+
     started = time.monotonic()
-    with make_progress(spec.name, plain=as_json) as shown:
-        _supervise(spec, workers or default_workers(spec), force=force, verbose=verbose, shown=shown)
+    with make_progress(name, plain=as_json) as shown:
+        spec = _supervise(load_with_store, workers, force=force, verbose=verbose, shown=shown)
     report = read_report(spec)
     if as_json:
         render.as_json({"output": spec.sink.path, "seconds": time.monotonic() - started, **report})
@@ -85,8 +99,8 @@ def _run(spec: JobSpec, *, workers: int | None, store: str, as_json: bool, force
         _print_report(spec, report, time.monotonic() - started)
 
 
-def _supervise(spec: JobSpec, workers: int, *, force: bool, verbose: bool, shown: ProgressDisplay) -> None:
-    Supervisor(spec, LocalOptions(workers, force, verbose=verbose), on_line=shown.line, on_status=shown.status).run()
+def _supervise(load: Callable[[], JobSpec], workers: int | None, *, force: bool, verbose: bool, shown: ProgressDisplay) -> JobSpec:
+    return Supervisor(LocalOptions(workers, force, verbose=verbose), on_line=shown.line, on_status=shown.status).run(load)
 
 
 def _print_report(spec: JobSpec, report: dict[str, Any], seconds: float) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -41,10 +40,11 @@ class Child:
     """
 
     def __init__(
-        self, name: str, module: str, arguments: Sequence[str], on_line: LineSink, budget: RestartBudget, *, stdin: str = ""
+        self, name: str, module: str, arguments: Sequence[str], on_line: LineSink, budget: RestartBudget, *, takes_input: bool = False
     ) -> None:
         self.name = name
-        self._stdin = stdin
+        self._takes_input = takes_input
+        self._input: str | None = None
         self._command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
         self._on_line = on_line
         self._budget = budget
@@ -56,21 +56,30 @@ class Child:
 
     def start(self) -> None:
         self._start_at = None
-        # A file that has no name: read at the child's own pace, and gone with the last of us however we end.
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
-            given.write(self._stdin)
-            given.seek(0)
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE if self._takes_input else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
         self._pump = threading.Thread(target=self._read, args=(self._process,), name=f"lines of {self.name}", daemon=True)
         self._pump.start()
+
+        if self._input is not None:
+            self.give(self._input)
+
+    def give(self, text: str) -> None:
+        """Write `text` to the standard input of the process, and of every one that is started after it."""
+        self._input = text
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            with self._process.stdin as stdin:
+                stdin.write(text)
+        except BrokenPipeError:
+            return  # it has died already; whoever polls it will see
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

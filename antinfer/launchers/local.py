@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 from antinfer.errors import InfraError, Interrupted, MasterError
 from antinfer.launchers.children import Child, LineSink, RestartBudget, explain_exit
 from antinfer.launchers.outcome import Outcome
-from antinfer.spec.schema import JobSpec
 
 if TYPE_CHECKING:
     from antinfer.rpc.client import AdminClient
     from antinfer.rpc.values import Status
+    from antinfer.spec.schema import JobSpec
 
 _POLL_S: Final = 0.05
 _STATUS_S: Final = 0.5
@@ -39,7 +39,8 @@ _WELL_ENDED_S: Final = 3.0
 class LocalOptions:
     """How to run on this machine."""
 
-    workers: int = 1
+    workers: int | None = None
+    """Worker processes; None: as in the job, at least one."""
     force: bool = False
     """Go on although the job file or the code changed, or very many parts are to be expected."""
     drain_s: float = 30.0
@@ -50,22 +51,15 @@ class LocalOptions:
 class Supervisor:
     """Runs one job with processes on this machine."""
 
-    def __init__(
-        self,
-        spec: JobSpec,
-        options: LocalOptions,
-        *,
-        on_line: LineSink,
-        on_status: Callable[[Status | None], None],
-    ) -> None:
+    def __init__(self, options: LocalOptions, *, on_line: LineSink, on_status: Callable[[Status | None], None]) -> None:
         """
         Args:
-            spec: the job.
             options: how.
             on_line: takes every line that a process of ours writes.
             on_status: takes the master's view twice a second; None while it does not answer.
         """
         self._options = options
+        self._on_line = on_line
         self._on_status = on_status
         self._folder = Path(tempfile.mkdtemp(prefix="antinfer-"))
         self._outcome_file = self._folder / "outcome"
@@ -74,41 +68,50 @@ class Supervisor:
         master_arguments = ["--job", "-", "--listen", self._address, "--outcome", str(self._outcome_file), *logs]
         if options.force:
             master_arguments.append("--force")
-        # The store's URL may hold a password: it goes by standard input, never by a command line or a file with a name.
-        self._master = Child("master", "antinfer.master", master_arguments, on_line, RestartBudget(5, 60.0), stdin=spec.model_dump_json())
-        self._workers = [
-            Child(
-                f"worker {n}",
-                "antinfer.worker",
-                ["--master", self._address, "--name", f"local-{n}", *logs],
-                on_line,
-                RestartBudget(8, 60.0),
-            )
-            for n in range(1, options.workers + 1)
-        ]
+        self._master = Child("master", "antinfer.master", master_arguments, on_line, RestartBudget(5, 60.0), takes_input=True)
+        self._worker_arguments = ["--master", self._address, *logs]
+        self._workers: list[Child] = []
         self._signals = 0
 
-    def run(self) -> None:
+    def run(self, load: Callable[[], JobSpec]) -> JobSpec:
         """Start everything and return when the job is done.
+
+        Args:
+            load: reads the job; called when the master and the first worker have been started, because their imports take as long.
+
+        Returns:
+            What `load` returned.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM; what was finished is committed.
             AntinferError: What the master gave the job up with, or processes that keep dying.
         """
-        children = [self._master, *self._workers]
         try:
             with self._catching_signals():
-                for child in children:
-                    child.start()
+                self._master.start()
+                self._start_worker()
+                spec = load()
+                # The store's URL may hold a password: it goes by standard input, never by a command line or a file with a name.
+                self._master.give(spec.model_dump_json())
+                while len(self._workers) < (self._options.workers or default_workers(spec)):
+                    self._start_worker()
                 self._watch()
+                return spec
         finally:
             for worker in self._workers:
                 worker.send(signal.SIGTERM)
-            for child in reversed(children):
+            for child in (*reversed(self._workers), self._master):
                 child.end(_MASTER_GRACE_S if child is self._master else _WORKER_GRACE_S)
             shutil.rmtree(self._folder, ignore_errors=True)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _start_worker(self) -> None:
+        n = len(self._workers) + 1
+        arguments = [*self._worker_arguments, "--name", f"local-{n}"]
+        worker = Child(f"worker {n}", "antinfer.worker", arguments, self._on_line, RestartBudget(8, 60.0))
+        worker.start()
+        self._workers.append(worker)
+
     def _watch(self) -> None:
         # Imported while the processes that we have started load.
         from antinfer.rpc.client import AdminClient
@@ -216,11 +219,10 @@ def run_job(
     if store_url:
         spec = spec.model_copy(update={"store": spec.store.model_copy(update={"url": store_url})})
     Supervisor(
-        spec,
-        LocalOptions(workers or default_workers(spec), force),
+        LocalOptions(workers, force),
         on_line=shown.line if progress else quiet_line,
         on_status=shown.status if progress else (lambda status: None),
-    ).run()
+    ).run(lambda: spec)
     return read_report(spec)
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from antinfer.worker.host.early import receive_setup, start_predictors
+from antinfer.worker.host.early import receive_setup, start_predictors, start_spare
 from antinfer.worker.host.link import AgentLink
 
 
@@ -26,13 +26,14 @@ def main(descriptor: int) -> int:
     # Standard output belongs to the command that started it all; what user code prints goes where logs go.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     link = AgentLink(socket.socket(fileno=descriptor))
+    spare = start_spare()
     # This is what takes the time: it goes on while the agent looks for its master, and later while the predictors load.
     imports = threading.Thread(target=_import_all, name="imports", daemon=True)
     imports.start()
     setup = receive_setup(link)
     if setup is None:
         return 0
-    started = start_predictors(setup)
+    started = start_predictors(setup, spare)
     # Two threads that import the same packages can meet in a circle of imports and find a module half made.
     imports.join()
 

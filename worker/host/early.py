@@ -20,9 +20,23 @@ def receive_setup(link: AgentLink) -> Setup | None:
     return message
 
 
-def start_predictors(setup: Setup) -> list[spawn.Started]:
-    """Start one process for each stage that runs in processes, in order; `pipeline.graph` says how many follow."""
+def start_spare() -> spawn.Started:
+    """Start a predictor process before anybody knows whether one is wanted: nearly every job wants one, and it is what loads last."""
+    return spawn.start(_cores())
+
+
+def start_predictors(setup: Setup, spare: spawn.Started) -> list[spawn.Started]:
+    """Start one process for each stage that runs in processes, in order; `pipeline.graph` says how many follow.
+
+    The spare is the only one, with all cores to itself, or none.
+    """
     stages = json.loads(setup.document)["spec"]["pipeline"]
     wanted = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
-    threads = max(1, len(os.sched_getaffinity(0)) // max(1, wanted))
-    return [spawn.start(threads) for _ in range(wanted)]
+    if wanted == 1:
+        return [spare]
+    spare.discard()
+    return [spawn.start(max(1, _cores() // wanted)) for _ in range(wanted)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

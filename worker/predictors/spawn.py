@@ -16,6 +16,12 @@ class Started:
     process: subprocess.Popen[bytes]
     end: socket.socket
 
+    def discard(self) -> None:
+        """End a process that nobody has spoken to yet."""
+        self.end.close()
+        self.process.kill()
+        self.process.wait()
+
 
 def start(threads: int) -> Started:
     """Start one predictor process, fresh and not forked, that computes with `threads` threads. It dies with the calling thread."""
