@@ -7,8 +7,9 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,6 +32,8 @@ from antinfer.worker.schemas import SchemaGate
 
 SHARD_COLUMN = "_shard"
 OFFSET_COLUMN = "_offset"
+_BLOCK_BYTES = 64 << 20
+"""Carryover columns of so many bytes are put beside results at once."""
 _BAD_ROW_BYTES = 200
 """What a quarantined row takes beside its texts and its columns, roughly."""
 
@@ -109,8 +112,12 @@ class OpenPart:
     def add(self, run: Run, piece: Piece, chunk: Chunk) -> None:
         """Append a piece of `run`, read in `chunk`; it follows on the one before. Raises UserCodeError and OutputError."""
         self._handled = rowhash.combine(self._handled, rowhash.hash_range(self._shard, piece.begin, piece.stop))
-        batch = self._plan.join(self._shard, without_bad(piece), chunk)
+        for block in _blocks(without_bad(piece), chunk):
+            self._add_rows(block, chunk)
         self._quarantine(run, piece, chunk)
+
+    def _add_rows(self, piece: Piece, chunk: Chunk) -> None:
+        batch = self._plan.join(self._shard, piece, chunk)
         if batch is None:
             return
         self._accumulators.update_arrow(batch)
@@ -210,6 +217,21 @@ class OpenPart:
             if kept is not None:
                 self._kept.append(kept)
                 self._bad_bytes += kept.nbytes
+
+
+def _blocks(piece: Piece, chunk: Chunk) -> Iterator[Piece]:
+    """Cut a piece with many rows for each input row, whose carryover columns are repeated for each, into blocks of bearable size."""
+    carried = chunk.kept.slice(piece.begin - chunk.start, piece.stop - piece.begin)
+    positions = piece.positions
+    repeats = positions is not None and not bool(np.all(np.diff(positions) > 0))
+    if piece.batch is None or positions is None or not repeats or piece.rows * carried.nbytes <= _BLOCK_BYTES:
+        yield piece
+        return
+    sizes = np.array([carried.slice(row, 1).nbytes for row in range(carried.num_rows)], dtype=np.int64)
+    reached = np.cumsum(sizes[positions - piece.begin]) // _BLOCK_BYTES
+    borders = [0, *(np.flatnonzero(np.diff(reached)) + 1).tolist(), piece.rows]
+    for start, stop in pairwise(borders):
+        yield Piece(piece.scope, piece.begin, piece.stop, piece.batch.slice(start, stop - start), positions[start:stop])
 
 
 def fingerprint(schema: pa.Schema) -> str:

@@ -116,3 +116,17 @@ def test_rows_wait_until_their_columns_have_a_type(tmp_path: Path) -> None:
     record = other.stage(run, LEASE, 2)
     assert (record.rows_out, record.schema) == (2, "")
     assert read(output.place, record)["y"].to_pylist() == [None, None]
+
+
+def test_carryover_of_many_children_is_not_in_memory_at_once(tmp_path: Path) -> None:
+    parents, heavy, children = 100, 1 << 20, 3000
+    run = begin(parents)
+    source = pa.record_batch({"text": ["x"] * 50 + ["y" * heavy] + ["z"] * 49})
+    positions = np.array([*range(50), *[50] * children, *range(51, parents)])
+    part = OpenPart(plan(tmp_path, carryover=("text",)), run)
+    # More than a column of strings can hold: three gigabytes, which a dictionary makes small again in the file.
+    add(part, run, 0, source, pa.record_batch({"y": np.arange(len(positions))}), positions)
+    record = part.stage(run, LEASE, parents)
+    assert record.rows_out == len(positions)
+    with PosixPlace(str(tmp_path)).open(layout.staged_path(record.staged, "part")) as file:
+        assert pq.read_table(pa.PythonFile(file), columns=["y"])["y"].to_pylist() == list(range(len(positions)))
