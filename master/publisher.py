@@ -56,7 +56,8 @@ class Publisher:
             epoch: of this reign.
             post: takes results, from any thread.
             fail: ends the reign, from any thread.
-            seal: writes the final manifest, the report and the mark of success; is given the first free chunk number and the rows to expect.
+            seal: writes the final manifest, the report and the mark of success; is given the first free chunk number and the
+                rows to expect.
         """
         self._place = place
         self._suffix = suffix

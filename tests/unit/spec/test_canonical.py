@@ -127,7 +127,8 @@ def reached_by(**storage):
 
 
 def test_no_credential_is_written_where_others_can_read():
-    job = reached_by(endpoint_url="http://here", access_key="hidden-2", session_token="hidden-3", account_key="hidden-4", Password="hidden-5")
+    secrets = {"access_key": "hidden-2", "session_token": "hidden-3", "account_key": "hidden-4", "Password": "hidden-5"}
+    job = reached_by(endpoint_url="http://here", **secrets)
     document = public_document(job)
     assert "hidden" in document_json(job)
     assert "hidden" not in json.dumps(document)
@@ -140,6 +141,7 @@ def test_how_storage_is_reached_may_change():
     assert job_fingerprint(old) == job_fingerprint(new)
     assert explain_changes(canonical_json(old), canonical_json(new)) == []
     assert explain_changes(json.dumps(public_document(old)), document_json(new)) == []
-    silent = JobSpec.model_validate({**json.loads(canonical_json(old)), "sink": {"path": old.sink.path, "options": {"storage": {"region": "r"}}}})
+    elsewhere = {"path": old.sink.path, "options": {"storage": {"region": "r"}}}
+    silent = JobSpec.model_validate({**json.loads(canonical_json(old)), "sink": elsewhere})
     bare = JobSpec.model_validate({**json.loads(canonical_json(old)), "sink": {"path": old.sink.path}})
     assert job_fingerprint(silent) == job_fingerprint(bare)

@@ -197,8 +197,7 @@ def test_changed_files_are_explained() -> None:
     added = [InputFile(f"/in/x{i}", 1, "") for i in range(5)]
     said = changed_files(FILES, [grown, touched, *FILES[3:], *added])
     assert said == (
-        "5 added: /in/x0, /in/x1, /in/x2, and 2 more; 1 removed: /in/0; "
-        "2 changed: /in/1 (size 101 -> 999 bytes), /in/2 (version 2 -> new)"
+        "5 added: /in/x0, /in/x1, /in/x2, and 2 more; 1 removed: /in/0; 2 changed: /in/1 (size 101 -> 999 bytes), /in/2 (version 2 -> new)"
     )
 
 
