@@ -199,10 +199,7 @@ def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]
     master = cluster.master()
     zombie, other = scene.workers()
     scene.wait_for_instant(0.05, 0.3)
-    wait_until(lambda: _leases(cluster, "w1"), "w1 holds leases")
-    # The whole worker, as a suspended machine would: its predictors must not go on computing either.
-    frozen = [zombie.pid, *zombie.find("")]
-    cluster.fault("SIGSTOP of a worker", lambda: _send_all(frozen, signal.SIGSTOP))
+    frozen = _freeze_with_leases(cluster, zombie, "w1")
     wait_until(lambda: not _leases(cluster, "w1"), "its leases are taken away")
     cluster.fault("it wakes up", lambda: _send_all(frozen, signal.SIGCONT))
     scene.end(undisturbed, zombie, other, master)
@@ -221,6 +218,19 @@ def test_a_paused_worker_wakes_up_when_all_is_over(scene: Scene, undisturbed: di
     _send_all(frozen, signal.SIGCONT)
     scene.end(undisturbed, zombie)
     assert "the job is done, and its master has left" in zombie.log
+
+
+def _freeze_with_leases(cluster: Cluster, worker: Process, name: str) -> list[int]:
+    """Stop a worker while it holds leases; what it had sent before is counted, so they are truly the ones it sleeps on."""
+    while True:
+        wait_until(lambda: _leases(cluster, name), f"{name} holds leases")
+        # The whole worker, as a suspended machine would: its predictors must not go on computing either.
+        frozen = [worker.pid, *worker.find("")]
+        cluster.fault("SIGSTOP of a worker", lambda: _send_all(frozen, signal.SIGSTOP))
+        time.sleep(0.3)
+        if _leases(cluster, name):
+            return frozen
+        _send_all(frozen, signal.SIGCONT)
 
 
 def _send_all(pids: list[int], number: signal.Signals) -> None:
