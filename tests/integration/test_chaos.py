@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,7 @@ def _freeze_with_leases(cluster: Cluster, worker: Process, name: str) -> list[in
         wait_until(lambda: _leases(cluster, name), f"{name} holds leases")
         # The whole worker, as a suspended machine would: its predictors must not go on computing either.
         frozen = [worker.pid, *worker.find("")]
-        cluster.fault("SIGSTOP of a worker", lambda: _send_all(frozen, signal.SIGSTOP))
+        cluster.fault("SIGSTOP of a worker", partial(_send_all, frozen, signal.SIGSTOP))
         time.sleep(0.3)
         if _leases(cluster, name):
             return frozen
