@@ -1,4 +1,4 @@
-"""Random search for violations of the commit protocol, over every scenario of the library.
+"""Random search for violations of the commit protocol, over every scenario of the catalogue.
 
 A few seeds run always, drawn from the run's own seed; seeds that once failed run always (``failing_seeds.txt``); thousands run under
 ``-m soak``. A failure prints the whole transcript, and ``(scenario, seed)`` repeats it.

@@ -9,7 +9,7 @@ Everything that decides anything is the code that also runs in production (`anti
 them, the store and the output place are models that take the same steps in the same order. Whatever chance decides, the seed decides.
 """
 
-from antinfer.testing.sim.library import SCENARIOS
+from antinfer.testing.sim.catalogue import SCENARIOS
 from antinfer.testing.sim.runner import Outcome, run
 from antinfer.testing.sim.scenario import ENGINE, SESSION, Scenario, Switches, Weather
 from antinfer.testing.sim.stage import Stage

@@ -47,7 +47,6 @@ class Stage:
         self.servers: dict[str, Server] = {}
         self.masters = {f"m{n}": Master(self, f"m{n}") for n in range(1, scenario.masters + 1)}
         self.workers = {f"w{n}": Worker(self, f"w{n}") for n in range(1, scenario.workers + 1)}
-        self._retired: set[str] = set()
 
     def _make_place(self) -> Place:
         scenario = self.scenario
@@ -135,10 +134,6 @@ class Stage:
             if party.is_alive:
                 party.crash()
 
-    def retire(self, name: str) -> None:
-        """Do not start this worker again once it is gone."""
-        self._retired.add(name)
-
     # -- what is told ------------------------------------------------------------------------------------------------------------
     def on_master_gone(self, master: Master) -> None:
         server = self.servers.get(f"{master.name}.store")
@@ -146,9 +141,8 @@ class Stage:
             server.crash()
 
     def on_worker_gone(self, worker: Worker) -> None:
-        """Start another one, unless nobody wants it."""
-        if worker.name not in self._retired:
-            self.world.after(self.scenario.restart_ms, lambda: self._start_worker(worker))
+        """Start it again."""
+        self.world.after(self.scenario.restart_ms, lambda: self._start_worker(worker))
 
     def _start_worker(self, worker: Worker) -> None:
         if not worker.is_alive and not self.is_over and self.place.success is None:
