@@ -6,14 +6,13 @@ batch whose persistence failed are dropped. Every command is idempotent and may 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from antinfer.core.events import StreamId
 from antinfer.core.messages import Downward
 from antinfer.core.records import CommitRecord
+from antinfer.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     """Send a message down a stream; a stream that is gone swallows it."""
 
@@ -21,33 +20,33 @@ class Send:
     message: Downward
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Publish:
     """Check that no higher epoch has claimed the output place, then give the objects their final names; ends in `Published`."""
 
     records: tuple[CommitRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Flush:
     """Append the records to the manifest, durably; ends in `Flushed`."""
 
     records: tuple[CommitRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ListStaging:
     """List staging; ends in `StagingListed`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Collect:
     """Delete these staged objects: nobody will ever publish them (rule 5)."""
 
     staged: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SweepStaging:
     """Delete or abort every staged object of an epoch below `before`, except `keep`; ends in `StagingSwept`."""
 
@@ -55,7 +54,7 @@ class SweepStaging:
     keep: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recover:
     """Publish those of the records whose rows no other object in the output holds; ends in `Published`, the others among the missing.
 
@@ -65,18 +64,18 @@ class Recover:
     records: tuple[CommitRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ListOutput:
     """Read manifest, parts and record objects, and remove quarantine and record objects that have no part and no record
     (rule 14); ends in `OutputListed`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AuditOutput:
     """List the final names, remove parts that no record in the manifest names, and report them; ends in `OutputAudited`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Seal:
     """Write the final manifest, the report and ``_SUCCESS``; ends in `Sealed`."""
 
@@ -84,7 +83,7 @@ class Seal:
     """Input rows committed: the manifest must add up to as many."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GiveUp:
     """The job has failed for good: report `reason`, keep everything that was committed, stop."""
 

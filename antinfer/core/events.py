@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NewType
 
 from antinfer.core.ids import WorkerId
 from antinfer.core.messages import Heartbeat, Join, Request
 from antinfer.core.records import CommitRecord
+from antinfer.core.values import value
 
 StreamId = NewType("StreamId", int)
 """One connection of a worker to this master; the address of what is sent back."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Joined:
     at: int
     stream: StreamId
     join: Join
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Requested:
     at: int
     stream: StreamId
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HeartbeatSeen:
     at: int
     stream: StreamId
     heartbeat: Heartbeat
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamBroken:
     """The connection is gone; its worker has the grace period to come back before its session ends."""
 
@@ -42,14 +42,14 @@ class StreamBroken:
     stream: StreamId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ticked:
     """Time passed; expiries, collections and wake-ups are looked at."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PlanExtended:
     """More shards are planned, and their description is durable beside the output."""
 
@@ -57,14 +57,14 @@ class PlanExtended:
     rows: tuple[int | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PlanCompleted:
     """No shard will be added to the plan."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Published:
     """The objects of these records have their final names."""
 
@@ -75,7 +75,7 @@ class Published:
     such records: a later reign with another store has swept them, and done their rows again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Flushed:
     """These records are durable in the manifest."""
 
@@ -83,7 +83,7 @@ class Flushed:
     staged: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StagingListed:
     """These objects lie in staging."""
 
@@ -91,14 +91,14 @@ class StagingListed:
     staged: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StagingSwept:
     """No staged object of an earlier epoch is left that could still be published, except those of known records."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutputListed:
     """What the output place proves on its own: the records in its manifest, its parts and its record objects."""
 
@@ -109,7 +109,7 @@ class OutputListed:
     """Those of `records` that the manifest does not hold yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutputAudited:
     """The final names were compared with the records; parts that no record names were removed (rule 12)."""
 
@@ -117,14 +117,14 @@ class OutputAudited:
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sealed:
     """``_SUCCESS`` and the final manifest are durable."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DrainRequested:
     """Somebody wants this worker to stop without losing what it has finished."""
 
@@ -132,7 +132,7 @@ class DrainRequested:
     worker: WorkerId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobFailed:
     """The job cannot go on (planning found bad input, the user cancelled, the output place is gone)."""
 

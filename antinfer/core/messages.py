@@ -6,13 +6,13 @@ it verbatim, with its number, until it is answered, and gets the first answer ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from antinfer.core.ids import Epoch, LeaseId, SessionId, ShardId, StagedName, WorkerId
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
+from antinfer.core.values import value
 
 _NO_SESSION: Final = SessionId("")
 _NO_EPOCH: Final = Epoch(0)
@@ -49,7 +49,7 @@ class Acceptance(Enum):
     """An earlier prefix of this lease is missing; keep the object and send the commits again in order."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HeldRange:
     """A range that a worker that joins again is still working on."""
 
@@ -58,7 +58,7 @@ class HeldRange:
     rows: Rows
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Join:
     """First message of a worker: asks for a session."""
 
@@ -69,7 +69,7 @@ class Join:
     """Old ranges to be granted again if nobody touched them (rule 18)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Grant:
     """A lease on rows of one shard."""
 
@@ -82,7 +82,7 @@ class Grant:
     """Not empty: these rows kill whoever runs them; write them to quarantine with this reason, unseen by user code."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Welcome:
     """Answer to `Join`."""
 
@@ -96,7 +96,7 @@ class Welcome:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Commit:
     """Ask for the prefix ``[record.start, record.stop)`` of the lease to be committed."""
 
@@ -104,14 +104,14 @@ class Commit:
     record: CommitRecord
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Return:
     """Give back what is uncommitted of a lease, without blame (drain, yield, unwanted)."""
 
     lease: LeaseId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sizing:
     """The shard of this lease turned out to have `rows` rows."""
 
@@ -130,7 +130,7 @@ class FailureKind(Enum):
     """User error that every worker will meet (import, schema, changed input): fail the job at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failure:
     """A lease that ends without its rows being done."""
 
@@ -143,7 +143,7 @@ class Failure:
     """The user's traceback, whole; empty when there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """Everything a worker has to tell and ask in one go; applied atomically, in field order."""
 
@@ -162,7 +162,7 @@ class Request:
     """The worker stops for good: end the session, whatever it still holds goes back without blame."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heartbeat:
     """Sign of life between requests."""
 
@@ -172,7 +172,7 @@ class Heartbeat:
     """Highest request number whose answer the worker has: leases granted up to it and not held go back (rule 10)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CommitOutcome:
     """What became of the commit of `staged`."""
 
@@ -182,7 +182,7 @@ class CommitOutcome:
     """What the lease still covers; None when it is over."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeaseCut:
     """A lease shrank because its rows were committed by another copy or its shard was sized; empty rows: it is over."""
 
@@ -190,14 +190,14 @@ class LeaseCut:
     rows: Rows
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Yield:
     """Directive: commit the finished prefix of this lease and return the rest."""
 
     lease: LeaseId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """Answer to the `Request` with the same number."""
 
@@ -210,7 +210,7 @@ class Answer:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Push:
     """Message from the master that answers nothing; losing it loses no row."""
 

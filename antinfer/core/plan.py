@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from antinfer.core.ids import ShardId
+from antinfer.core.values import value
 
 UNKNOWN_ROWS = -1
 """Stands in a `PlanIndex` for the row count of a shard that has not been opened yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Piece:
     """A part of one file that can be read alone.
 
@@ -27,7 +27,7 @@ class Piece:
     """Rows in this piece, or None when only opening it can tell."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Shard:
     """One entry of the plan: pieces read one after the other. A row's identity is (shard, offset)."""
 

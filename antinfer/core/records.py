@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Final, Literal
 
 from antinfer.core.ids import StagedName
 from antinfer.core.ranges import Rows
+from antinfer.core.values import value
 
 ObjectKind = Literal["part", "quarantine", "record"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StagedObject:
     """One object written under a staged name, waiting for its final name."""
 
@@ -23,7 +24,7 @@ class StagedObject:
     """What the output place needs to publish it: empty for a rename, upload id and ETags (JSON) for a multipart upload."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CommitRecord:
     """Everything known about one committed row range; keyed by (shard, start, stop, staged) (rule 7)."""
 
