@@ -5,7 +5,7 @@ All ranges are half-open ``[start, stop)`` and count rows from the start of thei
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -34,11 +34,11 @@ class RowSet:
     it has swallowed.
     """
 
-    __slots__ = ("_starts", "_stops")
+    __slots__ = ("_edges",)
 
     def __init__(self, runs: Iterable[tuple[int, int]] = ()) -> None:
-        self._starts: list[int] = []
-        self._stops: list[int] = []
+        # Start and stop of every run in turn: an odd number of edges at or below a value means that it is inside of a run.
+        self._edges: list[int] = []
         for start, stop in runs:
             self.add(start, stop)
 
@@ -46,28 +46,27 @@ class RowSet:
         """Add ``[start, stop)``. Raises ValueError when it is empty or when any of it is already in the set."""
         if start >= stop:
             raise ValueError(f"empty range [{start}, {stop})")
-        at = bisect_right(self._starts, start)
-        if at and self._stops[at - 1] > start:
-            raise ValueError(f"[{start}, {stop}) overlaps [{self._starts[at - 1]}, {self._stops[at - 1]})")
-        if at < len(self._starts) and self._starts[at] < stop:
-            raise ValueError(f"[{start}, {stop}) overlaps [{self._starts[at]}, {self._stops[at]})")
-        joins_left = at > 0 and self._stops[at - 1] == start
-        joins_right = at < len(self._starts) and self._starts[at] == stop
+        edges = self._edges
+        at = bisect_right(edges, start)
+        if at % 2:
+            raise ValueError(f"[{start}, {stop}) overlaps [{edges[at - 1]}, {edges[at]})")
+        if at < len(edges) and edges[at] < stop:
+            raise ValueError(f"[{start}, {stop}) overlaps [{edges[at]}, {edges[at + 1]})")
+        joins_left = at > 0 and edges[at - 1] == start
+        joins_right = at < len(edges) and edges[at] == stop
         if joins_left and joins_right:
-            self._stops[at - 1] = self._stops.pop(at)
-            del self._starts[at]
+            del edges[at - 1 : at + 1]
         elif joins_left:
-            self._stops[at - 1] = stop
+            edges[at - 1] = stop
         elif joins_right:
-            self._starts[at] = start
+            edges[at] = start
         else:
-            self._starts.insert(at, start)
-            self._stops.insert(at, stop)
+            edges[at:at] = (start, stop)
 
     def overlaps(self, start: int, stop: int) -> bool:
         """Tell whether any of ``[start, stop)`` is in the set."""
-        at = bisect_left(self._stops, start + 1)
-        return at < len(self._starts) and self._starts[at] < stop
+        at = bisect_right(self._edges, start)
+        return at % 2 == 1 or (at < len(self._edges) and self._edges[at] < stop)
 
     def gaps(self, start: int, stop: int) -> list[Rows]:
         """Return what of ``[start, stop)`` is not in the set, in order."""
@@ -85,16 +84,16 @@ class RowSet:
         return found
 
     def __contains__(self, value: int) -> bool:
-        return self.overlaps(value, value + 1)
+        return bisect_right(self._edges, value) % 2 == 1
 
     def __iter__(self) -> Iterator[Rows]:
-        return (Rows(start, stop) for start, stop in zip(self._starts, self._stops, strict=True))
+        return map(Rows, self._edges[::2], self._edges[1::2])
 
     def __len__(self) -> int:
-        return sum(self._stops) - sum(self._starts)
+        return sum(self._edges[1::2]) - sum(self._edges[::2])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RowSet) and self._starts == other._starts and self._stops == other._stops
+        return isinstance(other, RowSet) and self._edges == other._edges
 
     __hash__ = None  # type: ignore[assignment]
 
