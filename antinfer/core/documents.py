@@ -15,9 +15,9 @@ Times are not stored: they belong to one master's clock.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
 from antinfer.core.ledger import Lease, OpenShard, Pending
@@ -25,8 +25,13 @@ from antinfer.core.ranges import Rows, RowSet
 from antinfer.core.records import CommitRecord
 from antinfer.core.sessions import Session
 
-META = "meta"
-_SHARD, _SESSION, _RECORD = "s:", "w:", "r:"
+META: Final = "meta"
+SHARD: Final = "s:"
+SESSION: Final = "w:"
+RECORD: Final = "r:"
+
+Name = TypeVar("Name")
+Thing = TypeVar("Thing")
 
 
 @dataclass(slots=True)
@@ -40,6 +45,23 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.puts or self.deletes or self.reset)
+
+    def note(self, kind: str, names: Iterable[Name], find: Callable[[Name], Thing | None], encode: Callable[[Thing], str]) -> None:
+        """Put the document of every one of `names`, and delete those of what is not to be found any more.
+
+        Args:
+            kind: `SHARD`, `SESSION` or `RECORD`.
+            names: what the keys have after their kind.
+            find: returns what has a name, None when it is gone.
+            encode: makes the text.
+        """
+        puts, deletes = self.puts, self.deletes
+        for name in names:
+            found = find(name)
+            if found is None:
+                deletes.add(f"{kind}{name}")
+            else:
+                puts[f"{kind}{name}"] = encode(found)
 
 
 @dataclass(slots=True)
@@ -78,7 +100,7 @@ class Loaded:
 
 def has_records(documents: Mapping[str, str]) -> bool:
     """Tell whether the documents hold a commit that is not yet both published and flushed."""
-    return any(key.startswith(_RECORD) for key in documents)
+    return any(key.startswith(RECORD) for key in documents)
 
 
 _dump: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -100,26 +122,20 @@ def encode_meta(meta: Meta) -> str:
     )
 
 
-def shard_key(shard: int) -> str:
-    return f"{_SHARD}{shard}"
-
-
 def encode_shard(shard: OpenShard) -> str:
     rows = "null" if shard.rows is None else shard.rows
-    committed = ",".join(f"[{start},{stop}]" for start, stop in shard.committed)
+    committed = ",".join([f"[{start},{stop}]" for start, stop in shard.committed]) if shard.committed else ""
     pending = ",".join(
-        f"[{item.rows.start},{item.rows.stop},{item.attempt},{item.strikes},{item.order}]" for item in shard.pending.values()
+        [f"[{item.rows.start},{item.rows.stop},{item.attempt},{item.strikes},{item.order}]" for item in shard.pending.values()]
     )
     leases = ",".join(
-        f"[{lease.id.epoch},{lease.id.n},{_quoted(lease.session)},{lease.rows.start},{lease.rows.stop},"
-        f"{lease.attempt},{lease.strikes},{lease.request}]"
-        for lease in shard.leases.values()
+        [
+            f"[{lease.id.epoch},{lease.id.n},{_quoted(lease.session)},{lease.rows.start},{lease.rows.stop},"
+            f"{lease.attempt},{lease.strikes},{lease.request}]"
+            for lease in shard.leases.values()
+        ]
     )
     return f'{{"rows":{rows},"committed":[{committed}],"pending":[{pending}],"leases":[{leases}]}}'
-
-
-def session_key(session: str) -> str:
-    return f"{_SESSION}{session}"
 
 
 def encode_session(session: Session) -> str:
@@ -127,27 +143,19 @@ def encode_session(session: Session) -> str:
     return f'{{"worker":{_quoted(session.worker)},"last_request":{session.last_request},"draining":{draining}}}'
 
 
-def record_key(staged: str) -> str:
-    return f"{_RECORD}{staged}"
-
-
-def encode_record(record: CommitRecord) -> str:
-    return record.to_text()
-
-
 def decode(documents: Mapping[str, str]) -> Loaded:
     """Read documents back. Raises KeyError, TypeError or ValueError when they are not ours."""
     loaded = Loaded(_decode_meta(documents[META]) if META in documents else Meta(), {}, [], {})
     for key, text in documents.items():
-        if key.startswith(_SHARD):
-            shard_id = ShardId(int(key.removeprefix(_SHARD)))
+        if key.startswith(SHARD):
+            shard_id = ShardId(int(key.removeprefix(SHARD)))
             loaded.shards[shard_id] = _decode_shard(shard_id, json.loads(text))
-        elif key.startswith(_SESSION):
+        elif key.startswith(SESSION):
             data = json.loads(text)
-            session = Session(SessionId(key.removeprefix(_SESSION)), WorkerId(data["worker"]), data["last_request"])
+            session = Session(SessionId(key.removeprefix(SESSION)), WorkerId(data["worker"]), data["last_request"])
             session.draining = data["draining"]
             loaded.sessions.append(session)
-        elif key.startswith(_RECORD):
+        elif key.startswith(RECORD):
             record = CommitRecord.from_json(json.loads(text))
             loaded.records[record.staged] = record
     return loaded

@@ -51,7 +51,8 @@ class Phase(Enum):
     FAILED = "failed"
 
 
-_RULING: Final = frozenset({Phase.SERVING, Phase.SETTLING, Phase.COLLECTING, Phase.AUDITING, Phase.SEALING, Phase.DONE})
+# A tuple, because enum members are dear to hash and most questions end at the first one.
+_RULING: Final = (Phase.SERVING, Phase.SETTLING, Phase.COLLECTING, Phase.AUDITING, Phase.SEALING, Phase.DONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Engine:
         self.out: list[commands.Command] = []
         """Commands of the step under way."""
         self._members = Members(self)
+        self._handlers = {**self._own_handlers(), **self._members.handlers()}
         self._unrecovered: dict[str, CommitRecord] = {}
         self._reset = False
         self._next_lease = 1
@@ -114,7 +116,8 @@ class Engine:
             self.ledger.restore(loaded.meta.cursor, loaded.meta.finished, loaded.shards.items())
             self.publications.restore(loaded.records.values())
             self._members.restore(loaded.sessions, at)
-            self._publish(tuple(loaded.records.values()))
+            if loaded.records:
+                self.out.append(commands.Publish(tuple(loaded.records.values())))
             self._serve(at)
         else:
             # Sweeping comes first: what a paused master of another store has yet to publish must not meet what is published now.
@@ -126,21 +129,15 @@ class Engine:
     def step(self, event: events.Event) -> list[commands.Command]:
         """Apply one event and return what must be done about it, once `take_changes` is durable."""
         self.sessions.observe(event.at)
-        _HANDLERS[type(event)](self, event)
+        self._handlers[type(event)](event)
         return self._take_commands()
 
     def take_changes(self) -> Changes:
         """Return what changed since the last call, as documents."""
         changes = Changes(reset=self._reset)
-        for shard_id in self.ledger.dirty:
-            shard = self.ledger.open.get(shard_id)
-            _put(changes, documents.shard_key(shard_id), None if shard is None else documents.encode_shard(shard))
-        for staged in self.publications.dirty:
-            record = self.publications.records.get(staged)
-            _put(changes, documents.record_key(staged), None if record is None else documents.encode_record(record))
-        for session_id in self._members.dirty:
-            session = self.sessions.get(session_id)
-            _put(changes, documents.session_key(session_id), None if session is None else documents.encode_session(session))
+        changes.note(documents.SHARD, self.ledger.dirty, self.ledger.open.get, documents.encode_shard)
+        changes.note(documents.RECORD, self.publications.dirty, self.publications.records.get, CommitRecord.to_text)
+        changes.note(documents.SESSION, self._members.dirty, self.sessions.get, documents.encode_session)
         if changes or self._members.counters_dirty:
             self.meta.cursor = self.ledger.cursor
             self.meta.finished = self.ledger.finished
@@ -184,12 +181,11 @@ class Engine:
 
     def accept(self, record: CommitRecord, lease: Lease, at: int, who: str) -> list[Lease]:
         """Make a checked commit part of the state; return the other leases it cut."""
-        rows = record.rows
-        cut = self.ledger.commit(lease, rows.stop)
-        self.story.tell(at, "committed", record.shard, rows, lease.id, who)
+        cut = self.ledger.commit(lease, record.stop)
+        self.story.tell(at, "committed", record.shard, record.rows, lease.id, who)
         self.publications.add(record)
         self._count(record)
-        self._publish((record,))
+        self.out.append(commands.Publish((record,)))
         if self.config.bad_rows.is_exceeded(self.meta.totals.rows_quarantined, self.meta.totals.rows_done, final=False):
             self.fail(self._bad_rows_reason())
         return cut
@@ -208,7 +204,9 @@ class Engine:
 
     def settle(self, at: int) -> None:
         """Go on towards the end when every row is committed."""
-        if self.phase is Phase.SERVING and self.ledger.is_complete:
+        if not self.ledger.is_complete:
+            return
+        if self.phase is Phase.SERVING:
             totals = self.meta.totals
             if self.config.bad_rows.is_exceeded(totals.rows_quarantined, totals.rows_done, final=True):
                 self.fail(self._bad_rows_reason())
@@ -230,10 +228,6 @@ class Engine:
         self.phase = Phase.SERVING
         self._members.counters_dirty = True
         self.settle(at)
-
-    def _publish(self, records: tuple[CommitRecord, ...]) -> None:
-        if records:
-            self.out.append(commands.Publish(records))
 
     def _flush(self, at: int, *, force: bool = False) -> None:
         batch = self.publications.take_flush(at, records=self.config.flush_records, ms=self.config.flush_ms, force=force)
@@ -350,32 +344,17 @@ class Engine:
     def _on_job_failed(self, event: events.JobFailed) -> None:
         self.fail(event.reason)
 
-    def _on_member_event(self, event: Any) -> None:
-        self._members.handle(event)
-
-
-def _put(changes: Changes, key: str, text: str | None) -> None:
-    if text is None:
-        changes.deletes.add(key)
-    else:
-        changes.puts[key] = text
-
-
-_HANDLERS: Final[dict[type, Callable[[Engine, Any], None]]] = {
-    events.Ticked: Engine._on_ticked,
-    events.PlanExtended: Engine._on_plan_extended,
-    events.PlanCompleted: Engine._on_plan_completed,
-    events.Published: Engine._on_published,
-    events.Flushed: Engine._on_flushed,
-    events.StagingSwept: Engine._on_staging_swept,
-    events.StagingListed: Engine._on_staging_listed,
-    events.OutputListed: Engine._on_output_listed,
-    events.OutputAudited: Engine._on_output_audited,
-    events.Sealed: Engine._on_sealed,
-    events.JobFailed: Engine._on_job_failed,
-    events.Joined: Engine._on_member_event,
-    events.Requested: Engine._on_member_event,
-    events.HeartbeatSeen: Engine._on_member_event,
-    events.StreamBroken: Engine._on_member_event,
-    events.DrainRequested: Engine._on_member_event,
-}
+    def _own_handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {
+            events.Ticked: self._on_ticked,
+            events.PlanExtended: self._on_plan_extended,
+            events.PlanCompleted: self._on_plan_completed,
+            events.Published: self._on_published,
+            events.Flushed: self._on_flushed,
+            events.StagingSwept: self._on_staging_swept,
+            events.StagingListed: self._on_staging_listed,
+            events.OutputListed: self._on_output_listed,
+            events.OutputAudited: self._on_output_audited,
+            events.Sealed: self._on_sealed,
+            events.JobFailed: self._on_job_failed,
+        }

@@ -160,13 +160,15 @@ class Ledger:
             The other leases that shrank or ended.
         """
         shard = self.open[lease.shard]
-        done = Rows(lease.rows.start, stop)
-        shard.committed.add(*done)
+        start = lease.rows.start
+        shard.committed.add(start, stop)
         cut: list[Lease] = []
         if len(shard.leases) > 1:
+            done = Rows(start, stop)
             cut = [other for other in shard.leases.values() if other is not lease and other.rows.overlaps(done)]
-        for holder in (lease, *cut):
-            self._shrink(shard, holder, Rows(max(holder.rows.start, stop), holder.rows.stop))
+            for other in cut:
+                self._shrink(shard, other, Rows(max(other.rows.start, stop), other.rows.stop))
+        self._shrink(shard, lease, Rows(stop, lease.rows.stop))
         self._settle(lease.shard, shard)
         return cut
 
@@ -255,7 +257,7 @@ class Ledger:
     @property
     def is_complete(self) -> bool:
         """True when the plan is complete and every row of it is committed."""
-        return self.plan.complete and self.cursor == len(self.plan) and not self.open
+        return not self.open and self.plan.complete and self.cursor == len(self.plan)
 
     def pending(self) -> Iterator[tuple[ShardId, Pending]]:
         """All pending ranges, in no order."""
@@ -288,6 +290,8 @@ class Ledger:
 
     def _peek(self, now: int) -> tuple[ShardId, Pending] | None:
         """The first range in the queue that may be leased now; entries whose range is gone are dropped on the way."""
+        if not self._queue:
+            return None
         resting: list[tuple[int, ShardId, int]] = []
         found = None
         while self._queue:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from antinfer.core import commands, events, guards
 from antinfer.core.config import EngineConfig
@@ -81,8 +81,15 @@ class Members:
             holder.leases.add(lease.id)
             lease.granted_at = at
 
-    def handle(self, event: events.Event) -> None:
-        _HANDLERS[type(event)](self, event)
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """What to call with an event of each type that workers bring about."""
+        return {
+            events.Joined: self._on_joined,
+            events.Requested: self._on_requested,
+            events.HeartbeatSeen: self._on_heartbeat,
+            events.StreamBroken: self._on_stream_broken,
+            events.DrainRequested: self._on_drain_requested,
+        }
 
     # -- joining -----------------------------------------------------------------------------------------------------------------
     def _on_joined(self, event: events.Joined) -> None:
@@ -172,7 +179,7 @@ class Members:
     def _apply(self, session: Session, request: Request, at: int) -> tuple[CommitOutcome, ...]:
         for sizing in request.sizings:
             self._size(session, sizing, at)
-        outcomes = tuple(self._commit(session, commit, at) for commit in request.commits)
+        outcomes = tuple([self._commit(session, commit, at) for commit in request.commits])
         for back in request.returns:
             lease = self._held(session, back.lease)
             if lease is not None:
@@ -194,11 +201,10 @@ class Members:
 
     def _commit(self, session: Session, commit: Commit, at: int) -> CommitOutcome:
         reign, record = self._reign, commit.record
-        lease = self._held(session, commit.lease)
-        left = None if lease is None else lease.rows
+        standing = reign.ledger.leases.get(commit.lease)
+        left = standing.rows if standing is not None and standing.session == session.id else None
         if guards.is_recorded(record.staged, reign.publications.records):
             return CommitOutcome(record.staged, Acceptance.ACCEPTED, left)
-        standing = reign.ledger.leases.get(commit.lease)
         if (
             standing is None
             or reign.failure
@@ -275,7 +281,7 @@ class Members:
             session.near = (shard, pending.rows.stop)
             self._enter(session, lease, at, "leased")
             granted.append(lease)
-        return tuple(_grant(lease, reign.config) for lease in granted)
+        return tuple([_grant(lease, reign.config) for lease in granted])
 
     def _grant_copy(self, session: Session, request: Request, at: int) -> Lease | None:
         """A worker with nothing at all to do runs a second copy of a lease that takes long; the first commit wins (rule 6)."""
@@ -435,15 +441,6 @@ class Members:
 
 def _grant(lease: Lease, config: EngineConfig) -> Grant:
     reason = ""
-    if config.ranges.should_quarantine(lease.strikes, lease.rows.size):
+    if lease.strikes and config.ranges.should_quarantine(lease.strikes, lease.rows.size):
         reason = f"this row ended its worker or its processes {lease.strikes} times"
     return Grant(lease.id, lease.shard, lease.rows, lease.attempt, reason)
-
-
-_HANDLERS: Final[Mapping[type, Callable[[Members, Any], None]]] = {
-    events.Joined: Members._on_joined,
-    events.Requested: Members._on_requested,
-    events.HeartbeatSeen: Members._on_heartbeat,
-    events.StreamBroken: Members._on_stream_broken,
-    events.DrainRequested: Members._on_drain_requested,
-}

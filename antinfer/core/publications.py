@@ -35,14 +35,16 @@ class Publications:
                 if not self._published:
                     self._oldest_published_at = now
                 self._published[name] = None
-                self._drop_if_done(name)
+                if guards.may_drop_record(published=True, flushed=name in self._flushed):
+                    self._drop(name)
 
     def note_flushed(self, staged: Iterable[str]) -> None:
         for name in staged:
             self._flushing.discard(name)
             if name in self.records:
                 self._flushed.add(name)
-                self._drop_if_done(name)
+                if guards.may_drop_record(published=name in self._published, flushed=True):
+                    self._drop(name)
 
     def take_flush(self, now: int, *, records: int, ms: int, force: bool) -> tuple[CommitRecord, ...]:
         """Return published records to be flushed now: when there are enough of them, the oldest has waited enough, or `force`.
@@ -58,9 +60,8 @@ class Publications:
         self._oldest_published_at = now
         return batch
 
-    def _drop_if_done(self, name: str) -> None:
-        if guards.may_drop_record(name in self._published, name in self._flushed):
-            del self.records[name]
-            self._published.pop(name, None)
-            self._flushed.discard(name)
-            self.dirty.add(name)
+    def _drop(self, name: str) -> None:
+        del self.records[name]
+        self._published.pop(name, None)
+        self._flushed.discard(name)
+        self.dirty.add(name)

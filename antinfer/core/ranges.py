@@ -89,6 +89,9 @@ class RowSet:
     def __iter__(self) -> Iterator[Rows]:
         return map(Rows, self._edges[::2], self._edges[1::2])
 
+    def __bool__(self) -> bool:
+        return bool(self._edges)
+
     def __len__(self) -> int:
         return sum(self._edges[1::2]) - sum(self._edges[::2])
 

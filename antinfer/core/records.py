@@ -71,7 +71,7 @@ class CommitRecord:
     def to_text(self) -> str:
         """Return the JSON text of `to_json`. Put together by hand: a master writes one for every commit, and an encoder takes five times
         as long."""
-        objects = ",".join(f'{{"kind":{_quoted(staged.kind)},"token":{_quoted(staged.token)}}}' for staged in self.objects)
+        objects = ",".join([f'{{"kind":{_quoted(staged.kind)},"token":{_quoted(staged.token)}}}' for staged in self.objects])
         return (
             f'{{"shard":{self.shard},"start":{self.start},"stop":{self.stop},"staged":{_quoted(self.staged)},"objects":[{objects}],'
             f'"rows_out":{self.rows_out},"rows_quarantined":{self.rows_quarantined},"row_hash":{_quoted(self.row_hash)},'

@@ -79,6 +79,8 @@ class Sessions:
 
     def observe(self, now: int) -> None:
         """Note that the master is awake; after a long gap every session gets a fresh time to live (rule 16)."""
+        if now == self._seen_at:
+            return
         if self._seen_at is not None and guards.clock_jumped(now - self._seen_at, self._ttl_ms):
             for session in self._by_id.values():
                 session.deadline = now + self._ttl_ms

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from antinfer.core.ids import LeaseId
@@ -27,18 +26,17 @@ class Entry(NamedTuple):
         return f"{self.at / 1000:10.3f} s  shard {self.shard} [{self.rows.start}, {stop}) {self.what}{lease}{who}"
 
 
-@dataclass(slots=True)
 class Story:
     """The last `capacity` entries, oldest first."""
 
-    entries: deque[Entry]
-
     def __init__(self, capacity: int = 20_000) -> None:
-        self.entries = deque(maxlen=capacity)
+        # Plain tuples until somebody asks, which is rare: every request tells two.
+        self._told: deque[tuple[int, str, int, Rows, LeaseId | None, str]] = deque(maxlen=capacity)
 
     def tell(self, at: int, what: str, shard: int, rows: Rows, lease: LeaseId | None = None, who: str = "") -> None:
-        self.entries.append(Entry(at, what, shard, rows, lease, who))
+        self._told.append((at, what, shard, rows, lease, who))
 
     def of(self, shard: int, row: int | None = None) -> list[Entry]:
         """Return what is remembered about a shard, or about one row of it."""
-        return [entry for entry in self.entries if entry.shard == shard and (row is None or entry.rows.start <= row < entry.rows.stop)]
+        entries = (Entry(*told) for told in self._told)
+        return [entry for entry in entries if entry.shard == shard and (row is None or entry.rows.start <= row < entry.rows.stop)]

@@ -427,9 +427,9 @@ class Agreement(RuleBasedStateMachine):
     def dump(self) -> dict[str, str]:
         """Every document that the engine's state makes."""
         engine = self.reign.engine
-        found = {documents.shard_key(index): documents.encode_shard(shard) for index, shard in engine.ledger.open.items()}
-        found |= {documents.session_key(session.id): documents.encode_session(session) for session in engine.sessions}
-        found |= {documents.record_key(name): documents.encode_record(record) for name, record in engine.publications.records.items()}
+        found = {f"{documents.SHARD}{index}": documents.encode_shard(shard) for index, shard in engine.ledger.open.items()}
+        found |= {f"{documents.SESSION}{session.id}": documents.encode_session(session) for session in engine.sessions}
+        found |= {f"{documents.RECORD}{name}": record.to_text() for name, record in engine.publications.records.items()}
         return found | {documents.META: documents.encode_meta(engine.meta)}
 
     @invariant()

@@ -46,7 +46,7 @@ def test_the_text_of_a_record_is_its_json(record: CommitRecord) -> None:
 @given(texts, numbers, st.booleans())
 def test_a_session_survives_its_document(worker: str, last_request: int, draining: bool) -> None:
     session = Session(SessionId("3-1"), WorkerId(worker), last_request, draining=draining)
-    (loaded,) = documents.decode({documents.session_key("3-1"): documents.encode_session(session)}).sessions
+    (loaded,) = documents.decode({f"{documents.SESSION}3-1": documents.encode_session(session)}).sessions
     assert (loaded.id, loaded.worker, loaded.last_request, loaded.draining) == ("3-1", worker, last_request, draining)
 
 
@@ -57,4 +57,4 @@ def test_a_shard_survives_its_document(size: int | None, counts: list[tuple[int,
         shard.pending[10 * n] = Pending(Rows(10 * n, 10 * n + 5), attempt, strikes, -order)
         lease = Lease(LeaseId(2, n), SessionId(session), ShardId(4), Rows(10 * n + 5, UNSIZED), attempt, strikes, request=order)
         shard.leases[lease.id] = lease
-    assert documents.decode({documents.shard_key(4): documents.encode_shard(shard)}).shards == {4: shard}
+    assert documents.decode({f"{documents.SHARD}4": documents.encode_shard(shard)}).shards == {4: shard}

@@ -424,8 +424,8 @@ def test_after_the_loss_of_the_store_the_output_decides():
     heir.step(events.OutputListed(0, (flushed, flushed), unflushed=(flushed,)))
     assert heir.engine.progress().rows_done == 4
     assert heir.worker("w2").ask(3).grants[0].rows == rows(4, 10)
-    assert documents.record_key(flushed.staged) in heir.documents
-    assert documents.record_key(published.staged) not in heir.documents
+    assert f"{documents.RECORD}{flushed.staged}" in heir.documents
+    assert f"{documents.RECORD}{published.staged}" not in heir.documents
 
 
 def test_a_lost_acknowledged_result_stops_the_job_loudly():
