@@ -176,17 +176,15 @@ class Engine:
         self._next_lease += 1
         return lease
 
-    def tell(self, at: int, what: str, lease: Lease, who: str = "") -> None:
-        self.story.tell(at, what, lease.shard, lease.rows, lease.id, who)
-
     def accept(self, record: CommitRecord, lease: Lease, at: int, who: str) -> list[Lease]:
         """Make a checked commit part of the state; return the other leases it cut."""
         cut = self.ledger.commit(lease, record.stop)
-        self.story.tell(at, "committed", record.shard, record.rows, lease.id, who)
+        self.story.tell(at, "committed", lease, who, record.rows)
         self.publications.add(record)
         self._count(record)
         self.out.append(commands.Publish((record,)))
-        if self.config.bad_rows.is_exceeded(self.meta.totals.rows_quarantined, self.meta.totals.rows_done, final=False):
+        totals = self.meta.totals
+        if self.config.bad_rows.is_exceeded(totals.rows_quarantined, totals.rows_done, final=False):
             self.fail(self._bad_rows_reason())
         return cut
 

@@ -35,6 +35,7 @@ from antinfer.core.messages import (
 from antinfer.core.publications import Publications
 from antinfer.core.records import CommitRecord
 from antinfer.core.sessions import Session, Sessions
+from antinfer.core.story import Story
 
 
 class Reign(Protocol):
@@ -46,6 +47,7 @@ class Reign(Protocol):
     sessions: Sessions
     publications: Publications
     meta: Meta
+    story: Story
     out: list[commands.Command]
     failure: str
 
@@ -53,7 +55,6 @@ class Reign(Protocol):
     def is_ruling(self) -> bool: ...
     def new_lease_id(self) -> LeaseId: ...
     def accept(self, record: CommitRecord, lease: Lease, at: int, who: str) -> list[Lease]: ...
-    def tell(self, at: int, what: str, lease: Lease, who: str = "") -> None: ...
     def fail(self, reason: str, traceback: str = "") -> None: ...
     def settle(self, at: int) -> None: ...
 
@@ -241,7 +242,7 @@ class Members:
         except SizeConflict as error:
             self._reign.fail(f"the input changed while the job ran: {error}")
             return
-        self._reign.tell(at, f"sized to {sizing.rows} rows", lease, session.worker)
+        self._reign.story.tell(at, f"sized to {sizing.rows} rows", lease, session.worker)
         for each in cut:
             self._tell_cut(each)
 
@@ -394,10 +395,10 @@ class Members:
         lease.granted_at = at
         session.leases.add(lease.id)
         self._reign.ledger.lease(lease)
-        self._reign.tell(at, what, lease, session.worker)
+        self._reign.story.tell(at, what, lease, session.worker)
 
     def _release(self, session: Session, lease: Lease, at: int, what: str, *, struck: bool = False, not_before: int = 0) -> None:
-        self._reign.tell(at, what, lease, session.worker)
+        self._reign.story.tell(at, what, lease, session.worker)
         session.leases.discard(lease.id)
         split = False
         if struck:

@@ -6,6 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from antinfer.core.ids import LeaseId
+from antinfer.core.ledger import Lease
 from antinfer.core.ranges import UNSIZED, Rows
 
 
@@ -16,14 +17,12 @@ class Entry(NamedTuple):
     what: str
     shard: int
     rows: Rows
-    lease: LeaseId | None
+    lease: LeaseId
     who: str
 
     def __str__(self) -> str:
         stop = "end" if self.rows.stop >= UNSIZED else self.rows.stop
-        lease = f" lease {self.lease}" if self.lease is not None else ""
-        who = f" by {self.who}" if self.who else ""
-        return f"{self.at / 1000:10.3f} s  shard {self.shard} [{self.rows.start}, {stop}) {self.what}{lease}{who}"
+        return f"{self.at / 1000:10.3f} s  shard {self.shard} [{self.rows.start}, {stop}) {self.what} lease {self.lease} by {self.who}"
 
 
 class Story:
@@ -31,10 +30,11 @@ class Story:
 
     def __init__(self, capacity: int = 20_000) -> None:
         # Plain tuples until somebody asks, which is rare: every request tells two.
-        self._told: deque[tuple[int, str, int, Rows, LeaseId | None, str]] = deque(maxlen=capacity)
+        self._told: deque[tuple[int, str, int, Rows, LeaseId, str]] = deque(maxlen=capacity)
 
-    def tell(self, at: int, what: str, shard: int, rows: Rows, lease: LeaseId | None = None, who: str = "") -> None:
-        self._told.append((at, what, shard, rows, lease, who))
+    def tell(self, at: int, what: str, lease: Lease, who: str, rows: Rows | None = None) -> None:
+        """Remember that `what` happened to the rows of `lease`, or to `rows` of it alone."""
+        self._told.append((at, what, lease.shard, rows or lease.rows, lease.id, who))
 
     def of(self, shard: int, row: int | None = None) -> list[Entry]:
         """Return what is remembered about a shard, or about one row of it."""
