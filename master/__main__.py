@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from antinfer.errors import AntinferError, InternalError, Interrupted, UsageError, UserCodeError
 from antinfer.launchers.leaving import leave
 from antinfer.launchers.outcome import Outcome
 from antinfer.launchers.parent import die_with_parent
 from antinfer.master.app import MasterOptions, run_master
-from antinfer.spec.schema import JobSpec
+from antinfer.spec.normal import normal_job
 from antinfer.telemetry.logs import configure_logging
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
 
 
 def _read_job(path: Path) -> JobSpec:
-    """Read a job document (JSON, ``.json`` or standard input as ``-``) or a job file (YAML)."""
-    if str(path) == "-" or path.suffix == ".json":
+    """Read a job document (``.json``, or from a launcher, which has checked it, as ``-`` on standard input) or a job file (YAML)."""
+    if str(path) == "-":
+        document = sys.stdin.read()
+        if not document:
+            leave(0)  # whoever started us before there was a job has found none
+        return normal_job(json.loads(document))
+    if path.suffix == ".json":
         from antinfer.spec.canonical import from_document
 
         try:
-            text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UsageError(f"cannot read the job document {path}: {error.strerror}") from error
         return from_document(text)
@@ -36,7 +46,9 @@ def _read_job(path: Path) -> JobSpec:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m antinfer.master", description="Rule one job until it is done.")
-    parser.add_argument("--job", type=Path, required=True, help="job file (YAML), job document (.json), or - for a document on stdin")
+    parser.add_argument(
+        "--job", type=Path, required=True, help="job file (YAML), job document (.json), or - for one on stdin, checked"
+    )
     parser.add_argument("--store", default="", metavar="URL", help="Redis or Valkey server; default: the job file's, else one of our own")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="or unix:///PATH; port 0 takes any free one")
     parser.add_argument("--token-file", type=Path, help="file with the token that callers must show")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
 from antinfer.master.jobfile import JobMark, Standing, check_mark
-from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
 from antinfer.storage.jobs import open_input, open_output
 from antinfer.storage.place import OutputPlace
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from antinfer.master.reign import Master
     from antinfer.master.store.embedded import EmbeddedServer
     from antinfer.rpc.channel import Tls
+    from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
 _GOODBYE_S: Final = 0.5

@@ -6,14 +6,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from antinfer.errors import ChangedError, ForeignOutputError, OutputError
 from antinfer.spec.canonical import explain_changes, job_fingerprint, public_document
 from antinfer.spec.codeprint import code_files, code_fingerprint, explain_code_changes
-from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
 
 _FORMAT = 1
 _SHOWN = 5

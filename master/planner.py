@@ -12,13 +12,14 @@ from antinfer.core.plan import Shard
 from antinfer.errors import AntinferError, ChangedError, InternalError, Interrupted
 from antinfer.master.backoff import patiently
 from antinfer.spec.columns import check_columns
-from antinfer.spec.schema import JobSpec, ShardSpec
+from antinfer.spec.normal import DEFAULT_SHARD_BYTES
 from antinfer.storage.limits import MOST_SHARDS, too_many_shards
 from antinfer.storage.place import OutputPlace
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from antinfer.spec.schema import JobSpec
     from antinfer.storage.planfile import Listing, PlanFile
     from antinfer.storage.planning import PlanChunk
     from antinfer.storage.sources.base import InputFile, Source
@@ -150,7 +151,7 @@ class Planner:
 
         shard, total = self._spec.shard, len(listing.files)
         # At its default the size of shards is for the planner to choose: a small data set is cut so that several workers find work.
-        size_bytes = None if shard.bytes == ShardSpec().bytes else shard.bytes
+        size_bytes = None if shard.bytes == DEFAULT_SHARD_BYTES else shard.bytes
         chunks = plan_shards(
             source,
             listing.files,

@@ -27,12 +27,13 @@ from antinfer.master.status import Figures, describe
 from antinfer.master.store.base import DiscontinuityError, Store
 from antinfer.master.streams import Streams
 from antinfer.rpc.values import JobDocument, Status
-from antinfer.spec.schema import JobSpec
 from antinfer.storage.jobs import RunDocument
 from antinfer.storage.place import OutputPlace
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
 _STOP_S = 3.0

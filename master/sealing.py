@@ -7,13 +7,15 @@ import platform
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from antinfer.core.records import CommitRecord
 from antinfer.errors import InternalError
-from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
 
 _PACKAGES = ("antinfer", "pyarrow", "numpy", "grpcio", "redis")
 

@@ -52,10 +52,10 @@ def _is_sealed(place: OutputPlace) -> bool:
 @contextmanager
 def _place_of(job: JobDocument) -> Iterator[OutputPlace]:
     # Imported here: an agent whose master lives needs none of it.
-    from antinfer.spec.canonical import from_document
+    from antinfer.spec.normal import normal_job
     from antinfer.storage.jobs import open_output
 
-    place = open_output(from_document(json.dumps(json.loads(job.document)["spec"])))
+    place = open_output(normal_job(json.loads(job.document)["spec"]))
     try:
         yield place
     finally:

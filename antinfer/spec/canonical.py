@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Final
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.errors import JobFileError
-from antinfer.spec.schema import JobSpec
+from antinfer.spec.normal import NormalJob
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
 
 _FREE = {
     *(("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("task",), ("quarantine", "max_fraction")),
@@ -41,12 +42,12 @@ Path = tuple[str, ...]
 
 def canonical_json(spec: JobSpec) -> str:
     """Return the one JSON text of `spec`, without `base_dir` and `store`."""
-    return _dumps(spec.model_dump(mode="json", exclude={"base_dir", "store"}))
+    return _dumps(_without(spec, "base_dir", "store"))
 
 
 def document_json(spec: JobSpec) -> str:
     """Return what a worker needs to run `spec`: the canonical JSON and `base_dir`. No secret of the store is in it."""
-    return _dumps(spec.model_dump(mode="json", exclude={"store"}))
+    return _dumps(_without(spec, "store"))
 
 
 def public_document(spec: JobSpec) -> dict[str, Any]:
@@ -62,11 +63,15 @@ def public_document(spec: JobSpec) -> dict[str, Any]:
 
 
 def from_document(text: str) -> JobSpec:
-    """Read what `document_json` or `canonical_json` wrote. Raises JobFileError when it is not a job."""
+    """Read what `document_json` or `canonical_json` wrote, or somebody by hand. Raises JobFileError when it is not a job."""
+    # Imported here: a master and its workers are given jobs that were checked before.
+    from pydantic import ValidationError
+
+    from antinfer.spec.schema import JobSpec
+
     try:
         return JobSpec.model_validate(json.loads(text))
     except ValidationError as error:
-        # Imported where they are needed: a worker reads documents, and never YAML.
         from antinfer.spec.problems import job_file_error
         from antinfer.spec.yamlfile import Lines
 
@@ -115,6 +120,13 @@ def explain_changes(old_json: str, new_json: str) -> list[str]:
             before, after = (_show(fields[path]) if path in fields else "not given" for fields in (old, new))
             found.append(f"{'.'.join(path)} was {before}, is now {after}")
     return found
+
+
+def _without(spec: JobSpec, *names: str) -> dict[str, Any]:
+    """Return `spec` as data, less the fields `names`."""
+    if isinstance(spec, NormalJob):
+        return {name: value for name, value in spec.document.items() if name not in names}
+    return spec.model_dump(mode="json", exclude=set(names))
 
 
 def _fixed_fields(job: dict[str, Any]) -> dict[Path, Any]:

@@ -11,10 +11,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from antinfer.errors import UserCodeError
-from antinfer.spec.schema import JobSpec
 from antinfer.spec.usercode import FILE_PREFIX, module_file, split_reference
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
 
 
 def code_files(spec: JobSpec) -> dict[str, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from antinfer.errors import JobFileError
 from antinfer.spec.near import did_you_mean
-from antinfer.spec.schema import JobSpec
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
 
 _SHOWN = 20
 

@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 from antinfer.errors import JobFileError
 from antinfer.spec.forms import Form
 from antinfer.spec.near import did_you_mean
-from antinfer.spec.schema import STAGE_KINDS, JobSpec, StageSpec
+from antinfer.spec.normal import STAGE_KINDS
+from antinfer.spec.schema import JobSpec, StageSpec
 from antinfer.spec.yamlfile import Lines, Location
 
 _TYPE_WORDS = {

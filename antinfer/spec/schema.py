@@ -7,7 +7,7 @@ absolute by the loader (`antinfer.spec.load`), and `antinfer.spec.problems` turn
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,11 +22,10 @@ from pydantic import (
 
 from antinfer.spec import forms
 from antinfer.spec.near import did_you_mean
+from antinfer.spec.normal import DEFAULT_SHARD_BYTES, STAGE_KINDS, StageKind
 
 SourceType = Literal["parquet", "csv", "jsonl", "arrow", "text", "files"]
 SinkType = Literal["parquet", "jsonl", "arrow"]
-StageKind = Literal["map_batches", "predict", "flat_map", "filter", "gather"]
-STAGE_KINDS: tuple[StageKind, ...] = get_args(StageKind)
 STAGE_MEANINGS: dict[StageKind, str] = {
     "map_batches": "a function, or a class that is built once per copy: a batch in, a batch with as many rows out",
     "predict": "a class that holds a model, built once in a process of its own that owns a share of a GPU: as `map_batches`",
@@ -168,7 +167,7 @@ class ShardSpec(_Model):
     """How the input is cut; frozen with the plan."""
 
     rows: forms.AutoCount = Field(default="auto", description="Rows in one shard, where the format knows them; `auto`: cut by `bytes`.")
-    bytes: forms.Size = Field(default=128 * 2**20, description="Input bytes in one shard, about.")
+    bytes: forms.Size = Field(default=DEFAULT_SHARD_BYTES, description="Input bytes in one shard, about.")
 
 
 class TaskSpec(_Model):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.spec.columns import check_columns
-from antinfer.spec.schema import JobSpec, ShardSpec
+from antinfer.spec.normal import DEFAULT_SHARD_BYTES
 from antinfer.storage.jobs import open_input
 from antinfer.storage.planning import plan_shards
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
 
 _THREADS: Final = 16
 _PART_BYTES: Final = 512 << 20
@@ -49,7 +52,7 @@ def forecast(spec: JobSpec) -> Forecast:
     check_columns(spec, schema.names)
     rows: int | None = 0
     known = shards = parts = 0
-    target_bytes = None if spec.shard.bytes == ShardSpec().bytes else spec.shard.bytes
+    target_bytes = None if spec.shard.bytes == DEFAULT_SHARD_BYTES else spec.shard.bytes
     target_rows = None if spec.shard.rows == "auto" else spec.shard.rows
     for chunk in plan_shards(source, files, target_rows=target_rows, target_bytes=target_bytes, threads=_THREADS):
         shards += len(chunk.shards)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.errors import InternalError, JobFileError
-from antinfer.spec.canonical import document_json, from_document
+from antinfer.spec.canonical import document_json
+from antinfer.spec.normal import normal_job
 from antinfer.storage.place import OutputPlace, open_place
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class RunDocument:
 
         try:
             data = json.loads(text)
-            return cls(from_document(json.dumps(data["spec"])), schemas.from_text(data["schema"]), data["code"])
+            return cls(normal_job(data["spec"]), schemas.from_text(data["schema"]), data["code"])
         except (ValueError, KeyError, TypeError) as error:
             raise InternalError(f"the job document is damaged: {error}") from error
 

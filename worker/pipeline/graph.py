@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from antinfer.spec.schema import JobSpec, StageSpec
 from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.stagecalls import StageCall
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec, StageSpec
 
 _AUTO_ROWS = 4096
 _AUTO_BYTES = 32 << 20

@@ -19,7 +19,8 @@ from antinfer.spec.canonical import (
     to_yaml,
 )
 from antinfer.spec.load import build_job
-from antinfer.spec.schema import JobSpec
+from antinfer.spec.normal import normal_job
+from antinfer.spec.schema import JobSpec, StageSpec
 from antinfer.spec.yamlfile import read_yaml
 from tests.unit.spec.jobs import job_files, sample
 
@@ -27,6 +28,10 @@ from tests.unit.spec.jobs import job_files, sample
 def load(text, base_dir="/base"):
     value, lines = read_yaml(text, "job.yaml")
     return build_job(value, lines, base_dir)
+
+
+def fields_of(part):
+    return dict(vars(part))
 
 
 @given(job_files())
@@ -39,6 +44,32 @@ def test_job_survives_yaml_and_documents(raw):
     assert canonical_json(load(to_yaml(job))) == canonical_json(job)
     assert explain_changes(canonical_json(job), document_json(job)) == []
     assert "secret" not in document_json(job)
+
+
+@given(job_files())
+@settings(max_examples=60, deadline=None)
+def test_normal_job_reads_like_the_job_it_was_written_from(raw):
+    job = JobSpec.model_validate({**raw, "base_dir": "/base"})
+
+    normal = normal_job(json.loads(job.model_dump_json()))
+
+    for name in JobSpec.model_fields.keys() - {"pipeline"}:
+        told, is_section = getattr(normal, name), hasattr(getattr(job, name), "model_fields_set")
+        assert (fields_of(told) if is_section else told) == (fields_of(getattr(job, name)) if is_section else getattr(job, name)), name
+    assert [fields_of(stage) for stage in normal.pipeline] == [fields_of(stage) for stage in job.pipeline]
+    assert set(fields_of(normal.pipeline[0])) == set(StageSpec.model_fields)
+    assert (canonical_json(normal), public_document(normal)) == (canonical_json(job), public_document(job))
+    assert job_fingerprint(normal) == job_fingerprint(job)
+    assert fields_of(normal_job(json.loads(document_json(job))).sink) == fields_of(job.sink)
+
+
+def test_normal_job_cannot_be_changed():
+    normal = normal_job(json.loads(document_json(sample())))
+
+    with pytest.raises(AttributeError, match="limit"):
+        normal.limit = 3
+    with pytest.raises(AttributeError, match="path"):
+        normal.sink.path = "/elsewhere"
 
 
 @given(job_files(), job_files())
