@@ -17,7 +17,7 @@ import typer
 from reference import escape, main
 from typer.models import ArgumentInfo, OptionInfo
 
-from antinfer.cli.app import app
+from antinfer.cli.commands import app
 
 PAGE = "docs/reference/cli.md"
 HEAD = """\

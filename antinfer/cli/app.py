@@ -1,225 +1,36 @@
-"""The ``antinfer`` command. Heavy imports wait until a command needs them, so that help and errors come at once."""
+"""The ``antinfer`` script: what a run needs in any case is started before the parser of the command line is even imported."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, NoReturn
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
-import typer
-
-from antinfer.cli import render
-from antinfer.errors import AntinferError, Interrupted
+from antinfer.launchers.headstart import HeadStart
 from antinfer.launchers.leaving import leave
-
-app = typer.Typer(
-    name="antinfer",
-    help="Batch inference over a large data set: every input row exactly once, on machines that can vanish at any moment.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    epilog="Exit status: 0 done, 1 failed, 2 wrong usage or job file, 4 verify found a fault, 130 interrupted (the same command resumes).",
-)
-
-JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file, or the folder that holds a job.yaml.")]
-OutputUri = Annotated[str, typer.Argument(metavar="OUTPUT", help="Output place: folder or URI.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the job file, as in pipeline.0.batch_size=64; repeatable."),
-]
-OutputOption = Annotated[str | None, typer.Option("--output", "-o", metavar="URI", help="Write there instead of the job file's sink.path.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, metavar="N", help="Worker processes on this machine.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only about the first N rows of the input.")]
-StoreUrl = Annotated[
-    str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey to use instead of an embedded server.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
-Force = Annotated[bool, typer.Option("--force", help="Resume although the job file or the code changed; accept very many parts.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: leases, drains, restarts.")]
-TokenFile = Annotated[Path | None, typer.Option("--token-file", metavar="FILE", help="File with the token shared by master and workers.")]
-Tls = Annotated[Path | None, typer.Option("--tls-ca", metavar="FILE", help="Trusted roots (PEM): speak TLS.")]
-
-
-@app.command()
-def run(
-    job: JobFile,
-    output: OutputOption = None,
-    workers: Workers = None,
-    limit: Limit = None,
-    overrides: Overrides = None,
-    store: StoreUrl = "",
-    as_json: AsJson = False,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
-    """Run a job on this machine, or resume it where it stopped."""
-    from antinfer.cli import running
-
-    running.run(job, overrides or [], output, workers=workers, limit=limit, store=store, as_json=as_json, force=force, verbose=verbose)
-
-
-@app.command()
-def resume(
-    output: OutputUri,
-    workers: Workers = None,
-    store: StoreUrl = "",
-    as_json: AsJson = False,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
-    """Go on with a half-done job, from what its output holds."""
-    from antinfer.cli import running
-
-    running.resume(output, workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
-
-
-@app.command()
-def preview(
-    job: JobFile,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to run through the pipeline.")] = 10,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print what the pipeline makes of the first rows.
-
-    The job's output is not touched.
-    """
-    from antinfer.cli import running
-
-    running.preview(job, overrides or [], rows=rows, as_json=as_json)
-
-
-@app.command()
-def plan(
-    job: JobFile,
-    output: OutputOption = None,
-    overrides: Overrides = None,
-    force: Annotated[bool, typer.Option("--force", help="Accept very many parts.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say what the job would do: files, rows, shards, parts.
-
-    Looks at the input and writes nothing.
-    """
-    from antinfer.cli import looking
-
-    looking.plan(job, overrides or [], output, force=force, as_json=as_json)
-
-
-@app.command()
-def status(
-    where: Annotated[str, typer.Argument(metavar="WHERE", help="Output place of a running job, or its master's HOST:PORT.")],
-    token_file: TokenFile = None,
-    tls_ca: Tls = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until the job is over.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say how far a job is, and what its workers do."""
-    from antinfer.cli import looking
-
-    looking.status(where, token_file=token_file, tls_ca=tls_ca, watch=watch, as_json=as_json)
-
-
-@app.command()
-def verify(
-    output: OutputUri,
-    quick: Annotated[bool, typer.Option("--quick", help="Compare records and names only; do not open the parts.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Prove that every input row is in an output exactly once.
-
-    Needs the output place alone: no master, no store, no input.
-    """
-    from antinfer.cli import looking
-
-    looking.verify(output, quick=quick, as_json=as_json)
-
-
-@app.command()
-def init(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")] = Path("my-job")) -> None:
-    """Write a small job that runs as it is, to start from.
-
-    A job file, pipeline code and sample data.
-    """
-    from antinfer.cli import scaffold
-
-    scaffold.init(folder)
-
-
-@app.command()
-def doctor(
-    job: Annotated[Path | None, typer.Argument(metavar="[JOB]", help="Also check this job: code, input, output place.")] = None,
-    store: StoreUrl = "",
-    as_json: AsJson = False,
-) -> None:
-    """Check this machine, the store and a job.
-
-    Says what is missing and what to do about it.
-    """
-    from antinfer.cli import checkup
-
-    checkup.doctor(job, store=store, as_json=as_json)
-
-
-@app.command()
-def master(
-    job: JobFile,
-    listen: Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Address for workers; also unix:///PATH.")],
-    store: StoreUrl = "",
-    output: OutputOption = None,
-    overrides: Overrides = None,
-    token_file: TokenFile = None,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
-    """Run the master of a job; workers join it by its address."""
-    from antinfer.cli import serving
-
-    serving.master(job, overrides or [], output, listen=listen, store=store, token_file=token_file, force=force, verbose=verbose)
-
-
-@app.command()
-def worker(
-    address: Annotated[str, typer.Option("--master", metavar="HOST:PORT[,...]", help="Address of the master; several when it may move.")],
-    token_file: TokenFile = None,
-    name: Annotated[str, typer.Option("--name", help="Name in messages; default: host and process.")] = "",
-    tls_ca: Tls = None,
-    verbose: Verbose = False,
-) -> None:
-    """Run one worker until the job is over. SIGTERM drains it: finished rows are committed, the rest goes back."""
-    from antinfer.cli import serving
-
-    serving.worker(address, token_file=token_file, name=name, tls_ca=tls_ca, verbose=verbose)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    from importlib.metadata import version as installed
-
-    typer.echo(f"antinfer {installed('antinfer')}")
 
 
 def main() -> NoReturn:
     """Entry point of the ``antinfer`` script."""
-    leave(_call())
-
-
-def _call() -> int:
-    """Run the command; return its exit status."""
+    early = head_start(sys.argv[1:])
     try:
-        ended = app(standalone_mode=False)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except (typer.Abort, KeyboardInterrupt):
-        return Interrupted.exit_code
-    except AntinferError as error:
-        return render.error(error)
-    except Exception as error:
-        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
-            raise
-        # A usage error of the argument parser: it knows how to show itself.
-        error.show()
-        return int(error.exit_code)
-    # What `typer.Exit` carries comes back as a value.
-    return ended if isinstance(ended, int) else 0
+        from antinfer.cli import commands
+
+        code = commands.call(early)
+    except KeyboardInterrupt:
+        from antinfer.errors import Interrupted
+
+        code = Interrupted.exit_code
+    finally:
+        if early is not None:
+            early.discard()
+    leave(code)
+
+
+def head_start(words: Sequence[str]) -> HeadStart | None:
+    """Start the processes of a run when `words`, the command line, look like one; nothing is lost when they turn out to be wrong."""
+    if words[:1] not in (["run"], ["resume"]) or "--help" in words:
+        return None
+    early = HeadStart(force="--force" in words, verbose=not {"-v", "--verbose"}.isdisjoint(words))
+    early.start()
+    return early

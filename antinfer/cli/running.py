@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import typer
 
 from antinfer.cli import render
 from antinfer.errors import UsageError
+from antinfer.launchers.headstart import HeadStart
 from antinfer.launchers.local import LocalOptions, Supervisor, read_report
 from antinfer.telemetry.progress import ProgressDisplay, make_progress
 
@@ -22,18 +24,20 @@ if TYPE_CHECKING:
     from antinfer.spec.schema import JobSpec
 
 
-def run(
-    job: Path,
-    overrides: Sequence[str],
-    output: str | None,
-    *,
-    workers: int | None,
-    limit: int | None,
-    store: str,
-    as_json: bool,
-    force: bool,
-    verbose: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a job, whichever job it is."""
+
+    workers: int | None = 1
+    store: str = ""
+    as_json: bool = False
+    force: bool = False
+    verbose: bool = False
+    early: HeadStart | None = None
+    """Processes that were started for it already."""
+
+
+def run(job: Path, overrides: Sequence[str], output: str | None, limit: int | None, options: Options) -> None:
     if limit is not None:
         overrides = [*overrides, f"limit={limit}"]
 
@@ -42,10 +46,10 @@ def run(
 
         return load_job(job, overrides, output)
 
-    _run(load, str(job), workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
+    _run(load, str(job), options)
 
 
-def resume(output: str, *, workers: int | None, store: str, as_json: bool, force: bool, verbose: bool) -> None:
+def resume(output: str, options: Options) -> None:
     def load() -> JobSpec:
         from antinfer.master.jobfile import JobMark
         from antinfer.spec.canonical import from_document
@@ -57,7 +61,7 @@ def resume(output: str, *, workers: int | None, store: str, as_json: bool, force
             raise UsageError(f"{output} holds no job", hint=f"start one with `antinfer run JOB --output {output}`")
         return from_document(json.dumps(mark.spec))
 
-    _run(load, output, workers=workers, store=store, as_json=as_json, force=force, verbose=verbose)
+    _run(load, output, options)
 
 
 def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) -> None:
@@ -70,7 +74,7 @@ def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) ->
         spec = load_job(job, [*overrides, f"limit={rows}", "sink.type=parquet", "sink.options={}"], folder)
         said: list[str] = []
         with _swallowing(said) as shown:
-            _supervise(lambda: spec, 1, force=True, verbose=False, shown=shown)
+            _supervise(lambda: spec, Options(force=True), shown)
         found = ds.dataset(folder, format="parquet").head(rows).to_pylist() if any(Path(folder).glob("part-*")) else []
         quarantined = read_report(spec).get("rows_quarantined", 0)
     finally:
@@ -84,23 +88,24 @@ def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) ->
         typer.echo(f"{quarantined} rows went to quarantine", err=True)
 
 
-def _run(load: Callable[[], JobSpec], name: str, *, workers: int | None, store: str, as_json: bool, force: bool, verbose: bool) -> None:
+def _run(load: Callable[[], JobSpec], name: str, options: Options) -> None:
     def load_with_store() -> JobSpec:
         spec = load()
-        return spec.model_copy(update={"store": spec.store.model_copy(update={"url": store})}) if store else spec
+        return spec.model_copy(update={"store": spec.store.model_copy(update={"url": options.store})}) if options.store else spec
 
     started = time.monotonic()
-    with make_progress(name, plain=as_json) as shown:
-        spec = _supervise(load_with_store, workers, force=force, verbose=verbose, shown=shown)
+    with make_progress(name, plain=options.as_json) as shown:
+        spec = _supervise(load_with_store, options, shown)
     report = read_report(spec)
-    if as_json:
+    if options.as_json:
         render.as_json({"output": spec.sink.path, "seconds": time.monotonic() - started, **report})
     else:
         _print_report(spec, report, time.monotonic() - started)
 
 
-def _supervise(load: Callable[[], JobSpec], workers: int | None, *, force: bool, verbose: bool, shown: ProgressDisplay) -> JobSpec:
-    return Supervisor(LocalOptions(workers, force, verbose=verbose), on_line=shown.line, on_status=shown.status).run(load)
+def _supervise(load: Callable[[], JobSpec], options: Options, shown: ProgressDisplay) -> JobSpec:
+    how = LocalOptions(options.workers, options.force, verbose=options.verbose)
+    return Supervisor(how, on_line=shown.line, on_status=shown.status, early=options.early).run(load)
 
 
 def _print_report(spec: JobSpec, report: dict[str, Any], seconds: float) -> None:

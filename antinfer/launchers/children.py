@@ -39,14 +39,12 @@ class Child:
     It gets a session of its own, so that Ctrl-C reaches the launcher alone, and is told our process id, so that it dies with us.
     """
 
-    def __init__(
-        self, name: str, module: str, arguments: Sequence[str], on_line: LineSink, budget: RestartBudget, *, takes_input: bool = False
-    ) -> None:
+    def __init__(self, name: str, module: str, arguments: Sequence[str], budget: RestartBudget, *, takes_input: bool = False) -> None:
         self.name = name
         self._takes_input = takes_input
         self._input: str | None = None
         self._command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
-        self._on_line = on_line
+        self._on_line: LineSink | None = None
         self._budget = budget
         self._process: subprocess.Popen[str] | None = None
         self._pump: threading.Thread | None = None
@@ -65,11 +63,16 @@ class Child:
             errors="replace",
             start_new_session=True,
         )
-        self._pump = threading.Thread(target=self._read, args=(self._process,), name=f"lines of {self.name}", daemon=True)
-        self._pump.start()
-
+        if self._on_line is not None:
+            self.hear(self._on_line)
         if self._input is not None:
             self.give(self._input)
+
+    def hear(self, on_line: LineSink) -> None:
+        """Pass on the lines of the running process, those of the past too, and of every one that is started after it."""
+        self._on_line = on_line
+        self._pump = threading.Thread(target=self._read, args=(self._process, on_line), name=f"lines of {self.name}", daemon=True)
+        self._pump.start()
 
     def give(self, text: str) -> None:
         """Write `text` to the standard input of the process, and of every one that is started after it."""
@@ -81,12 +84,12 @@ class Child:
         except BrokenPipeError:
             return  # it has died already; whoever polls it will see
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _read(self, process: subprocess.Popen[str], on_line: LineSink) -> None:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
                 self.last_lines.append(line.rstrip("\n"))
-                self._on_line(self.name, line.rstrip("\n"))
+                on_line(self.name, line.rstrip("\n"))
 
     @property
     def pid(self) -> int | None:
@@ -124,6 +127,11 @@ class Child:
     def send(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def end(self, grace_s: float) -> None:
         """Ask it to stop, and kill it when it has not after `grace_s` seconds."""

@@ -7,20 +7,20 @@ and the same call resumes.
 from __future__ import annotations
 
 import json
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.errors import InfraError, Interrupted, MasterError
-from antinfer.launchers.children import Child, LineSink, RestartBudget, explain_exit
+from antinfer.launchers.children import Child, LineSink, explain_exit
+from antinfer.launchers.headstart import HeadStart
 from antinfer.launchers.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _POLL_S: Final = 0.05
 _STATUS_S: Final = 0.5
+_FIRST_STATUS_S: Final = 2.0
+"""Before that a status says little, and a short job is done."""
 _MASTER_GRACE_S: Final = 10.0
 _WORKER_GRACE_S: Final = 5.0
 _WELL_ENDED_S: Final = 3.0
@@ -51,33 +53,30 @@ class LocalOptions:
 class Supervisor:
     """Runs one job with processes on this machine."""
 
-    def __init__(self, options: LocalOptions, *, on_line: LineSink, on_status: Callable[[Status | None], None]) -> None:
+    def __init__(
+        self, options: LocalOptions, *, on_line: LineSink, on_status: Callable[[Status | None], None], early: HeadStart | None = None
+    ) -> None:
         """
         Args:
             options: how.
             on_line: takes every line that a process of ours writes.
-            on_status: takes the master's view twice a second; None while it does not answer.
+            on_status: takes the master's view twice a second, but not of the first seconds; None while it does not answer.
+            early: processes that were started already; used if they suit `options`.
         """
         self._options = options
         self._on_line = on_line
         self._on_status = on_status
-        self._folder = Path(tempfile.mkdtemp(prefix="antinfer-"))
-        self._outcome_file = self._folder / "outcome"
-        self._address = f"unix://{self._folder}/master.sock"
-        logs = ["--verbose"] if options.verbose else []
-        master_arguments = ["--job", "-", "--listen", self._address, "--outcome", str(self._outcome_file), *logs]
-        if options.force:
-            master_arguments.append("--force")
-        self._master = Child("master", "antinfer.master", master_arguments, on_line, RestartBudget(5, 60.0), takes_input=True)
-        self._worker_arguments = ["--master", self._address, *logs]
-        self._workers: list[Child] = []
+        self._family = self._take(early)
+        self._master = self._family.master
+        self._workers = [self._family.first_worker]
         self._signals = 0
+        self._ending = ExitStack()
 
     def run(self, load: Callable[[], JobSpec]) -> JobSpec:
         """Start everything and return when the job is done.
 
         Args:
-            load: reads the job; called when the master and the first worker have been started, because their imports take as long.
+            load: reads the job; called when the first processes have been started, because their imports take as long.
 
         Returns:
             What `load` returned.
@@ -88,8 +87,9 @@ class Supervisor:
         """
         try:
             with self._catching_signals():
-                self._master.start()
-                self._start_worker()
+                self._family.start()
+                for child in (self._master, *self._workers):
+                    child.hear(self._on_line)
                 spec = load()
                 # The store's URL may hold a password: it goes by standard input, never by a command line or a file with a name.
                 self._master.give(spec.model_dump_json())
@@ -98,47 +98,49 @@ class Supervisor:
                 self._watch()
                 return spec
         finally:
+            self._ending.close()
             for worker in self._workers:
                 worker.send(signal.SIGTERM)
             for child in (*reversed(self._workers), self._master):
                 child.end(_MASTER_GRACE_S if child is self._master else _WORKER_GRACE_S)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._family.remove_folder()
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _take(self, early: HeadStart | None) -> HeadStart:
+        settings = {"force": self._options.force, "verbose": self._options.verbose}
+        if early is not None and early.take(**settings):
+            return early
+        return HeadStart(**settings)
+
     def _start_worker(self) -> None:
-        n = len(self._workers) + 1
-        arguments = [*self._worker_arguments, "--name", f"local-{n}"]
-        worker = Child(f"worker {n}", "antinfer.worker", arguments, self._on_line, RestartBudget(8, 60.0))
+        worker = self._family.worker(len(self._workers) + 1)
         worker.start()
+        worker.hear(self._on_line)
         self._workers.append(worker)
 
     def _watch(self) -> None:
-        # Imported while the processes that we have started load.
-        from antinfer.rpc.client import AdminClient
-
-        next_status = time.monotonic() + 0.2
-        with AdminClient(self._address) as admin:
-            while True:
-                outcome = self._tend_master()
-                if outcome is not None:
-                    self._on_status(None)
-                    if outcome.status == "failed":
-                        raise outcome.to_error()
-                    return
-                self._tend_workers()
-                if self._signals:
-                    self._drain(admin)
-                if time.monotonic() >= next_status:
-                    next_status = time.monotonic() + _STATUS_S
-                    self._show(admin)
-                time.sleep(_POLL_S)
+        next_status = time.monotonic() + _FIRST_STATUS_S
+        while True:
+            outcome = self._tend_master()
+            if outcome is not None:
+                self._on_status(None)
+                if outcome.status == "failed":
+                    raise outcome.to_error()
+                return
+            self._tend_workers()
+            if self._signals:
+                self._drain()
+            if time.monotonic() >= next_status:
+                next_status = time.monotonic() + _STATUS_S
+                self._show()
+            time.sleep(_POLL_S)
 
     def _tend_master(self) -> Outcome | None:
         self._master.start_if_due()
         status = self._master.poll()
         if status is None:
             return None
-        outcome = Outcome.read(self._outcome_file)
+        outcome = Outcome.read(Path(self._family.outcome_file))
         if outcome is not None:
             return outcome
         if not self._master.restart_later():
@@ -153,7 +155,7 @@ class Supervisor:
             if status is not None and not worker.restart_later(_WELL_ENDED_S if status == 0 else 0.0):
                 raise InfraError(_keeps_dying(worker, status), hint="the same command resumes the job")
 
-    def _drain(self, admin: AdminClient) -> None:
+    def _drain(self) -> None:
         """Let the workers commit what they have finished; a second signal ends everything at once."""
         for worker in self._workers:
             worker.forget_restart()
@@ -161,16 +163,23 @@ class Supervisor:
         until = time.monotonic() + self._options.drain_s
         while any(worker.is_alive for worker in self._workers) and self._signals == 1 and time.monotonic() < until:
             self._tend_master()
-            self._show(admin)
+            self._show()
             time.sleep(0.1)
         raise Interrupted("stopped; what was finished is committed", hint="the same command resumes the job")
 
-    def _show(self, admin: AdminClient) -> None:
+    def _show(self) -> None:
         try:
-            status = admin.status(timeout_s=2.0)
+            status = self._admin.status(timeout_s=2.0)
         except MasterError:
             status = None
         self._on_status(status)
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        # Not before it is used: gRPC takes longer to import than a short job has left, while its processes want every core.
+        from antinfer.rpc.client import AdminClient
+
+        return self._ending.enter_context(AdminClient(self._family.address))
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:

@@ -1,0 +1,55 @@
+"""The processes that every run on this machine needs, started before anybody has read what to run: their imports take longest of all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+from antinfer.launchers.children import Child, RestartBudget
+
+
+class HeadStart:
+    """A master that waits for its job, and a first worker that waits for its master, in a folder of their own.
+
+    Whoever runs a job takes it over, if it was started with the right settings, and ends it; anybody else discards it.
+    """
+
+    def __init__(self, *, force: bool = False, verbose: bool = False) -> None:
+        self.folder = tempfile.mkdtemp(prefix="antinfer-")
+        self.address = f"unix://{self.folder}/master.sock"
+        self.outcome_file = os.path.join(self.folder, "outcome")
+        self._settings = (force, verbose)
+        self._logs = ["--verbose"] if verbose else []
+        self._is_started = self._is_taken = False
+        arguments = ["--job", "-", "--listen", self.address, "--outcome", self.outcome_file, *self._logs, *(["--force"] if force else [])]
+        self.master = Child("master", "antinfer.master", arguments, RestartBudget(5, 60.0), takes_input=True)
+        self.first_worker = self.worker(1)
+
+    def start(self) -> None:
+        """Start both, unless they are already."""
+        if not self._is_started:
+            self._is_started = True
+            self.master.start()
+            self.first_worker.start()
+
+    def worker(self, number: int) -> Child:
+        """Return one more worker, not started."""
+        arguments = ["--master", self.address, *self._logs, "--name", f"local-{number}"]
+        return Child(f"worker {number}", "antinfer.worker", arguments, RestartBudget(8, 60.0))
+
+    def take(self, *, force: bool, verbose: bool) -> bool:
+        """Hand the processes over if they have these settings, and return true; else discard them."""
+        self._is_taken = (force, verbose) == self._settings
+        self.discard()
+        return self._is_taken
+
+    def discard(self) -> None:
+        """End the processes, unless they were taken over."""
+        if not self._is_taken:
+            for child in (self.first_worker, self.master):
+                child.kill()
+            self.remove_folder()
+
+    def remove_folder(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
