@@ -37,16 +37,16 @@ def examine(
     found = Examined(record)
     stem = layout.stem_of(record)
     kinds = {staged.kind for staged in record.objects}
-    part = layout.final_name("part", stem, suffix)
+    part = layout.final_name("part", record, suffix)
     if record.rows_out and "part" not in kinds:
         found.faults.append(Fault(FaultKind.RECORD_INVALID, stem, f"{record.rows_out} rows out, but no part"))
     if bool(record.rows_quarantined) != ("quarantine" in kinds):
         reason = f"{record.rows_quarantined} rows in quarantine {'with' if 'quarantine' in kinds else 'without'} a quarantine object"
         found.faults.append(Fault(FaultKind.RECORD_INVALID, stem, reason))
     if "quarantine" in kinds:
-        found.faults += _examine_quarantine(place, listing, found, stem, deep=deep)
+        found.faults += _examine_quarantine(place, listing, found, deep=deep)
     if "record" in kinds:
-        found.faults += _examine_record(place, listing, record, stem, deep=deep)
+        found.faults += _examine_record(place, listing, record, deep=deep)
     if "part" in kinds:
         found.faults += _examine_part(place, listing, record, part, deep=deep, counts_change=counts_change)
     plausible = counts_change or record.rows_out + record.rows_quarantined == record.rows.size
@@ -55,8 +55,9 @@ def examine(
     return found
 
 
-def _examine_quarantine(place: OutputPlace, listing: manifest.Listing, found: Examined, stem: str, *, deep: bool) -> Iterator[Fault]:
-    record, name = found.record, layout.final_name("quarantine", stem, "")
+def _examine_quarantine(place: OutputPlace, listing: manifest.Listing, found: Examined, *, deep: bool) -> Iterator[Fault]:
+    record = found.record
+    name = layout.final_name("quarantine", record, "")
     if name not in listing.quarantine:
         yield Fault(FaultKind.QUARANTINE_MISSING, name, f"the errors of {record.rows_quarantined} rows are gone")
         return
@@ -79,8 +80,8 @@ def _examine_quarantine(place: OutputPlace, listing: manifest.Listing, found: Ex
         found.quarantined = offsets
 
 
-def _examine_record(place: OutputPlace, listing: manifest.Listing, record: CommitRecord, stem: str, *, deep: bool) -> Iterator[Fault]:
-    name = layout.final_name("record", stem, "")
+def _examine_record(place: OutputPlace, listing: manifest.Listing, record: CommitRecord, *, deep: bool) -> Iterator[Fault]:
+    name = layout.final_name("record", record, "")
     if name not in listing.records:
         yield Fault(FaultKind.PART_RECORD, name, "the record object is gone")
     elif deep:

@@ -12,14 +12,18 @@
         epochs/<n>                                      who claimed reign n (JSON)
         plan/...                                        the plan, in chunks
         manifest/<epoch>-<n>.chunk                      commit records (Arrow IPC)
-        records/<output name>                           one commit record (JSON), where the part cannot carry it
-        quarantine/<output name>                        rows given up on (Arrow IPC)
+        records/<output name>.<attempt>                 one commit record (JSON), where the part cannot carry it
+        quarantine/<output name>.<attempt>              rows given up on (Arrow IPC)
         staging/<staged name>.<kind>                    staged object, or its marker on an object store
         spool/<process>/...                             files being written; private to one process
         state/                                          files of an embedded store server (local outputs only)
 
 Nothing under ``_antinfer/`` ends in the suffix of a data format, so no glob for data meets it. All names are relative to the output
 place and use ``/``.
+
+``<attempt>`` is lease and nonce of the staged name. A master removes record and quarantine objects of unfinished commits, and may be
+stopped for long right before it does; by then another master can have published the same rows, so their objects must have other names.
+Parts have no need of it: none is removed while anything is left to publish (`manifest.list_output`, `manifest.audit_parts`).
 """
 
 from __future__ import annotations
@@ -89,18 +93,23 @@ def is_swept(name: str, before: int, keep: frozenset[str]) -> bool:
         return True
 
 
-def final_name(kind: ObjectKind, stem: str, suffix: str) -> str:
-    """Return the final name of an object of `kind` whose range is named `stem` (`core.records.output_name`).
+def final_name(kind: ObjectKind, record: CommitRecord, suffix: str) -> str:
+    """Return the final name of the object of `kind` that belongs to `record`.
 
     `suffix` is that of the sink (``parquet``, ``jsonl``, ``arrow``), without a dot; it matters for parts only.
     """
     match kind:
         case "part":
-            return f"{stem}.{suffix}"
+            return f"{stem_of(record)}.{suffix}"
         case "quarantine":
-            return f"{HIDDEN}/{QUARANTINE}/{stem}"
+            return f"{HIDDEN}/{QUARANTINE}/{_private(record)}"
         case "record":
-            return f"{HIDDEN}/{RECORDS}/{stem}"
+            return f"{HIDDEN}/{RECORDS}/{_private(record)}"
+
+
+def _private(record: CommitRecord) -> str:
+    lease, _, rest = record.staged.partition(".")
+    return f"{stem_of(record)}.{lease}.{rest.rpartition('.')[2]}"
 
 
 def stem_of(record: CommitRecord) -> str:
@@ -110,12 +119,11 @@ def stem_of(record: CommitRecord) -> str:
 
 def final_names(record: CommitRecord, suffix: str) -> list[str]:
     """Return the final names of all objects of `record`, in publication order."""
-    stem = stem_of(record)
-    return [final_name(staged.kind, stem, suffix) for staged in record.objects]
+    return [final_name(staged.kind, record, suffix) for staged in record.objects]
 
 
 def stem(name: str) -> str:
-    """Return the last component of `name` without its suffix: what `stem_of` gives for the record behind it."""
+    """Return the range's name in the final name of any object: what `stem_of` gives for the record behind it."""
     return name.rpartition("/")[2].split(".", 1)[0]
 
 

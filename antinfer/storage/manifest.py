@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord, distinct, parse_output_name
-from antinfer.errors import OutputError
+from antinfer.errors import ForeignOutputError, OutputError
 from antinfer.storage import layout, parts
 from antinfer.storage.place import OutputPlace, StoredObject
 
@@ -28,6 +28,7 @@ _READERS: Final = 16
 """Objects read at once: footers and chunks wait for the place, not for the processor."""
 _CHUNK_RECORDS: Final = 100_000
 """Records per chunk when the manifest is rewritten."""
+_SHOWN: Final = 3
 
 _SCHEMA: Final = pa.schema(
     {
@@ -173,41 +174,46 @@ def without_rivals(listing: Listing, records: Iterable[CommitRecord]) -> list[Co
 def published(place: OutputPlace, listing: Listing, suffix: str, known: Iterable[CommitRecord]) -> list[CommitRecord]:
     """Return the records that are published: those of `known` whose objects are there, and those that only parts and record objects hold.
 
-    Of several known records with one final name (a commit that was flushed but lost before it was published, and its successor), the one
-    that the objects themselves name is kept. Reads parts and record objects only where `known` does not decide, in parallel.
+    Of several known records with one part (a commit that was flushed but lost before it was published, and its successor), the one that
+    the objects themselves name is kept. Reads parts and record objects only where `known` does not decide, in parallel.
     """
     complete = [record for record in distinct(known) if listing.holds_all(record, suffix)]
     claims = Counter(layout.stem_of(record) for record in complete)
     decided = [record for record in complete if claims[layout.stem_of(record)] == 1]
     named = {layout.stem_of(record) for record in decided}
-    undecided = {
-        layout.stem(name): name
+    undecided = [
+        name
         for name in (*listing.records, *(name for name in listing.parts if name.endswith(f".{suffix}")))
         if layout.stem(name) not in named
-    }
+    ]
     with ThreadPoolExecutor(_READERS) as pool:
-        proofs = pool.map(lambda name: _proof(place, name), undecided.values())
-        found = [(stem, record) for stem, record in zip(undecided, proofs, strict=True) if record is not None]
-    for stem, record in found:
-        if layout.stem_of(record) == stem and listing.holds_all(record, suffix):
-            part = listing.parts.get(layout.final_name("part", stem, suffix))
-            decided.append(replace(record, size_bytes=part.size_bytes if part else 0))
-    return sorted(decided, key=lambda record: (record.shard, record.start, record.round))
+        found = [record for record in pool.map(lambda name: _proof(place, name), undecided) if record is not None]
+    proven = [replace(record, size_bytes=_size(listing, record, suffix)) for record in found if listing.holds_all(record, suffix)]
+    return sorted([*decided, *parts.unambiguous(proven)], key=lambda record: (record.shard, record.start, record.round))
 
 
 def list_output(place: OutputPlace, suffix: str, still_rules: Callable[[], None] = lambda: None) -> list[CommitRecord]:
     """Return the commits that the output place proves by itself, and remove what belongs to none of them (rule 14).
 
-    Removed, and logged, are: quarantine and record objects whose commit was not published to its end, and parts without a readable record.
-    Their rows will be computed again. Call it only when nothing can be published any more but by the caller (rule 11).
+    Removed, and logged, are quarantine and record objects whose commit was not published to its end; their rows will be computed again.
+    Call it only when nothing can be published any more but by the caller (rule 11). However late the removal comes, it is of no harm to
+    another master: the objects' names belong to attempts that none can finish (rule 19).
 
-    `still_rules` is called last before the removal, and raises when somebody else rules by now: he may have published other objects of
-    these names since they were listed.
+    `still_rules` is called before the removal, and raises when somebody else rules by now.
+
+    Raises:
+        ForeignOutputError: There is a part that no record is known of. Its name may be given to a commit of another master at any
+            time, so a master does not remove it here.
     """
     listing = Listing.of(place)
     records = published(place, listing, suffix, read_all(place))
     named = {name for record in records for name in layout.final_names(record, suffix)}
-    orphans = tuple(sorted({*listing.parts, *listing.records, *listing.quarantine} - named))
+    if strays := sorted(listing.parts.keys() - named):
+        raise ForeignOutputError(
+            f"{place.uri} holds {_some(strays)}, damaged or not from this job: no record of a commit is known for it",
+            hint="Move it out of the output, then run the same command again: its rows are computed again.",
+        )
+    orphans = tuple(sorted({*listing.records, *listing.quarantine} - named))
     if orphans:
         _LOG.warning("removed %d objects of unfinished commits", len(orphans), extra={"action": "remove_orphans", "names": orphans[:100]})
         still_rules()
@@ -221,6 +227,8 @@ def audit_parts(
     """Remove the parts, quarantine and record objects that no record names, and return their names (rule 12).
 
     `known` are published records that are not in the manifest yet; the objects of every manifest record and of `known` stay.
+    Call it only when every row is committed, published and flushed: nothing is ever published after that, by whichever master, so no
+    name that is removed here can have come to belong to a commit, however late the removal comes (rule 19).
     `still_rules` is that of `list_output`.
     """
     listing = Listing.of(place)
@@ -233,8 +241,22 @@ def audit_parts(
 
 
 def _proof(place: OutputPlace, name: str) -> CommitRecord | None:
-    """Return the record that a part or a record object holds."""
+    """Return the record that a part or a record object holds, if the object has the name that the record gives it."""
     if layout.is_part(name):
-        return place.read_part_record(name)
-    data = place.read(name)
-    return None if data is None else parts.parse_record(data)
+        record = place.read_part_record(name)
+    else:
+        data = place.read(name)
+        record = None if data is None else parts.parse_record(data)
+    if record is None or name not in layout.final_names(record, name.rpartition(".")[2]):
+        return None
+    return record
+
+
+def _size(listing: Listing, record: CommitRecord, suffix: str) -> int:
+    part = listing.parts.get(layout.final_name("part", record, suffix)) if parts.has_part(record) else None
+    return part.size_bytes if part else 0
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

@@ -174,13 +174,9 @@ class ObjectPlace:
         with self._wrapped(f"reading {name}"):
             try:
                 with self.open(name) as file:
-                    carried = parts.carried_record(file, name)
+                    return parts.carried_record(file, name)
             except FileNotFoundError:
                 return None
-        if carried is not None:
-            return carried
-        data = self.read(layout.final_name("record", layout.stem(name), ""))
-        return None if data is None else parts.parse_record(data)
 
     # -- inside --------------------------------------------------------------------------------------------------------------------------
 

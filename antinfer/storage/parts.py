@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -23,6 +25,17 @@ def record_text(record: CommitRecord) -> str:
 def timeless(record: CommitRecord) -> CommitRecord:
     """Return `record` without what is only known after its text was written: compare records in this form."""
     return replace(record, size_bytes=0, objects=tuple(StagedObject(staged.kind) for staged in record.objects))
+
+
+def has_part(record: CommitRecord) -> bool:
+    """Tell whether `record` has results at all: a range whose rows are all in quarantine has no part."""
+    return any(staged.kind == "part" for staged in record.objects)
+
+
+def unambiguous(proven: Sequence[CommitRecord]) -> list[CommitRecord]:
+    """Return those of `proven` that share their part with no other one: of two record objects beside one part, neither proves it."""
+    owners = Counter(layout.stem_of(record) for record in proven if has_part(record))
+    return [record for record in proven if not has_part(record) or owners[layout.stem_of(record)] == 1]
 
 
 def parse_record(data: bytes | str) -> CommitRecord | None:

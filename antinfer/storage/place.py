@@ -128,9 +128,10 @@ class OutputPlace(Protocol):
         ...
 
     def read_part_record(self, name: str) -> CommitRecord | None:
-        """Return the record that part `name` carries in itself, or in its record object.
+        """Return the record that part `name` carries in itself.
 
-        None when it has none, or is no readable part at all; a place that cannot be reached raises `OutputError` instead.
+        None when its format cannot carry one, or it is no readable part at all; a place that cannot be reached raises `OutputError`
+        instead.
         """
         ...
 

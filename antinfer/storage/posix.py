@@ -102,9 +102,9 @@ class PosixPlace:
                 self._make_folder(folder)
             for staged, final in zip(record.objects, finals, strict=True):
                 self._publish_one(record, staged.kind, final)
-            # Also when nothing was left to rename: whoever renamed before us may have died before its sync.
-            for folder in {os.path.dirname(name) for name in finals}:
-                _sync_folder(self._path(folder))
+                # Each before the next: a power cut must not leave a part without what belongs to it. And also when nothing was left to
+                # rename: whoever renamed before us may have died before its sync.
+                _sync_folder(self._path(os.path.dirname(final)))
 
     def list_staging(self) -> list[str]:
         found = (layout.split_staged(stored.name) for stored in self.list_objects(layout.STAGING))
@@ -174,13 +174,9 @@ class PosixPlace:
         with self._wrapped(f"reading {name}"):
             try:
                 with self.open(name) as file:
-                    carried = parts.carried_record(file, name)
+                    return parts.carried_record(file, name)
             except FileNotFoundError:
                 return None
-        if carried is not None:
-            return carried
-        data = self.read(layout.final_name("record", layout.stem(name), ""))
-        return None if data is None else parts.parse_record(data)
 
     # -- inside --------------------------------------------------------------------------------------------------------------------------
 

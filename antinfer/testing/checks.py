@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ import pyarrow as pa
 from antinfer.core.ids import LeaseId, StagedName, staged_name
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import InternalError
-from antinfer.storage import layout, sinks
+from antinfer.storage import layout, manifest, sinks
 from antinfer.storage.parts import record_text
 from antinfer.storage.place import OutputPlace
 
@@ -144,6 +145,24 @@ def check_sweep_fences(make_place: MakePlace) -> None:
     assert master.list_staging() == []
 
 
+def check_late_removals_are_harmless(make_place: MakePlace) -> None:
+    """A master that sleeps right before it clears away an unfinished commit does no harm to a later one of the same rows (rule 19)."""
+    kinds: tuple[ObjectKind, ...] = ("record", "quarantine", "part")
+    sleeper, successor = make_place(), make_place()
+    old = stage_commit(sleeper, kinds=kinds, suffix="jsonl")
+    sleeper.publish(replace(old, objects=old.objects[:2]), "jsonl")
+    done: list[CommitRecord] = []
+
+    def sleep() -> None:
+        successor.sweep(2, ())
+        assert manifest.list_output(successor, "jsonl") == []
+        done.append(stage_commit(successor, epoch=2, kinds=kinds, suffix="jsonl"))
+        successor.publish(done[0], "jsonl")
+
+    manifest.list_output(sleeper, "jsonl", sleep)
+    assert [record.staged for record in manifest.list_output(successor, "jsonl")] == [record.staged for record in done]
+
+
 def check_parts_are_listed_in_input_order(make_place: MakePlace) -> None:
     """Parts come in the order of (shard, start); other names in the place are not parts."""
     place = make_place()
@@ -177,7 +196,7 @@ def check_objects(make_place: MakePlace) -> None:
 
 
 def check_part_records(make_place: MakePlace) -> None:
-    """A part's record comes from its footer, else from its record object; a part that is no readable file has none."""
+    """A part tells its record from its footer; one of another format, or that is no readable file, tells none."""
     place = make_place()
     damaged = "part-00000007-000000000000-000000000010.parquet"
     place.write(damaged, b"PAR1 this is no parquet file")
@@ -185,8 +204,7 @@ def check_part_records(make_place: MakePlace) -> None:
     assert place.read_part_record("part-00000008-000000000000-000000000010.parquet") is None
     record = stage_commit(place, kinds=("record", "part"), suffix="jsonl")
     place.publish(record, "jsonl")
-    found = place.read_part_record(layout.final_names(record, "jsonl")[1])
-    assert found is not None and found.staged == record.staged
+    assert place.read_part_record(layout.final_names(record, "jsonl")[1]) is None
 
 
 def check_large_objects(make_place: MakePlace) -> None:
@@ -199,7 +217,8 @@ def check_large_objects(make_place: MakePlace) -> None:
         for at in range(0, size, len(block)):
             file.write(block[: min(len(block), size - at)])
     staged = staged_name(LeaseId(1, 1), 0, 0, 10, uuid4().hex)
-    record = CommitRecord(0, 0, 10, staged, (place.stage(staged, "part", layout.final_name("part", _STEM, SUFFIX), source),), rows_out=10)
+    record = CommitRecord(0, 0, 10, staged, (StagedObject("part"),), rows_out=10)
+    record = replace(record, objects=(place.stage(staged, "part", layout.final_name("part", record, SUFFIX), source),))
     place.publish(record, SUFFIX)
     (part,) = place.list_parts()
     assert part.size_bytes == size
@@ -225,6 +244,7 @@ OUTPUT_PLACE_CHECKS: Final[tuple[Callable[[MakePlace], None], ...]] = (
     check_publication_order,
     check_collect_is_exact,
     check_sweep_fences,
+    check_late_removals_are_harmless,
     check_parts_are_listed_in_input_order,
     check_objects,
     check_part_records,
@@ -248,12 +268,9 @@ def _raises(expected: type[Exception]) -> Iterator[None]:
     raise AssertionError(f"{expected.__name__} was not raised")
 
 
-_STEM: Final = "part-00000000-000000000000-000000000010"
-
-
 def _stage(place: OutputPlace, record: CommitRecord, kind: ObjectKind, suffix: str) -> StagedObject:
     source = os.path.join(place.local_spool(), uuid4().hex)
-    final = layout.final_name(kind, layout.stem_of(record), suffix)
+    final = layout.final_name(kind, record, suffix)
     if kind == "part":
         table = pa.table({"row": range(record.start, record.stop)})
         writer = sinks.open_writer(suffix, source, table.schema)

@@ -146,7 +146,7 @@ def make_input(folder: Path, rows: list[int]) -> pa.Table:
 
 
 def read_quarantine(job: Job, records: list[CommitRecord]) -> pa.Table:
-    names = [layout.final_name("quarantine", layout.stem_of(record), "") for record in records if record.rows_quarantined]
+    names = [layout.final_name("quarantine", record, "") for record in records if record.rows_quarantined]
     return pa.concat_tables([quarantine.read(job.place, name) for name in names])
 
 
@@ -353,7 +353,7 @@ def test_rows_that_kill_the_worker_go_to_quarantine_unseen(tmp_path: Path) -> No
     assert [staged.kind for staged in alone.objects] == ["record", "quarantine"]
     assert (alone.rows_out, alone.rows_quarantined, alone.schema, alone.row_hash) == (0, 1, "", rowhash.EMPTY)
     assert read_quarantine(job, [alone])["error"].to_pylist() == ["kills its worker"]
-    text = job.place.read(layout.final_name("record", layout.stem_of(alone), ""))
+    text = job.place.read(layout.final_name("record", alone, ""))
     assert text is not None and CommitRecord.from_json(json.loads(text)).key == alone.key
 
 

@@ -64,7 +64,7 @@ def test_an_upload_without_a_marker_is_swept(options: dict[str, str], make_place
     bucket, _, prefix = place.uri.partition("://")[2].partition("/")
     client = client_of(options)
     kept = stage_commit(place, epoch=3)
-    client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{layout.final_name('part', 'part-x', SUFFIX)}")
+    client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/part-x.{SUFFIX}")
     uploads = client.list_multipart_uploads(Bucket=bucket, Prefix=f"{prefix}/").get("Uploads", [])
     assert len(uploads) == 2
     place.sweep(3, ())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -16,7 +16,6 @@ from antinfer.core.ids import lease_of
 from antinfer.core.messages import Acceptance, Answer
 from antinfer.core.ranges import Rows
 from antinfer.testing import sim
-from antinfer.testing.sim.publisher import Publisher
 from antinfer.worker import guards as worker_guards
 
 SEEDS = range(8)
@@ -285,25 +284,60 @@ def test_rule_18_a_range_that_nobody_touched_is_granted_again() -> None:
     needs(scenario, "stuck", may_regrant=(guards, lambda: False))
 
 
-def test_a_master_that_slept_removes_nothing_that_a_later_one_has_published() -> None:
-    """It has listed an orphan; by the time it wakes up, the name belongs to a commit."""
+def a_master_sleeps_before_it_removes(stage: sim.Stage) -> None:
+    """It has listed an unfinished commit and looked at the epochs; by the time it wakes up, those rows are done again."""
+
+    def strike() -> None:
+        stage.crash("m1", "w1")
+        stage.lose_store(wipe=True)
+        stage.masters["m2"].start()
+        stage.world.when("m2", "is about to remove", sleep)
+
+    def sleep() -> None:
+        stage.pause("m2", 1_500)
+        stage.masters["m1"].start()
+
+    stage.world.when("m1", "published the quarantine", strike)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.parametrize("output", ["posix", "uploads"])
+def test_rule_19_what_a_master_removes_can_never_be_of_another_commit(output: Literal["posix", "uploads"], suffix: str) -> None:
+    scenario = sim.Scenario(
+        "rule 19",
+        rows=(3, 3),
+        masters=2,
+        prefix=0.0,
+        bad=frozenset({(0, 1), (1, 1)}),
+        row_ms=(30, 60),
+        output=output,
+        suffix=suffix,
+        script=a_master_sleeps_before_it_removes,
+    )
+    needs(scenario, "lost", off=scenario.without(private_names=False))
+
+
+def test_rule_19_no_part_is_removed_while_anything_is_left_to_publish() -> None:
+    """A part that was damaged on the disk is left to the user, who moves it away; whoever slept before its removal would remove another."""
 
     def script(stage: sim.Stage) -> None:
         def strike() -> None:
             stage.crash("m1", "w1")
             stage.lose_store(wipe=True)
+            [(name, blob)] = stage.place.objects.items()
+            stage.place.objects[name] = replace(blob, is_synced=False)
+            stage.at(800, lambda: stage.place.remove(name))
             stage.masters["m2"].start()
-            stage.world.when("m2", "listed the output", sleep)
+            stage.world.when("m2", "is about to remove", sleep)
 
         def sleep() -> None:
             stage.pause("m2", 1_500)
             stage.masters["m1"].start()
 
-        stage.world.when("m1", "published the quarantine", strike)
+        stage.world.when("m1", "published the part", strike)
 
-    bad = frozenset({(0, 1), (1, 1)})
-    scenario = sim.Scenario("stale removal", rows=(3, 3), masters=2, prefix=0.0, bad=bad, row_ms=(30, 60), script=script)
-    needs(scenario, "lost", _fence=(Publisher, lambda publisher: None))
+    scenario = sim.Scenario("rule 19, parts", rows=(3, 3), masters=2, prefix=0.0, row_ms=(30, 60), script=script)
+    needs(scenario, "lost", off=scenario.without(spares_parts=False))
 
 
 def test_staged_files_are_synced_before_their_commit_is_asked_for() -> None:

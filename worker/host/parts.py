@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from antinfer.core import ids
 from antinfer.core.ids import LeaseId
-from antinfer.core.records import CommitRecord, ObjectKind, StagedObject, output_name
+from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import OutputError, UserCodeError
 from antinfer.metrics import AccumulatorSet
 from antinfer.storage import failures, layout, quarantine, rowhash, sinks
@@ -154,9 +154,8 @@ class OpenPart:
             seconds=round(time.monotonic() - self._began, 6),
         )
         size = self._write_objects(record)
-        stem = output_name(self._shard, self._start, stop)
         suffix = sinks.suffix(plan.sink)
-        objects = [plan.place.stage(staged, kind, layout.final_name(kind, stem, suffix), self._file(kind)) for kind in self._kinds()]
+        objects = [plan.place.stage(staged, kind, layout.final_name(kind, record, suffix), self._file(kind)) for kind in self._kinds()]
         return replace(record, objects=tuple(objects), size_bytes=size)
 
     def abort(self) -> None:

@@ -34,14 +34,16 @@ class Blob:
 class Place:
     """An output on a file system with atomic rename. Names are those of `antinfer.storage.layout`."""
 
-    def __init__(self, world: World, suffix: str) -> None:
+    def __init__(self, world: World, suffix: str, *, private_names: bool = True) -> None:
         """
         Args:
             world: where it lies.
             suffix: of parts: ``parquet`` carries its record in itself, ``jsonl`` has a record object beside it.
+            private_names: records and quarantine objects of each attempt have names of their own (rule 19).
         """
         self.world = world
         self.suffix = suffix
+        self._private_names = private_names
         self.epochs: dict[int, str] = {}
         self.objects: dict[str, Blob] = {}
         """What lies under final names: parts, record and quarantine objects."""
@@ -106,7 +108,7 @@ class Place:
         Raises:
             InternalError: An object is neither staged nor published, or its name is taken by another commit.
         """
-        for staged, final in zip(record.objects, layout.final_names(record, self.suffix), strict=True):
+        for staged, final in zip(record.objects, self.final_names(record), strict=True):
             yield from self.publish_one(record, staged, final)
         self.sync()
         yield "synced final names"
@@ -136,19 +138,24 @@ class Place:
         self.on_change()
 
     # -- final names -------------------------------------------------------------------------------------------------------------
+    def final_name(self, kind: ObjectKind, record: CommitRecord) -> str:
+        name = layout.final_name(kind, record, self.suffix)
+        return name if kind == "part" or self._private_names else name.partition(".")[0]
+
+    def final_names(self, record: CommitRecord) -> list[str]:
+        """Return the final names of all objects of `record`, in publication order."""
+        return [self.final_name(staged.kind, record) for staged in record.objects]
+
     def remove(self, name: str) -> None:
         self.objects.pop(name, None)
         self.chunks.pop(name, None)
 
     def read_record(self, name: str) -> CommitRecord | None:
-        """Return the record that a part carries or has beside it, or that a record object is; None when there is none to be read."""
+        """Return the record that a part carries, or that a record object is; None when there is none to be read."""
         blob = self.objects.get(name)
-        if blob is None or blob.is_torn:
+        if blob is None or blob.is_torn or blob.kind == "quarantine" or (blob.kind == "part" and self.suffix != "parquet"):
             return None
-        if blob.kind == "part" and self.suffix != "parquet":
-            beside = self.objects.get(layout.final_name("record", layout.stem(name), ""))
-            return None if beside is None or beside.is_torn else beside.record
-        return blob.record if blob.kind != "quarantine" else None
+        return blob.record
 
     # -- durability --------------------------------------------------------------------------------------------------------------
     def sync(self) -> None:
@@ -181,15 +188,15 @@ class Uploads(Place):
     The staging area holds only markers, by which uploads are found. What was sent to the store happens even if its sender is dead.
     """
 
-    def __init__(self, world: World, suffix: str, *, flight_ms: int) -> None:
-        super().__init__(world, suffix)
+    def __init__(self, world: World, suffix: str, *, flight_ms: int, private_names: bool = True) -> None:
+        super().__init__(world, suffix, private_names=private_names)
         self._flight_ms = flight_ms
         self._uploads: dict[str, tuple[str, Blob]] = {}
         """Uploads that are neither completed nor aborted: staged path -> final name and content."""
 
     def stage(self, record: CommitRecord, blob: Blob, *, sync: bool) -> Run[StagedObject]:
         path = layout.staged_path(record.staged, blob.kind)
-        final = layout.final_name(blob.kind, layout.stem_of(record), self.suffix)
+        final = self.final_name(blob.kind, record)
         self._uploads[path] = (final, blob)
         yield "began an upload"
         self.staging[path] = blob
@@ -214,7 +221,7 @@ class Uploads(Place):
         self.staging.pop(path, None)
 
     def publish(self, record: CommitRecord) -> Run[None]:
-        for staged, final in zip(record.objects, layout.final_names(record, self.suffix), strict=True):
+        for staged, final in zip(record.objects, self.final_names(record), strict=True):
             yield from self.publish_one(record, staged, final)
         for staged in record.objects:
             self.staging.pop(layout.staged_path(record.staged, staged.kind), None)
@@ -247,8 +254,8 @@ class Copies(Place):
     antinfer does not publish like this: nothing can stop a copy that is on its way. It is here to show what the multipart form is for.
     """
 
-    def __init__(self, world: World, suffix: str, *, flight_ms: int) -> None:
-        super().__init__(world, suffix)
+    def __init__(self, world: World, suffix: str, *, flight_ms: int, private_names: bool = True) -> None:
+        super().__init__(world, suffix, private_names=private_names)
         self._flight_ms = flight_ms
 
     def publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> Run[None]:

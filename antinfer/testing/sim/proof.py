@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from antinfer.core import records
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
-from antinfer.storage import layout
+from antinfer.storage import layout, parts
 from antinfer.testing.sim.output import Place
 
 
@@ -19,7 +19,7 @@ def read_all(place: Place) -> list[CommitRecord]:
 
 
 def is_published(place: Place, record: CommitRecord) -> bool:
-    return all(name in place.objects for name in layout.final_names(record, place.suffix))
+    return all(name in place.objects for name in place.final_names(record))
 
 
 def published(place: Place, known: Sequence[CommitRecord]) -> list[CommitRecord]:
@@ -29,13 +29,12 @@ def published(place: Place, known: Sequence[CommitRecord]) -> list[CommitRecord]
     repeated = Counter(record.key for record in complete)
     decided = [record for record in complete if claims[layout.stem_of(record)] == repeated[record.key]]
     named = {layout.stem_of(record) for record in decided}
-    tellers = [name for name, blob in place.objects.items() if blob.kind == "record"]
-    tellers += [name for name, blob in place.objects.items() if blob.kind == "part"]
-    for stem, name in {layout.stem(name): name for name in tellers if layout.stem(name) not in named}.items():
-        record = place.read_record(name)
-        if record is not None and layout.stem_of(record) == stem and is_published(place, record):
-            decided.append(record)
-    return sorted(decided, key=lambda record: (record.shard, record.start, record.round))
+    proven = [
+        record
+        for name in place.objects
+        if layout.stem(name) not in named and (record := place.read_record(name)) is not None and is_published(place, record)
+    ]
+    return sorted([*decided, *parts.unambiguous(proven)], key=lambda record: (record.shard, record.start, record.round))
 
 
 def without_rivals(place: Place, of: Iterable[CommitRecord]) -> list[CommitRecord]:
@@ -54,7 +53,7 @@ def without_rivals(place: Place, of: Iterable[CommitRecord]) -> list[CommitRecor
 
 def orphans(place: Place, named_by: Iterable[CommitRecord]) -> list[str]:
     """Return the final names of parts, records and quarantine objects that no record of `named_by` names (rules 12 and 14)."""
-    named = {name for record in named_by for name in layout.final_names(record, place.suffix)}
+    named = {name for record in named_by for name in place.final_names(record)}
     return sorted(place.objects.keys() - named)
 
 

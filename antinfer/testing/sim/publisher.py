@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from antinfer.core import commands
 from antinfer.core.events import Event, Flushed, OutputAudited, OutputListed, Published, Sealed, StagingListed, StagingSwept
 from antinfer.core.records import CommitRecord
-from antinfer.errors import AntinferError, FencedError, InternalError
+from antinfer.errors import AntinferError, FencedError, ForeignOutputError, InternalError
 from antinfer.storage import layout
 from antinfer.testing.sim import proof
 from antinfer.testing.sim.output import Place
@@ -193,6 +193,9 @@ class Publisher:
         records = tuple(proof.published(place, proof.read_all(place)))
         unproven = proof.orphans(place, records)
         yield "listed the output"
+        strays = [name for name in unproven if layout.is_part(name)] if self._switches.spares_parts else []
+        if strays:
+            raise ForeignOutputError(f"no record of a commit is known for {strays}")
         if self._switches.removes_orphans:
             yield from self._remove(unproven)
         yield from self._check_epoch()
@@ -201,14 +204,12 @@ class Publisher:
         self._post(lambda at: OutputListed(at, records, unflushed))
 
     def _remove(self, names: list[str]) -> Run[None]:
-        """Remove objects by name, which another reign may have given to others since: the one act that cannot be fenced.
-
-        So the epochs are looked at in the last moment. That a process is stopped for long between this look and the removal is not played.
-        """
+        """Remove objects by name: the one act that cannot be fenced, since a process may be stopped for long before each of them."""
         if not names:
             return
         self._fence()
         for name in names:
+            yield "is about to remove"
             self._world.note(self._party.name, "removes {}", name)
             self._place.remove(name)
         self._place.sync()

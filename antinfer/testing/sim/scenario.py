@@ -100,6 +100,10 @@ class Switches:
     """Rule 13: the epoch is part of a lease id."""
     removes_orphans: bool = True
     """Rule 14: quarantine objects without their commit are removed before their rows are granted again."""
+    private_names: bool = True
+    """Rule 19: record and quarantine objects have the attempt in their names."""
+    spares_parts: bool = True
+    """Rule 19: no part is removed before everything is published."""
     locks_directory: bool = True
     """Rule 17: one server for one append-only file, and it dies with its parent."""
     syncs_staging: bool = True

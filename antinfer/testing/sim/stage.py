@@ -50,13 +50,14 @@ class Stage:
 
     def _make_place(self) -> Place:
         scenario = self.scenario
+        private_names = scenario.switches.private_names
         match scenario.output:
             case "posix":
-                return Place(self.world, scenario.suffix)
+                return Place(self.world, scenario.suffix, private_names=private_names)
             case "uploads":
-                return Uploads(self.world, scenario.suffix, flight_ms=scenario.flight_ms)
+                return Uploads(self.world, scenario.suffix, flight_ms=scenario.flight_ms, private_names=private_names)
             case "copies":
-                return Copies(self.world, scenario.suffix, flight_ms=scenario.flight_ms)
+                return Copies(self.world, scenario.suffix, flight_ms=scenario.flight_ms, private_names=private_names)
 
     def begin(self) -> None:
         """Start the cast."""

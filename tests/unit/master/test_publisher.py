@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from antinfer.core import commands, events
 from antinfer.core.ids import LeaseId, StagedName, staged_name
-from antinfer.core.records import CommitRecord, StagedObject, output_name
+from antinfer.core.records import CommitRecord, ObjectKind, StagedObject, output_name
 from antinfer.errors import FencedError
 from antinfer.master.loop import MakeEvent
 from antinfer.master.publisher import Publisher
-from antinfer.storage import manifest
+from antinfer.storage import layout, manifest
 from antinfer.storage.place import OutputPlace, open_place
+from antinfer.storage.posix import PosixPlace
+from tests.unit.storage import outputs
 
 SUFFIX = "parquet"
 
@@ -23,12 +27,12 @@ SUFFIX = "parquet"
 class Desk:
     """A publisher of epoch 2, and what it says."""
 
-    def __init__(self, place: OutputPlace) -> None:
+    def __init__(self, place: OutputPlace, suffix: str = SUFFIX) -> None:
         self.place = place
         self.said: queue.Queue[events.Event | BaseException] = queue.Queue()
         self.sealed: list[tuple[int, int]] = []
         assert place.claim_epoch(2, "this one")
-        self.publisher = Publisher(place, SUFFIX, 2, post=self._post, fail=self.said.put, seal=lambda *seen: self.sealed.append(seen))
+        self.publisher = Publisher(place, suffix, 2, post=self._post, fail=self.said.put, seal=lambda *seen: self.sealed.append(seen))
 
     def _post(self, make: MakeEvent) -> None:
         self.said.put(make(7))
@@ -105,6 +109,72 @@ def test_garbage_is_collected_and_the_rest_stays(desk: Desk) -> None:
     desk.publisher.carry_out(commands.Collect((garbage.staged,)))
     desk.publisher.carry_out(commands.ListStaging())
     assert desk.next() == events.StagingListed(7, (kept.staged,))
+
+
+class SleepyPlace(PosixPlace):
+    """A place whose master is stopped at the last instruction before it removes anything."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.sleeps, self.wakes = threading.Event(), threading.Event()
+
+    def remove(self, names: tuple[str, ...]) -> None:
+        self.sleeps.set()
+        assert self.wakes.wait(20)
+        super().remove(names)
+
+
+@pytest.mark.parametrize("type", ["parquet", "jsonl", "arrow"])
+def test_a_master_that_wakes_up_late_removes_nothing_of_its_successor(tmp_path: Path, type: str) -> None:
+    """Stopped between its look at the epochs and the removal of an unfinished commit, whose rows the successor does meanwhile."""
+    place = open_place(str(tmp_path / "out"))
+    unfinished = outputs.commit(place, 0, 0, 10, bad=(3,), type=type)
+    place.publish(replace(unfinished, objects=unfinished.objects[:-1]), type)
+    sleepy = SleepyPlace(place.uri)
+    desk = Desk(sleepy, type)
+    desk.publisher.carry_out(commands.ListOutput())
+    assert sleepy.sleeps.wait(20)
+    assert place.claim_epoch(3, "the successor")
+    place.sweep(3, ())
+    assert manifest.list_output(place, type) == []
+    again = outputs.commit(place, 0, 0, 10, bad=(3,), type=type, staged=staged_name(LeaseId(3, 1), 0, 0, 10, "ef"))
+    place.publish(again, type)
+    sleepy.wakes.set()
+    assert isinstance(desk.next(), FencedError)
+    desk.publisher.stop()
+    assert [place.read(name) is None for name in layout.final_names(again, type)] == [False] * len(again.objects)
+    assert [record.staged for record in manifest.list_output(place, type)] == [again.staged]
+
+
+class FrozenPlace(PosixPlace):
+    """A place whose master is stopped at the last instruction before it publishes anything."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.sleeps, self.wakes = threading.Event(), threading.Event()
+
+    def _publish_one(self, record: CommitRecord, kind: ObjectKind, final: str) -> None:
+        self.sleeps.set()
+        assert self.wakes.wait(20)
+        super()._publish_one(record, kind, final)
+
+
+def test_a_master_that_wakes_up_late_replaces_nothing_of_its_successor(tmp_path: Path) -> None:
+    """Stopped between its look at the epochs and a rename: what it would rename was swept before its rows were granted again."""
+    place = open_place(str(tmp_path / "out"))
+    record = outputs.commit(place, 0, 0, 10)
+    frozen = FrozenPlace(place.uri)
+    desk = Desk(frozen, "parquet")
+    desk.publisher.publish((record,))
+    assert frozen.sleeps.wait(20)
+    assert place.claim_epoch(3, "the successor")
+    place.sweep(3, ())
+    again = outputs.commit(place, 0, 0, 10, staged=staged_name(LeaseId(3, 1), 0, 0, 10, "ef"))
+    place.publish(again, "parquet")
+    frozen.wakes.set()
+    assert isinstance(desk.next(), FencedError)
+    desk.publisher.stop()
+    assert [record.staged for record in manifest.list_output(place, "parquet")] == [again.staged]
 
 
 def test_once_stopped_it_does_nothing_more(desk: Desk) -> None:

@@ -88,8 +88,8 @@ def commit(
     if "record" in files:
         with open(files["record"], "w", encoding="utf-8") as file:
             file.write(parts.record_text(record))
-    stem, suffix = layout.stem_of(record), sinks.suffix(type)
-    objects = tuple(place.stage(record.staged, kind, layout.final_name(kind, stem, suffix), files[kind]) for kind in kinds)
+    suffix = sinks.suffix(type)
+    objects = tuple(place.stage(record.staged, kind, layout.final_name(kind, record, suffix), files[kind]) for kind in kinds)
     return replace(record, objects=objects, size_bytes=size)
 
 

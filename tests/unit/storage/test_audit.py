@@ -75,7 +75,7 @@ def test_an_unfinished_output_is_incomplete_and_not_faulty(place: OutputPlace):
     records = outputs.make_output(place, ranges=((0, 0, 60), (1, 10, 50)), finished=False)
     manifest.rewrite(place, 1, 7, records[:1])
     outputs.commit(place, 0, 60, 100)
-    place.write(layout.final_name("quarantine", "part-00000000-000000000060-000000000100", ""), b"published before its part")
+    place.write(f"{layout.folder(layout.QUARANTINE)}/part-00000000-000000000060-000000000100.1-9.ab", b"published before its part")
     report = audit(place)
     assert report.ok and not report.finished and not report.proven
     assert report.missing == (Gap(0, 60, 100), Gap(1, 0, 10), Gap(2, 0, None))
@@ -283,7 +283,7 @@ def overlapping_part_appears(place: OutputPlace, records: list[CommitRecord]) ->
 
 
 def stray_quarantine_appears(place: OutputPlace, records: list[CommitRecord]) -> None:
-    place.write(layout.final_name("quarantine", "part-00000001-000000000000-000000000010", ""), b"x")
+    place.write(f"{layout.folder(layout.QUARANTINE)}/part-00000001-000000000000-000000000010.1-9.ab", b"x")
 
 
 def an_unsized_shard_is_forgotten(place: OutputPlace, records: list[CommitRecord]) -> None:

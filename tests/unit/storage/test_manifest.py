@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, StagedObject
-from antinfer.errors import OutputError
-from antinfer.storage import layout, manifest
+from antinfer.errors import ForeignOutputError, OutputError
+from antinfer.storage import layout, manifest, parts
 from antinfer.storage.place import OutputPlace, open_place
 from tests.unit.storage import outputs
 
@@ -109,11 +109,34 @@ def test_commits_that_were_not_published_to_the_end_are_removed(place: OutputPla
     place.publish(replace(half, objects=half.objects[:1]), "parquet")
     dead = outputs.commit(place, 2, 40, 50, bad=range(40, 50))
     place.publish(replace(dead, objects=dead.objects[:1]), "parquet")
-    place.write("part-00000002-000000000050-000000000060.parquet", b"written by somebody else")
     assert [item.key for item in manifest.list_output(place, "parquet")] == [item.key for item in made]
     assert len(place.list_parts()) == 4
     assert len(place.list_objects(layout.QUARANTINE)) == 2
     assert place.list_objects(layout.RECORDS) == []
+
+
+@pytest.mark.parametrize("type", ["parquet", "jsonl"])
+def test_a_part_that_no_record_is_known_of_is_left_to_the_user(place: OutputPlace, type: str):
+    """Rule 19: its name may come to belong to a commit, so no master removes it while anything is left to publish."""
+    made = outputs.make_output(place, type=type)
+    stray = f"part-00000002-000000000050-000000000060.{type}"
+    place.write(stray, b"written by somebody else")
+    with pytest.raises(ForeignOutputError, match=stray):
+        manifest.list_output(place, type)
+    place.remove((stray,))
+    assert [item.key for item in manifest.list_output(place, type)] == [item.key for item in made]
+
+
+def test_of_two_record_objects_beside_one_part_neither_is_believed(place: OutputPlace):
+    made = outputs.make_output(place, type="jsonl")
+    place.remove(tuple(stored.name for stored in place.list_objects(layout.MANIFEST)))
+    other = replace(parts.timeless(made[3]), staged=StagedName("1-99.2.0-30.ff"))
+    place.write(layout.final_name("record", other, ""), parts.record_text(other).encode())
+    with pytest.raises(ForeignOutputError, match=layout.final_names(made[3], "jsonl")[-1]):
+        manifest.list_output(place, "jsonl")
+    manifest.append(place, 1, 0, made)
+    assert [item.key for item in manifest.list_output(place, "jsonl")] == [item.key for item in made]
+    assert len(place.list_objects(layout.RECORDS)) == len(made), "the manifest knows better"
 
 
 def test_a_record_whose_part_is_gone_proves_nothing(place: OutputPlace):
@@ -143,11 +166,10 @@ def test_parts_that_no_record_names_are_removed_and_told(place: OutputPlace):
 
 
 def test_rivals_hold_rows_of_a_record_under_another_name(place: OutputPlace):
-    stem = layout.stem_of
     listed = [record(stop=10), record(shard=1, start=5, stop=8), record(shard=2, stop=4, round=1)]
     for each in listed:
-        place.write(layout.final_name("part", stem(each), "parquet"), b"")
-    place.write(layout.final_name("quarantine", stem(record(shard=3, stop=6)), ""), b"")
+        place.write(layout.final_name("part", each, "parquet"), b"")
+    place.write(layout.final_name("quarantine", record(shard=3, stop=6), ""), b"")
     free = [record(stop=10), record(start=10, stop=12), record(shard=1, stop=5), record(shard=2, stop=3)]
     rivalled = [record(stop=3), record(shard=1, start=4, stop=6), record(shard=3, start=5, stop=9)]
     assert manifest.without_rivals(manifest.Listing.of(place), [*free, *rivalled]) == free
