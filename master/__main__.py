@@ -46,9 +46,7 @@ def _read_job(path: Path) -> JobSpec:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m antinfer.master", description="Rule one job until it is done.")
-    parser.add_argument(
-        "--job", type=Path, required=True, help="job file (YAML), job document (.json), or - for one on stdin, checked"
-    )
+    parser.add_argument("--job", type=Path, required=True, help="job file (YAML), job document (.json), or - for one on stdin, checked")
     parser.add_argument("--store", default="", metavar="URL", help="Redis or Valkey server; default: the job file's, else one of our own")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="or unix:///PATH; port 0 takes any free one")
     parser.add_argument("--token-file", type=Path, help="file with the token that callers must show")
