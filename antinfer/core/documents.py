@@ -73,6 +73,12 @@ class Totals:
     rows_quarantined: int = 0
     commits: int = 0
 
+    def count(self, record: CommitRecord) -> None:
+        self.rows_done += record.stop - record.start
+        self.rows_out += record.rows_out
+        self.rows_quarantined += record.rows_quarantined
+        self.commits += 1
+
 
 @dataclass(slots=True)
 class Meta:

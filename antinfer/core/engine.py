@@ -124,13 +124,15 @@ class Engine:
             self.phase = Phase.SWEEPING
             self._unrecovered = loaded.records
             self.out.append(commands.SweepStaging(self.epoch, keep=tuple(loaded.records)))
-        return self._take_commands()
+        taken, self.out = self.out, []
+        return taken
 
     def step(self, event: events.Event) -> list[commands.Command]:
         """Apply one event and return what must be done about it, once `take_changes` is durable."""
         self.sessions.observe(event.at)
         self._handlers[type(event)](event)
-        return self._take_commands()
+        taken, self.out = self.out, []
+        return taken
 
     def take_changes(self) -> Changes:
         """Return what changed since the last call, as documents."""
@@ -181,9 +183,9 @@ class Engine:
         cut = self.ledger.commit(lease, record.stop)
         self.story.tell(at, "committed", lease, who, record.rows)
         self.publications.add(record)
-        self._count(record)
-        self.out.append(commands.Publish((record,)))
         totals = self.meta.totals
+        totals.count(record)
+        self.out.append(commands.Publish((record,)))
         if self.config.bad_rows.is_exceeded(totals.rows_quarantined, totals.rows_done, final=False):
             self.fail(self._bad_rows_reason())
         return cut
@@ -218,10 +220,6 @@ class Engine:
                 self.out.append(commands.ListStaging())
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
-    def _take_commands(self) -> list[commands.Command]:
-        taken, self.out = self.out, []
-        return taken
-
     def _serve(self, at: int) -> None:
         self.phase = Phase.SERVING
         self._members.counters_dirty = True
@@ -236,13 +234,6 @@ class Engine:
         self.phase = Phase.LISTING
         self.out.append(commands.ListOutput())
 
-    def _count(self, record: CommitRecord) -> None:
-        totals = self.meta.totals
-        totals.rows_done += record.stop - record.start
-        totals.rows_out += record.rows_out
-        totals.rows_quarantined += record.rows_quarantined
-        totals.commits += 1
-
     def _bad_rows_reason(self) -> str:
         totals, allowed = self.meta.totals, self.config.bad_rows.max_fraction
         return (
@@ -255,7 +246,7 @@ class Engine:
         for record in distinct(event.records):
             self.meta.schema = self.meta.schema or record.schema
             if record.round == 0:
-                self._count(record)
+                self.meta.totals.count(record)
                 by_shard.setdefault(ShardId(record.shard), []).append(record.rows)
         try:
             for shard_id in sorted(by_shard):

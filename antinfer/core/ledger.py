@@ -108,7 +108,7 @@ class Ledger:
         Returns:
             The rows, now owned by the caller, or None when there is nothing to lease at present.
         """
-        head = self._peek(now)
+        head = self._peek(now) if self._queue else None
         if head is not None and head[1].order < 0:
             return self._cut(*head, limit)
         if near is not None and (shard := self.open.get(near[0])) is not None and near[1] in shard.pending:
@@ -290,8 +290,6 @@ class Ledger:
 
     def _peek(self, now: int) -> tuple[ShardId, Pending] | None:
         """The first range in the queue that may be leased now; entries whose range is gone are dropped on the way."""
-        if not self._queue:
-            return None
         resting: list[tuple[int, ShardId, int]] = []
         found = None
         while self._queue:
