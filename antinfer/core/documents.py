@@ -131,17 +131,19 @@ def encode_meta(meta: Meta) -> str:
 def encode_shard(shard: OpenShard) -> str:
     rows = "null" if shard.rows is None else shard.rows
     committed = ",".join([f"[{start},{stop}]" for start, stop in shard.committed]) if shard.committed else ""
-    pending = ",".join(
-        [f"[{item.rows.start},{item.rows.stop},{item.attempt},{item.strikes},{item.order}]" for item in shard.pending.values()]
-    )
-    leases = ",".join(
-        [
-            f"[{lease.id.epoch},{lease.id.n},{_quoted(lease.session)},{lease.rows.start},{lease.rows.stop},"
-            f"{lease.attempt},{lease.strikes},{lease.request}]"
-            for lease in shard.leases.values()
-        ]
-    )
+    pending = ",".join([_pending_text(pending) for pending in shard.pending.values()]) if shard.pending else ""
+    leases = ",".join([_lease_text(lease) for lease in shard.leases.values()])
     return f'{{"rows":{rows},"committed":[{committed}],"pending":[{pending}],"leases":[{leases}]}}'
+
+
+def _pending_text(pending: Pending) -> str:
+    start, stop = pending.rows
+    return f"[{start},{stop},{pending.attempt},{pending.strikes},{pending.order}]"
+
+
+def _lease_text(lease: Lease) -> str:
+    (epoch, n), (start, stop) = lease.id, lease.rows
+    return f"[{epoch},{n},{_quoted(lease.session)},{start},{stop},{lease.attempt},{lease.strikes},{lease.request}]"
 
 
 def encode_session(session: Session) -> str:

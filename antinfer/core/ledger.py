@@ -168,7 +168,10 @@ class Ledger:
             cut = [other for other in shard.leases.values() if other is not lease and other.rows.overlaps(done)]
             for other in cut:
                 self._shrink(shard, other, Rows(max(other.rows.start, stop), other.rows.stop))
-        self._shrink(shard, lease, Rows(stop, lease.rows.stop))
+        if stop < lease.rows.stop:
+            lease.rows = Rows(stop, lease.rows.stop)
+        else:
+            self._drop(shard, lease)
         self._settle(lease.shard, shard)
         return cut
 
@@ -211,8 +214,7 @@ class Ledger:
             split: cut the rows in two, so that what is wrong with them can be cornered.
         """
         shard = self.open[lease.shard]
-        del shard.leases[lease.id]
-        del self.leases[lease.id]
+        self._drop(shard, lease)
         model = Pending(lease.rows, lease.attempt, lease.strikes, 0, not_before)
         for rows in guards.rows_freed(lease.rows, [other.rows for other in shard.leases.values()]):
             middle = (rows.start + rows.stop) // 2
@@ -323,8 +325,11 @@ class Ledger:
     def _shrink(self, shard: OpenShard, lease: Lease, rows: Rows) -> None:
         lease.rows = rows
         if rows.start >= rows.stop:
-            del shard.leases[lease.id]
-            del self.leases[lease.id]
+            self._drop(shard, lease)
+
+    def _drop(self, shard: OpenShard, lease: Lease) -> None:
+        del shard.leases[lease.id]
+        del self.leases[lease.id]
 
     def _settle(self, shard_id: ShardId, shard: OpenShard) -> None:
         self.dirty.add(shard_id)
