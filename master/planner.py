@@ -12,7 +12,6 @@ from antinfer.core.plan import Shard
 from antinfer.errors import AntinferError, ChangedError, InternalError, Interrupted
 from antinfer.master.backoff import patiently
 from antinfer.spec.columns import check_columns
-from antinfer.spec.normal import DEFAULT_SHARD_BYTES
 from antinfer.storage.limits import MOST_SHARDS, too_many_shards
 from antinfer.storage.place import OutputPlace
 
@@ -150,13 +149,11 @@ class Planner:
         from antinfer.storage.planning import PlanChunk, plan_shards
 
         shard, total = self._spec.shard, len(listing.files)
-        # At its default the size of shards is for the planner to choose: a small data set is cut so that several workers find work.
-        size_bytes = None if shard.bytes == DEFAULT_SHARD_BYTES else shard.bytes
         chunks = plan_shards(
             source,
             listing.files,
             target_rows=None if shard.rows == "auto" else shard.rows,
-            target_bytes=size_bytes,
+            target_bytes=None if shard.bytes == "auto" else shard.bytes,
             threads=_THREADS,
             files_done=self._files_done,
             first_index=self._shards,

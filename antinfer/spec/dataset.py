@@ -54,6 +54,7 @@ class Dataset:
         self,
         fn: UserCode,
         *,
+        columns: Sequence[str] | None = None,
         batch_size: BatchSize = "auto",
         batch_format: BatchFormat = "numpy",
         concurrency: Concurrency = "auto",
@@ -64,7 +65,7 @@ class Dataset:
         workers_as: Literal["auto", "threads", "processes"] = "auto",
         name: str = "",
     ) -> Dataset:
-        """Call `fn` with batches; it returns a batch with as many rows.
+        """Call `fn` with batches; it returns a batch with as many rows. It is given only `columns`, where they are named.
 
         A function is called with the batch and `fn_kwargs`. A class becomes a `predict` stage: it is built once in a process of its own,
         with `fn_constructor_kwargs`, and its instance is called with batches; it may have ``setup(self)`` and ``teardown(self)``, called in
@@ -79,6 +80,7 @@ class Dataset:
                 fn,
                 num_gpus=num_gpus,
                 num_cpus=num_cpus,
+                columns=columns,
                 batch_size=batch_size,
                 batch_format=batch_format,
                 concurrency=concurrency,
@@ -87,7 +89,8 @@ class Dataset:
             )
         if fn_constructor_kwargs and not isinstance(fn, str):
             raise UsageError("map_batches: a function takes fn_kwargs, not fn_constructor_kwargs")
-        keys = {"workers_as": workers_as, "args": fn_kwargs or fn_constructor_kwargs, "num_gpus": num_gpus, "num_cpus": num_cpus}
+        args = fn_kwargs or fn_constructor_kwargs
+        keys = {"workers_as": workers_as, "args": args, "num_gpus": num_gpus, "num_cpus": num_cpus, "columns": columns}
         return self._stage("map_batches", fn, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
 
     def predict(
@@ -96,6 +99,7 @@ class Dataset:
         *,
         num_gpus: float | None = None,
         num_cpus: float | None = None,
+        columns: Sequence[str] | None = None,
         batch_size: BatchSize = "auto",
         batch_format: BatchFormat = "numpy",
         concurrency: Concurrency = "auto",
@@ -104,39 +108,44 @@ class Dataset:
     ) -> Dataset:
         """Run a model: `cls` is built once per process, with `args`, and its instance is called with batches.
 
-        `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on a device. ``setup(self)`` and ``teardown(self)``, where
-        the class has them, are called in the process before the first and after the last batch.
+        Only `columns`, where they are named, are sent to it. `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on
+        a device. ``setup(self)`` and ``teardown(self)``, where the class has them, are called in the process before the first and after
+        the last batch.
         """
         if not isinstance(cls, str) and not inspect.isclass(cls):
             raise UsageError("predict needs a class, which is built once per process", hint="For a function use map_batches.")
-        keys = {"args": args, "num_gpus": num_gpus, "num_cpus": num_cpus}
+        keys = {"args": args, "num_gpus": num_gpus, "num_cpus": num_cpus, "columns": columns}
         return self._stage("predict", cls, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
 
     def flat_map(
         self,
         fn: UserCode,
         *,
+        columns: Sequence[str] | None = None,
         concurrency: Concurrency = "auto",
         num_cpus: float | None = None,
         fn_kwargs: Mapping[str, Any] | None = None,
         workers_as: Literal["auto", "threads", "processes"] = "auto",
         name: str = "",
     ) -> Dataset:
-        """Call `fn` with one row (a dict); it returns a list of rows. Each keeps the link to its parent, which `gather` uses."""
-        return self._stage("flat_map", fn, concurrency=concurrency, num_cpus=num_cpus, args=fn_kwargs, workers_as=workers_as, name=name)
+        """Call `fn` with one row (a dict of `columns`); it returns a list of rows, each linked to its parent, which `gather` uses."""
+        keys = {"num_cpus": num_cpus, "args": fn_kwargs, "workers_as": workers_as, "columns": columns}
+        return self._stage("flat_map", fn, concurrency=concurrency, name=name, **keys)
 
     def filter(
         self,
         fn: UserCode,
         *,
+        columns: Sequence[str] | None = None,
         concurrency: Concurrency = "auto",
         num_cpus: float | None = None,
         fn_kwargs: Mapping[str, Any] | None = None,
         workers_as: Literal["auto", "threads", "processes"] = "auto",
         name: str = "",
     ) -> Dataset:
-        """Keep the rows (dicts) for which `fn` returns true."""
-        return self._stage("filter", fn, concurrency=concurrency, num_cpus=num_cpus, args=fn_kwargs, workers_as=workers_as, name=name)
+        """Keep the rows (dicts of `columns`) for which `fn` returns true."""
+        keys = {"num_cpus": num_cpus, "args": fn_kwargs, "workers_as": workers_as, "columns": columns}
+        return self._stage("filter", fn, concurrency=concurrency, name=name, **keys)
 
     def gather(self, into: str, *, name: str = "") -> Dataset:
         """Close the last `flat_map`: one row per parent again, with its children as a list in column `into`."""
@@ -156,8 +165,8 @@ class Dataset:
         """Say what share of rows may be given up, and which source columns are written beside their errors."""
         return self._set_keys("quarantine", max_fraction=max_fraction, keep_columns=keep_columns)
 
-    def shard(self, *, rows: int | None = None, bytes: int | str | None = None) -> Dataset:
-        """Say how the input is cut: by rows, or by input bytes (``"256MB"``)."""
+    def shard(self, *, rows: int | Literal["auto"] | None = None, bytes: int | str | None = None) -> Dataset:
+        """Say how the input is cut: by rows, or by input bytes (``"256MB"``, ``"auto"``)."""
         return self._set_keys("shard", rows=rows, bytes=bytes)
 
     def task(self, *, rows: int | Literal["auto"]) -> Dataset:
@@ -274,9 +283,9 @@ def read_text(paths: Paths, **options: Any) -> Dataset:
     return _read("text", paths, None, options)
 
 
-def read_files(paths: Paths, **options: Any) -> Dataset:
-    """Start from whole files, such as images: one row a file, with columns ``path`` and ``bytes``."""
-    return _read("files", paths, None, options)
+def read_files(paths: Paths, *, columns: Sequence[str] | None = None, **options: Any) -> Dataset:
+    """Start from whole files, such as images: one row a file, with columns ``path`` and ``bytes``, or one of them as `columns`."""
+    return _read("files", paths, columns, options)
 
 
 def _read(kind: SourceType, paths: Paths, columns: Sequence[str] | None, options: dict[str, Any]) -> Dataset:

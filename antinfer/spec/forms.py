@@ -57,7 +57,7 @@ def parse_size(value: object) -> int:
             size = int(float(match[1]) * _BYTES[match[2].upper()])
             if size > 0:
                 return size
-    raise ValueError(f"must be a size such as 64MB, 128MiB or 1GB (a bare number is bytes), not {value!r}")
+    raise ValueError(f"must be auto or a size such as 64MB, 128MiB or 1GB (a bare number is bytes), not {value!r}")
 
 
 def _is_number(value: object) -> bool:
@@ -75,6 +75,10 @@ def _duration_or(word: str | None) -> Callable[[object], float | str | None]:
         return word if value == word else parse_duration(value)
 
     return parse
+
+
+def _size_or_auto(value: object) -> int | str:
+    return "auto" if value == "auto" else parse_size(value)
 
 
 def _count(value: object) -> int | str:
@@ -139,7 +143,7 @@ _DURATION = Form("duration: `30s`, `10m`, `6h`, `1h30m`; a bare number is second
 Duration = Annotated[float, _DURATION, BeforeValidator(parse_duration)]
 OptionalDuration = Annotated[float | None, _DURATION, BeforeValidator(_duration_or(None))]
 AutoDuration = Annotated[float | Auto, Form("`auto` or a duration: `30s`, `10m`, `6h`"), BeforeValidator(_duration_or("auto"))]
-Size = Annotated[int, Form("size: `64MB`, `128MiB`, `1GB`; a bare number is bytes"), BeforeValidator(parse_size)]
+AutoSize = Annotated[int | Auto, Form("`auto` or a size: `64MB`, `128MiB`, `1GB`; a bare number is bytes"), BeforeValidator(_size_or_auto)]
 AutoCount = Annotated[int | Auto, Form("`auto` or a whole number of at least 1"), BeforeValidator(_count)]
 Concurrency = Annotated[
     int | Auto | tuple[int, int], Form("`auto`, a whole number of at least 1, or `[min, max]`"), BeforeValidator(_concurrency)

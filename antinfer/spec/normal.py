@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 StageKind = Literal["map_batches", "predict", "flat_map", "filter", "gather"]
 STAGE_KINDS: Final[tuple[StageKind, ...]] = get_args(StageKind)
-DEFAULT_SHARD_BYTES: Final = 128 * 2**20
 _SECTIONS: Final = frozenset(("source", "sink", "quarantine", "shard", "task", "workers", "store"))
 
 

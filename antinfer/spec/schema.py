@@ -22,7 +22,7 @@ from pydantic import (
 
 from antinfer.spec import forms
 from antinfer.spec.near import did_you_mean
-from antinfer.spec.normal import DEFAULT_SHARD_BYTES, STAGE_KINDS, StageKind
+from antinfer.spec.normal import STAGE_KINDS, StageKind
 
 SourceType = Literal["parquet", "csv", "jsonl", "arrow", "text", "files"]
 SinkType = Literal["parquet", "jsonl", "arrow"]
@@ -167,7 +167,10 @@ class ShardSpec(_Model):
     """How the input is cut; frozen with the plan."""
 
     rows: forms.AutoCount = Field(default="auto", description="Rows in one shard, where the format knows them; `auto`: cut by `bytes`.")
-    bytes: forms.Size = Field(default=DEFAULT_SHARD_BYTES, description="Input bytes in one shard, about.")
+    bytes: forms.AutoSize = Field(
+        default="auto",
+        description="Input bytes in one shard, about; `auto`: at most 256 MiB, less where that leaves workers without any.",
+    )
 
 
 class TaskSpec(_Model):

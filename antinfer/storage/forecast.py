@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.spec.columns import check_columns
-from antinfer.spec.normal import DEFAULT_SHARD_BYTES
 from antinfer.storage.jobs import open_input
 from antinfer.storage.planning import plan_shards
 
@@ -52,7 +51,7 @@ def forecast(spec: JobSpec) -> Forecast:
     check_columns(spec, schema.names)
     rows: int | None = 0
     known = shards = parts = 0
-    target_bytes = None if spec.shard.bytes == DEFAULT_SHARD_BYTES else spec.shard.bytes
+    target_bytes = None if spec.shard.bytes == "auto" else spec.shard.bytes
     target_rows = None if spec.shard.rows == "auto" else spec.shard.rows
     for chunk in plan_shards(source, files, target_rows=target_rows, target_bytes=target_bytes, threads=_THREADS):
         shards += len(chunk.shards)

@@ -48,9 +48,12 @@ pipeline:
   - predict: {HERE}:Model
     num_gpus: 0.25
     batch_size: 32
+    columns: [image, id]
     args: {{size: 3}}
   - flat_map: {HERE}:decode
+    columns: [image]
   - filter: {HERE}:decode
+    columns: [score]
   - predict: {HERE}:Model
     batch_format: torch
   - gather: {{into: faces}}
@@ -73,9 +76,9 @@ def faces():
     return (
         ai.read_parquet("photos", columns=["id", "url", "jpeg"])
         .map_batches(decode, concurrency=(1, 4), fn_kwargs={"mode": "fast"})
-        .map_batches(Model, num_gpus=0.25, batch_size=32, fn_constructor_kwargs={"size": 3})
-        .flat_map(decode)
-        .filter(decode)
+        .map_batches(Model, num_gpus=0.25, batch_size=32, columns=["image", "id"], fn_constructor_kwargs={"size": 3})
+        .flat_map(decode, columns=["image"])
+        .filter(decode, columns=["score"])
         .predict(Model, batch_format="torch", batch_size=None)
         .gather("faces")
         .carryover("id", "url")

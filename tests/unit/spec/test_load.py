@@ -180,7 +180,7 @@ def test_overrides(write, override, read):
         ("sink: {path: s3://bucket/faces/, row_ids: true}", "", "job.yaml:1: sink: is missing (*)"),
         ("row_ids: true", "row_ids: maybe", "job.yaml:16: sink.row_ids: must be true or false, not 'maybe'"),
         ("max_fraction: 0.001", "max_fraction: 2", "job.yaml:17: quarantine.max_fraction: must be at most 1.0, not 2"),
-        ("bytes: 64MiB", "bytes: 64 bananas", "job.yaml:18: shard.bytes: must be a size such as 64MB, *, not '64 bananas'"),
+        ("bytes: 64MiB", "bytes: 64 bananas", "job.yaml:18: shard.bytes: must be auto or a size such as 64MB, *, not '64 bananas'"),
         ("commit_interval: 1m30s", "commit_interval: soon", "job.yaml:19: commit_interval: must be a duration such as 30s, *, not 'soon'"),
         ("max: 64", "max: 0", "job.yaml:20: workers.max: must be at least 1, not 0"),
         ("min: 1", "min: 65", "job.yaml:20: workers: max (64) must not be below min (65)"),
