@@ -14,7 +14,7 @@ from antinfer.errors import AntinferError, InternalError, Interrupted, UsageErro
 from antinfer.launchers.leaving import leave
 from antinfer.launchers.outcome import Outcome
 from antinfer.launchers.parent import die_with_parent
-from antinfer.master.app import MasterOptions, run_master
+from antinfer.master.app import MasterOptions, import_rest, run_master
 from antinfer.spec.normal import normal_job
 from antinfer.telemetry.logs import configure_logging
 
@@ -27,6 +27,7 @@ _log = logging.getLogger("antinfer.master")
 def _read_job(path: Path) -> JobSpec:
     """Read a job document (``.json``, or from a launcher, which has checked it, as ``-`` on standard input) or a job file (YAML)."""
     if str(path) == "-":
+        import_rest()
         document = sys.stdin.read()
         if not document:
             leave(0)  # whoever started us before there was a job has found none

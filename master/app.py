@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
+from antinfer.launchers.ahead import import_ahead
 from antinfer.master.jobfile import JobMark, Standing, check_mark
 from antinfer.storage import layout
 from antinfer.storage.jobs import open_input, open_output
+from antinfer.storage.lean import keep_pandas_out
 from antinfer.storage.place import OutputPlace
 
 if TYPE_CHECKING:
@@ -48,6 +50,22 @@ class MasterOptions:
     """Silence in seconds after which a worker counts as gone; None: the engine's own. Tests shorten it."""
     ready: Callable[[str], None] | None = None
     """Is given the address once the master listens. Not called when the output is complete already."""
+
+
+def import_rest() -> None:
+    """Import now what ruling nearly any job takes, for those who have yet to hear which job it is."""
+    keep_pandas_out()
+    import_ahead(
+        "grpc",
+        "antinfer.master.store.embedded",
+        "antinfer.master.store.redis",
+        "antinfer.master.reign",
+        "antinfer.master.service.admin",
+        "antinfer.master.service.work",
+        "antinfer.storage.planfile",
+        "antinfer.storage.posix",
+        "antinfer.storage.sources.parquet",
+    )
 
 
 def run_master(spec: JobSpec, options: MasterOptions) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from antinfer.worker import supervision
+from antinfer.worker import hoststart
 
 if __name__ == "__main__":
     # Before the imports of the agent itself: the host has more to import than we have, and can do it meanwhile.
-    host = supervision.spawn()
+    host = hoststart.spawn()
 
     from antinfer.launchers.leaving import leave
     from antinfer.worker.app import main

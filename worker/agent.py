@@ -24,6 +24,7 @@ from antinfer.rpc.channel import Tls
 from antinfer.rpc.status import refuses_us
 from antinfer.rpc.values import JobDocument, Stats
 from antinfer.worker import ending, hostlink
+from antinfer.worker.hoststart import HOST_COMMAND, Spawned, spawn
 from antinfer.worker.link import Closed, Link, News, Opened, Said
 from antinfer.worker.policy import SessionPolicy
 from antinfer.worker.session import Session
@@ -44,7 +45,7 @@ from antinfer.worker.signals import (
     Ticked,
     ToHost,
 )
-from antinfer.worker.supervision import HOST_COMMAND, HostProcess, Spawned, resident_bytes, spawn
+from antinfer.worker.supervision import HostProcess, resident_bytes
 
 _log = logging.getLogger("antinfer.worker")
 

@@ -19,8 +19,8 @@ from antinfer.launchers.parent import die_with_parent
 from antinfer.rpc.channel import Tls, parse_addresses, read_token
 from antinfer.telemetry.logs import configure_logging
 from antinfer.worker.agent import Agent, AgentOptions
+from antinfer.worker.hoststart import Spawned
 from antinfer.worker.policy import SessionPolicy
-from antinfer.worker.supervision import Spawned
 
 _log = logging.getLogger("antinfer.worker")
 _NEAR_BACKOFF_MS: Final = 50

@@ -144,7 +144,8 @@ def _array(values: Any, *, copy: bool) -> pa.Array:
         values = np.stack(values) if same else values
     if isinstance(values, list) and values and isinstance(values[0], np.generic):
         values = np.array(values)
-    if isinstance(values, np.ma.MaskedArray):
+    # numpy imports its masked arrays when somebody uses them: where nobody has, there are none.
+    if "numpy.ma" in sys.modules and isinstance(values, np.ma.MaskedArray):
         return pa.array(values.data, mask=np.ma.getmaskarray(values))
     if isinstance(values, np.ndarray) and copy:
         values = values.copy()

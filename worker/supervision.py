@@ -1,51 +1,21 @@
-"""The stage host as a process: start, talk, watch, stop, and leave nothing of it behind."""
+"""The stage host as a process: talk, watch, stop, and leave nothing of it behind."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, cast
 
 from antinfer.worker import hostlink
+from antinfer.worker.hoststart import Spawned
 
-HOST_COMMAND: Final = (sys.executable, "-m", "antinfer.worker.host")
 _LINE_LIMIT: Final = 64 << 20
 _PROC: Final = Path("/proc")
-
-
-@dataclass(frozen=True, slots=True)
-class Spawned:
-    """A process that was started, and our end of the link to it."""
-
-    process: subprocess.Popen[bytes]
-    link: socket.socket
-
-
-def spawn(command: Sequence[str] = HOST_COMMAND) -> Spawned:
-    """Start a stage host; the number of its end of the link is appended to `command`.
-
-    Call it from the thread that lives as long as the agent: the kernel kills the host when the thread that started it ends.
-    """
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [*command, str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            # Standard output belongs to whoever started the agent and may be read by a program; what user code prints is for people.
-            stdout=2,
-            start_new_session=True,
-        )
-    return Spawned(process, ours)
 
 
 class HostProcess:
@@ -63,7 +33,7 @@ class HostProcess:
     ) -> None:
         """
         Args:
-            spawned: from `spawn`.
+            spawned: from `hoststart.spawn`.
             on_message: called from another thread for each message of the host.
             on_end: called once from another thread, after the last message, with how the host ended, for people.
         """

@@ -129,9 +129,10 @@ class Child:
             self._process.send_signal(number)
 
     def kill(self) -> None:
+        """End a process that nobody hears, at once."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            with self._process:
+                self._process.kill()
 
     def end(self, grace_s: float) -> None:
         """Ask it to stop, and kill it when it has not after `grace_s` seconds."""

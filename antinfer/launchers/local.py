@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from antinfer.rpc.values import Status
     from antinfer.spec.schema import JobSpec
 
-_POLL_S: Final = 0.05
+_POLL_S: Final = 0.02
 _STATUS_S: Final = 0.5
 _FIRST_STATUS_S: Final = 2.0
 """Before that a status says little, and a short job is done."""

@@ -91,9 +91,9 @@ class AccumulatorSet:
 
     def update_arrow(self, batch: pa.RecordBatch) -> None:
         """Take in output rows as Arrow has them; raises as `update` does."""
-        from antinfer.metrics.arrow import to_arrays
-
         if self._entries:
+            from antinfer.metrics.arrow import to_arrays
+
             self.update(to_arrays(batch, self.columns), rows=batch.num_rows)
 
     def take_state(self) -> str:

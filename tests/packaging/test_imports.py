@@ -54,6 +54,17 @@ def test_agent_loads_no_data_library() -> None:
     assert modules_after("import antinfer.worker.agent") & {"pyarrow", "numpy", "torch", "pandas"} == set()
 
 
+def test_what_is_started_first_loads_least() -> None:
+    assert modules_after("import antinfer.cli.app") & {"typer", "rich", "pydantic", "grpc", "asyncio"} == set()
+    assert modules_after("import antinfer.worker.hoststart") & {"json", "grpc", "asyncio"} == set()
+    assert modules_after("import antinfer.worker.predictors.spawn") & {"json", "grpc", "pyarrow"} == set()
+
+
+@pytest.mark.parametrize("module", ["antinfer.master.reign", "antinfer.worker.host.app"])
+def test_who_is_given_a_checked_job_does_not_check_it(module: str) -> None:
+    assert "pydantic" not in modules_after(f"import {module}")
+
+
 def test_import_is_quick() -> None:
     # Against other imports of the same moment, because the machine may be busy: together they take about 0.25 s on an idle one.
     yardstick = "pyarrow, pydantic, grpc"

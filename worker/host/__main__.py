@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import sys
 import threading
 import time
 
-from antinfer.worker.host.early import receive_setup, start_predictors, start_spare
-from antinfer.worker.host.link import AgentLink
+from antinfer.worker.predictors import spawn
 
 
 def _import_all() -> None:
+    from antinfer.launchers.ahead import import_ahead
     from antinfer.storage.lean import keep_pandas_out
 
     keep_pandas_out()
-    importlib.import_module("antinfer.worker.host.app")
+    # The last ones depend on the job; most jobs want these.
+    import_ahead("antinfer.worker.host.app", "antinfer.storage.posix", "antinfer.storage.sources.parquet", "antinfer.storage.sinks.parquet")
 
 
 def main(descriptor: int) -> int:
@@ -25,11 +25,15 @@ def main(descriptor: int) -> int:
     began = time.monotonic()
     # Standard output belongs to the command that started it all; what user code prints goes where logs go.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    link = AgentLink(socket.socket(fileno=descriptor))
-    spare = start_spare()
+    spare = spawn.start_spare()
+
+    from antinfer.worker.host.early import receive_setup, start_predictors
+    from antinfer.worker.host.link import AgentLink
+
     # This is what takes the time: it goes on while the agent looks for its master, and later while the predictors load.
     imports = threading.Thread(target=_import_all, name="imports", daemon=True)
     imports.start()
+    link = AgentLink(socket.socket(fileno=descriptor))
     setup = receive_setup(link)
     if setup is None:
         return 0

@@ -1,9 +1,8 @@
-"""What a host does before its imports: read what to run, and start the predictor processes, which then load beside it."""
+"""What a host does while it imports: read what to run, and start the predictor processes, which then load beside it."""
 
 from __future__ import annotations
 
 import json
-import os
 
 from antinfer.worker.host.link import AgentLink
 from antinfer.worker.hostlink import Setup
@@ -20,11 +19,6 @@ def receive_setup(link: AgentLink) -> Setup | None:
     return message
 
 
-def start_spare() -> spawn.Started:
-    """Start a predictor process before anybody knows whether one is wanted: nearly every job wants one, and it is what loads last."""
-    return spawn.start(_cores())
-
-
 def start_predictors(setup: Setup, spare: spawn.Started) -> list[spawn.Started]:
     """Start one process for each stage that runs in processes, in order; `pipeline.graph` says how many follow.
 
@@ -35,8 +29,4 @@ def start_predictors(setup: Setup, spare: spawn.Started) -> list[spawn.Started]:
     if wanted == 1:
         return [spare]
     spare.discard()
-    return [spawn.start(max(1, _cores() // wanted)) for _ in range(wanted)]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    return [spawn.start(max(1, spawn.cores() // wanted)) for _ in range(wanted)]

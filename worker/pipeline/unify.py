@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from antinfer.worker.pipeline import arrays
 
@@ -42,6 +41,9 @@ def fit(column: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(column), kind)
     mask = column.is_null() if column.null_count else None
     if pa.types.is_list(kind):
+        # Imported here: it takes as long as numpy, and few jobs come by.
+        import pyarrow.compute as pc
+
         lengths = arrays.to_plain(pc.fill_null(pc.list_value_length(column), 0))
         assert lengths is not None
         offsets = arrays.from_plain(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))

@@ -35,3 +35,13 @@ def start(threads: int) -> Started:
             env={**os.environ, **limits},
         )
     return Started(process, ours)
+
+
+def start_spare() -> Started:
+    """Start a predictor process before anybody knows whether one is wanted: nearly every job wants one, and it is what loads last."""
+    return start(cores())
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,38 @@
+"""Starting a stage host, with nothing imported that is slow: the host imports more than its agent does, and can do it at the same time."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+HOST_COMMAND: Final = (sys.executable, "-m", "antinfer.worker.host")
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A process that was started, and our end of the link to it."""
+
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+
+
+def spawn(command: Sequence[str] = HOST_COMMAND) -> Spawned:
+    """Start a stage host; the number of its end of the link is appended to `command`.
+
+    Call it from the thread that lives as long as the agent: the kernel kills the host when the thread that started it ends.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            # Standard output belongs to whoever started the agent and may be read by a program; what user code prints is for people.
+            stdout=2,
+            start_new_session=True,
+        )
+    return Spawned(process, ours)
