@@ -93,6 +93,7 @@ def describe(engine: Engine, figures: Figures, streams: Streams, *, job: str, ou
         files_planned=figures.files_planned,
         files_total=figures.files_total,
         workers=tuple(_worker(session, engine, figures, streams, at) for session in engine.sessions),
+        counters=engine.counters(),
     )
 
 

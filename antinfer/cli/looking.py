@@ -120,6 +120,7 @@ def _finished(place: OutputPlace) -> Status | None:
         rows_committed=rows,
         rows_quarantined=told["rows_quarantined"],
         plan_complete=True,
+        counters={"commits": told["commits"], "rows_out": told["rows_out"]},
     )
 
 
@@ -159,6 +160,8 @@ def _show(found: Status, as_json: bool) -> None:
 def _print_status(status: Status) -> None:
     typer.echo(f"{status.job}  {status.phase}{': ' + status.reason if status.reason else ''}")
     typer.echo(f"  {figures.headline(status)}")
+    if counters := figures.counters(status):
+        typer.echo(f"  {counters}")
     for worker in status.workers:
         busy = "" if worker.stats is None else "  ".join(f"{stage} {share:.0%}" for stage, share in worker.stats.busy.items())
         typer.echo(

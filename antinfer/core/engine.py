@@ -7,7 +7,7 @@ it carries out any command of the batch (rules 3 and 4).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -166,6 +166,16 @@ class Engine:
             leases=len(self.ledger.leases),
             sessions=len(self.sessions),
         )
+
+    def counters(self) -> dict[str, int]:
+        """Return counts for display, by name: commits and their rows out since the job began, all else since this reign did."""
+        totals = self.meta.totals
+        return {
+            "commits": totals.commits,
+            "rows_out": totals.rows_out,
+            "leases_granted": self._next_lease - 1,
+            **asdict(self._members.tally),
+        }
 
     @property
     def is_ruling(self) -> bool:

@@ -36,6 +36,7 @@ from antinfer.core.publications import Publications
 from antinfer.core.records import CommitRecord
 from antinfer.core.sessions import Session, Sessions
 from antinfer.core.story import Story
+from antinfer.core.tally import Tally
 
 
 class Reign(Protocol):
@@ -71,6 +72,7 @@ class Members:
         self._hungry: dict[SessionId, None] = {}
         self._slow: deque[LeaseId] = deque()
         self._worker_failures = 0
+        self.tally = Tally()
 
     def restore(self, sessions: Iterable[Session], at: int) -> None:
         """Take over stored sessions; each gets a fresh time to live, because its worker has yet to find this master."""
@@ -129,6 +131,7 @@ class Members:
         reign, join = self._reign, event.join
         former = reign.sessions.of_worker(join.worker)
         if former is not None:
+            self.tally.leases_dropped += len(former.leases)
             self._end(former, event.at, "worker joined again", struck=False)
         session = Session(SessionId(f"{reign.epoch}-{reign.meta.next_session}"), join.worker)
         reign.meta.next_session += 1
@@ -158,6 +161,7 @@ class Members:
         outcomes = self._apply(session, request, event.at)
         reign = self._reign
         if request.leaving:
+            self.tally.leases_returned += len(session.leases)
             self._end(session, event.at, "worker left", struck=False)
             self._send(event.stream, Answer(request.number, Verdict.DRAIN, outcomes))
         elif reign.failure:
@@ -184,6 +188,7 @@ class Members:
         for back in request.returns:
             lease = self._held(session, back.lease)
             if lease is not None:
+                self.tally.leases_returned += 1
                 self._release(session, lease, at, "returned")
         for failure in request.failures:
             self._fail(session, failure, at)
@@ -212,16 +217,19 @@ class Members:
             or not guards.commit_belongs(record, commit.lease, standing.session, session.id)
             or record.shard != standing.shard
         ):
+            self.tally.commits_refused += 1
             return CommitOutcome(record.staged, Acceptance.REFUSED, left)
         if guards.is_out_of_order(record.start, standing.rows.start):
             return CommitOutcome(record.staged, Acceptance.RETRY, standing.rows)
         if record.start != standing.rows.start or not record.start < record.stop <= standing.rows.stop:
+            self.tally.commits_refused += 1
             return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
         if record.schema and reign.meta.schema and record.schema != reign.meta.schema:
             reign.fail(
                 f"rows [{record.start}, {record.stop}) of shard {record.shard} have another output schema than the first commit: "
                 "the pipeline must return the same columns and types for every batch"
             )
+            self.tally.commits_refused += 1
             return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
         reign.meta.schema = reign.meta.schema or record.schema
         self._worker_failures = 0
@@ -259,6 +267,7 @@ class Members:
         lease = self._held(session, failure.lease)
         if lease is None:
             return
+        self.tally.leases_failed += 1
         if failure.kind is FailureKind.RANGE:
             self._release(session, lease, at, f"failed ({failure.error})", struck=True)
         elif lease.attempt >= reign.config.storage_attempts:
@@ -281,6 +290,7 @@ class Members:
             lease = Lease(reign.new_lease_id(), session.id, shard, pending.rows, pending.attempt + 1, pending.strikes, request.number, at)
             session.near = (shard, pending.rows.stop)
             self._enter(session, lease, at, "leased")
+            self.tally.leases_retried += lease.attempt > 1
             granted.append(lease)
         return tuple([_grant(lease, reign.config) for lease in granted])
 
@@ -301,6 +311,7 @@ class Members:
                 at,
             )
             self._enter(session, lease, at, f"leased as a copy of {first.id}")
+            self.tally.second_copies += 1
             return lease
         return None
 
@@ -342,6 +353,8 @@ class Members:
     def expire(self, at: int) -> None:
         """End the sessions that have been silent too long."""
         for session in self._reign.sessions.expired(at):
+            self.tally.workers_expired += 1
+            self.tally.leases_expired += len(session.leases)
             self._end(session, at, "worker lost", struck=not session.draining)
 
     # -- the tail ----------------------------------------------------------------------------------------------------------------
@@ -412,6 +425,7 @@ class Members:
             return
         leases = self._reign.ledger.leases
         for lease_id in guards.unheld(((each, leases[each].request) for each in session.leases), held, answered):
+            self.tally.leases_dropped += 1
             self._release(session, leases[lease_id], at, "not held by its worker")
 
     def _end(self, session: Session, at: int, why: str, *, struck: bool) -> None:

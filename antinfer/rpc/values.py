@@ -82,7 +82,7 @@ class Status:
     """None while the input is still being listed."""
     workers: tuple[WorkerStatus, ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
-    """Name -> count since the start of this reign (expiries, refusals, ...)."""
+    """Name -> count: `antinfer.core.engine.Engine.counters`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data, for ``--json``."""

@@ -50,6 +50,12 @@ def bottleneck(busy: dict[str, float]) -> str:
     return stage if busy[stage] >= 0.5 else ""
 
 
+def counters(status: Status) -> str:
+    """One line on what happened besides the work itself: what did not happen is left out; empty when the master told nothing."""
+    parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in status.counters.items() if value]
+    return ", ".join(parts)
+
+
 def headline(status: Status) -> str:
     """One line on how far the job is."""
     total = status.rows_total

@@ -24,6 +24,14 @@ def test_headline_says_rows_speed_time_and_bottleneck():
     assert figures.headline(status()) == "250 of 1,000 rows (25%), 50 rows/s, ETA 15.0 s, bottleneck: encode"
 
 
+def test_counters_say_what_happened_and_nothing_else():
+    assert (
+        figures.counters(status(counters={"commits": 1_204, "leases_expired": 2, "commits_refused": 0}))
+        == "1,204 commits, 2 leases expired"
+    )
+    assert figures.counters(status()) == ""
+
+
 def test_headline_while_the_input_is_planned():
     planning = status(rows_total=None, eta_seconds=None, plan_complete=False, files_planned=3, files_total=10_000, workers=())
 
