@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +45,15 @@ class Link:
                 decode_responses=True,
                 retry=Retry(NoBackoff(), 0),
                 socket_connect_timeout=connect_s,
-                socket_timeout=answer_s,
+                # The library's own costs a task for every write; ours is one timer around write and answers.
+                socket_timeout=None,
                 client_name="antinfer-master",
             )
         except ValueError as error:
             raise StoreError(
                 f"not a store URL: {self.name!r}: {error}", hint="Write redis://HOST:PORT/0, rediss://... for TLS, or unix:///PATH."
             ) from error
+        self._answer_s = answer_s
         self._connection: Any = None
 
     @property
@@ -61,7 +65,8 @@ class Link:
         pool: Any = self._pool
         connection = pool.make_connection()
         try:
-            await connection.connect()
+            async with self._in_time():
+                await connection.connect()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -87,8 +92,9 @@ class Link:
             raise redis_errors.ConnectionError("not connected")
         try:
             packed = b"".join(_pack(tuple(command)) for command in commands)
-            await connection.send_packed_command(packed, check_health=False)
-            return [await _read(connection) for _ in commands]
+            async with self._in_time():
+                await connection.send_packed_command(packed, check_health=False)
+                return [await _read(connection) for _ in commands]
         except BaseException:
             await self.drop()
             raise
@@ -98,6 +104,15 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Raise the client library's error when the block takes longer than an answer may."""
+        try:
+            async with asyncio.timeout(self._answer_s):
+                yield
+        except TimeoutError as error:
+            raise redis_errors.TimeoutError(f"no answer within {self._answer_s:g} s") from error
 
 
 async def _read(connection: Any) -> Any:
