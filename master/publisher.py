@@ -30,6 +30,8 @@ _HANDS: Final = 16
 """Publications at once: on an object store each is a few round trips."""
 _INLINE: Final = 4
 """Publications that are not worth handing to other threads."""
+_GATHER_S: Final = 0.01
+"""Pause after a round of publications: each costs a look at the epochs and a turn of the loop, however many records it has."""
 _PATIENCE_S: Final = 600.0
 """How long the output place may be away before the master gives up; nothing is lost by stopping."""
 
@@ -109,6 +111,7 @@ class Publisher:
                 # Swept away by a master that rules since the look above? Then nothing is lost, and this one has no say any more.
                 self._patiently("reading epochs", self._check_epoch)
             self._post(lambda at, done=done, missing=missing: Published(at, done, missing))  # type: ignore[misc]
+            self._stopped.wait(_GATHER_S)
 
     def _publish_some(self, records: tuple[CommitRecord, ...]) -> list[bool]:
         """Publish; tell for each record whether its objects were there."""

@@ -70,6 +70,16 @@ def test_records_are_published_and_said_so(desk: Desk) -> None:
     assert desk.place.list_staging() == []
 
 
+def test_what_comes_soon_after_a_round_is_one_round(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antinfer.master.publisher._GATHER_S", 0.5)
+    first, *others = [stage(desk.place, n, n + 1) for n in range(4)]
+    desk.publisher.publish((first,))
+    assert desk.next() == events.Published(7, (first.staged,)), "the first is not kept waiting"
+    for record in others:
+        desk.publisher.publish((record,))
+    assert desk.next() == events.Published(7, tuple(record.staged for record in others))
+
+
 def test_what_is_nowhere_is_missing(desk: Desk) -> None:
     there = stage(desk.place, 0, 1)
     nowhere = CommitRecord(0, 1, 2, StagedName("2-1.0.1-2.cd"), (StagedObject("part"),), 1)
