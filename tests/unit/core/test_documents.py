@@ -58,3 +58,10 @@ def test_a_shard_survives_its_document(size: int | None, counts: list[tuple[int,
         lease = Lease(LeaseId(2, n), SessionId(session), ShardId(4), Rows(10 * n + 5, UNSIZED), attempt, strikes, request=order)
         shard.leases[lease.id] = lease
     assert documents.decode({f"{documents.SHARD}4": documents.encode_shard(shard)}).shards == {4: shard}
+
+
+@given(st.lists(numbers, max_size=3), texts, st.dictionaries(numbers, numbers, max_size=3))
+def test_meta_survives_its_document(finished: list[int], schema: str, closed_below: dict[int, int]) -> None:
+    runs = RowSet((shard, shard + 1) for shard in set(finished))
+    meta = documents.Meta(7, runs, documents.Totals(40, 30, 10, 4), schema, 3, closed_below)
+    assert documents.decode({documents.META: documents.encode_meta(meta)}).meta == meta
