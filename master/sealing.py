@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from antinfer.core.records import CommitRecord
 from antinfer.errors import InternalError
 from antinfer.storage import layout
+from antinfer.storage.jobs import part_options
 from antinfer.storage.place import OutputPlace
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def final_records(place: OutputPlace, suffix: str, rows: int) -> list[CommitReco
 
 
 def seal(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], *, job: str, epoch: int, first_chunk: int, code: str) -> None:
-    """Write the final manifest, the report and ``_SUCCESS``, in this order; done again, it ends in the same.
+    """Give types to the parts that were written before these were known, then write the final manifest, the report and ``_SUCCESS``,
+    in this order; done again, it ends in the same.
 
     Args:
         spec: the job.
@@ -55,9 +57,14 @@ def seal(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], *, 
     Raises:
         UserCodeError: The user's own accumulator failed.
         OutputError: The place cannot be read or written.
+        SchemaMismatchError: Parts whose types were not all known contradict each other.
     """
     from antinfer.storage import manifest
 
+    if any(not record.schema for record in records):
+        from antinfer.storage import latetypes
+
+        records = latetypes.settle(place, records, spec.sink.type, part_options(spec))
     manifest.rewrite(place, epoch, first_chunk, records)
     report = _report(spec, place, records, job=job, epoch=epoch, code=code)
     place.write(layout.REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -17,6 +18,19 @@ class SchemaGate:
         self._where = where
         self._guard = threading.Lock()
         self.schema = schema
+        self.is_told = False
+        """Other workers have been told the schema."""
+
+    def learn(self, others: Iterable[pa.Schema]) -> None:
+        """Take from the schemas of `others` the types that no batch has shown here. One that contradicts ours teaches nothing: whose
+        results are refused is not decided here."""
+        with self._guard:
+            for other in others:
+                if self.schema is None or set(other.names) != set(self.schema.names):
+                    continue
+                kinds = [unify.common(field.type, other.field(field.name).type) for field in self.schema]
+                if None not in kinds:
+                    self.schema = pa.schema([field.with_type(kind) for field, kind in zip(self.schema, kinds, strict=True)])
 
     def fit(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return `batch` in the frozen schema: columns in its order and types.

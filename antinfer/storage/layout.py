@@ -14,6 +14,7 @@
         manifest/<epoch>-<n>.chunk                      commit records (Arrow IPC)
         records/<output name>.<attempt>                 one commit record (JSON), where the part cannot carry it
         quarantine/<output name>.<attempt>              rows given up on (Arrow IPC)
+        types/<fingerprint>                             an output schema without unknown types (Arrow IPC)
         staging/<staged name>.<kind>                    staged object, or its marker on an object store
         spool/<process>/...                             files being written; private to one process
         state/                                          files of an embedded store server (local outputs only)
@@ -44,6 +45,7 @@ PLAN: Final = "plan"
 MANIFEST: Final = "manifest"
 RECORDS: Final = "records"
 QUARANTINE: Final = "quarantine"
+TYPES: Final = "types"
 STAGING: Final = "staging"
 SPOOL: Final = "spool"
 STATE: Final = "state"

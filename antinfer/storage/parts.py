@@ -48,6 +48,12 @@ def parse_record(data: bytes | str) -> CommitRecord | None:
 
 def carried_record(file: BinaryIO, name: str) -> CommitRecord | None:
     """Return the record in the metadata of the part `file` named `name`; None when it carries none or is no readable part."""
+    text = carried_text(file, name)
+    return None if text is None else parse_record(text)
+
+
+def carried_text(file: BinaryIO, name: str) -> str | None:
+    """Return that record as its text, or None."""
     if not name.endswith(".parquet"):
         return None
     # Imported on use: every place knows this module, but a process that only stages and publishes needs none of Arrow.
@@ -64,7 +70,7 @@ def carried_record(file: BinaryIO, name: str) -> CommitRecord | None:
             raise
         return None
     text = metadata.get(layout.RECORD_KEY.encode())
-    return None if text is None else parse_record(text)
+    return None if text is None else text.decode("utf-8", "replace")
 
 
 def count_rows(file: BinaryIO, name: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -21,7 +20,7 @@ from antinfer.core.ids import LeaseId
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import OutputError, UserCodeError
 from antinfer.metrics import AccumulatorSet
-from antinfer.storage import failures, layout, quarantine, rowhash, sinks
+from antinfer.storage import failures, latetypes, layout, quarantine, rowhash, sinks
 from antinfer.storage.place import OutputPlace
 from antinfer.storage.quarantine import QuarantinedRow
 from antinfer.storage.sinks.base import PartWriter
@@ -132,7 +131,7 @@ class OpenPart:
         """
         plan = self._plan
         if self._untyped:
-            self._write_down()
+            self._write_down(last=True)
         staged = ids.staged_name(lease, self._shard, self._start, stop, secrets.token_hex(8))
         hashed = self._handled
         if self._bad:
@@ -148,7 +147,7 @@ class OpenPart:
             row_hash=hashed,
             attempt=run.attempt,
             worker=plan.worker,
-            schema="" if self._writer is None or not unify.is_known(self._writer.schema) else fingerprint(self._writer.schema),
+            schema="" if self._writer is None or not unify.is_known(self._writer.schema) else latetypes.fingerprint(self._writer.schema),
             code=plan.code,
             accumulators=self._accumulators.take_state(),
             seconds=round(time.monotonic() - self._began, 6),
@@ -156,6 +155,9 @@ class OpenPart:
         size = self._write_objects(record)
         suffix = sinks.suffix(plan.sink)
         objects = [plan.place.stage(staged, kind, layout.final_name(kind, record, suffix), self._file(kind)) for kind in self._kinds()]
+        if self._writer is not None and record.schema and not plan.gate.is_told and sinks.holds_types(plan.sink):
+            latetypes.tell(plan.place, self._writer.schema)
+            plan.gate.is_told = True
         return replace(record, objects=tuple(objects), size_bytes=size)
 
     def abort(self) -> None:
@@ -166,10 +168,14 @@ class OpenPart:
             for kind in get_args(ObjectKind):
                 Path(self._file(kind)).unlink(missing_ok=True)
 
-    def _write_down(self) -> None:
+    def _write_down(self, *, last: bool = False) -> None:
+        """Write the rows that waited for their types; the `last` ones of a part go as they are, unless another worker knows better."""
+        gate = self._plan.gate
         waiting, self._untyped = self._untyped, []
+        if last and gate.schema is not None and not unify.is_known(gate.schema) and sinks.holds_types(self._plan.sink):
+            gate.learn(latetypes.told(self._plan.place))
         for batch in waiting:
-            fitting = self._plan.gate.fit(batch)
+            fitting = gate.fit(batch)
             if self._writer is None:
                 self._writer = sinks.open_writer(self._plan.sink, self._path, fitting.schema, self._plan.options)
             self._writer.write(fitting)
@@ -231,9 +237,3 @@ def _blocks(piece: Piece, chunk: Chunk) -> Iterator[Piece]:
     borders = [0, *(np.flatnonzero(np.diff(reached)) + 1).tolist(), piece.rows]
     for start, stop in pairwise(borders):
         yield Piece(piece.scope, piece.begin, piece.stop, piece.batch.slice(start, stop - start), positions[start:stop])
-
-
-def fingerprint(schema: pa.Schema) -> str:
-    """Return a short name for `schema`: equal for the same columns, types and order, whatever wrote it."""
-    text = "\n".join(f"{field.name}\t{field.type}\t{field.nullable}" for field in schema)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -25,6 +25,11 @@ def carries_record(type: str) -> bool:
     return _known(type) == "parquet"
 
 
+def holds_types(type: str) -> bool:
+    """Tell whether parts of sink `type` have a schema of their own; a line of JSON says nothing about a null."""
+    return _known(type) != "jsonl"
+
+
 def open_writer(type: str, path: str, schema: pa.Schema, options: Mapping[str, Any] | None = None) -> PartWriter:
     """Create the local file `path` and return the writer that fills it with rows of `schema`.
 

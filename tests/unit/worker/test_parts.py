@@ -17,7 +17,7 @@ from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
 from antinfer.errors import OutputError
 from antinfer.metrics import AccumulatorSet
-from antinfer.storage import layout
+from antinfer.storage import latetypes, layout
 from antinfer.storage.posix import PosixPlace
 from antinfer.worker.host.parts import OpenPart, OutputPlan
 from antinfer.worker.host.runs import Chunk, Run
@@ -110,10 +110,27 @@ def test_rows_wait_until_their_columns_have_a_type(tmp_path: Path) -> None:
     assert table.schema.field("y").type == pa.string() and table["y"].to_pylist() == [None, None, "a", None, None, None]
     assert (record.rows_out, bool(record.schema)) == (6, True)
 
-    # Without any value it is written as it is, and fits whatever the other parts hold.
-    other = OpenPart(plan(tmp_path), run)
-    add(other, run, 0, source, pa.record_batch({"y": pa.array([None, None])}))
-    record = other.stage(run, LEASE, 2)
+
+def stage_texts(output: OutputPlan, shard: int, texts: list[str | None]) -> CommitRecord:
+    run = Run(Work(LEASE, Shard(ShardId(shard), (), len(texts), 0), Rows(0, len(texts))))
+    part = OpenPart(output, run)
+    rows = pa.record_batch({"x": pa.array(range(len(texts)), pa.int64()), "y": pa.array(texts)})
+    add(part, run, 0, rows.select(["x"]), rows)
+    return part.stage(run, LEASE, len(texts))
+
+
+def test_a_part_without_a_value_takes_its_type_from_another_worker(tmp_path: Path) -> None:
+    typed = stage_texts(plan(tmp_path), 0, ["a"])
+    output = plan(tmp_path)
+    record = stage_texts(output, 1, [None, None])
+    assert record.schema == typed.schema != ""
+    assert read(output.place, record).schema.field("y").type == pa.string()
+
+
+def test_a_part_without_a_value_is_written_as_it_is_when_nobody_knows_better(tmp_path: Path) -> None:
+    latetypes.tell(PosixPlace(str(tmp_path)), pa.schema({"x": pa.string(), "y": pa.string()}))  # contradicts: x is a number here
+    output = plan(tmp_path)
+    record = stage_texts(output, 0, [None, None])
     assert (record.rows_out, record.schema) == (2, "")
     assert read(output.place, record)["y"].to_pylist() == [None, None]
 
