@@ -139,12 +139,15 @@ class Host:
     def _report(self) -> None:
         """Send progress until it is over."""
         names = [(index, node.name, node.degree) for index, node in enumerate(self._nodes) if isinstance(node, Call)]
-        before, at = list(self._flow.seconds), time.monotonic()
+        before, at = self._busy_seconds(), time.monotonic()
         while not self._over.wait(_PROGRESS_SECONDS):
-            now, seconds = time.monotonic(), list(self._flow.seconds)
+            now, seconds = time.monotonic(), self._busy_seconds()
             busy = {name: min(1.0, (seconds[index] - before[index]) / (now - at) / degree) for index, name, degree in names}
             self._link.send(hostlink.Progress(self._leases.rows_done, busy))
             before, at = seconds, now
+
+    def _busy_seconds(self) -> list[float]:
+        return [stats.busy_seconds for stats in self._flow.statistics()]
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         def guarded() -> None:

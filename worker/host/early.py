@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from antinfer.worker.host.link import AgentLink
 from antinfer.worker.hostlink import Setup
@@ -30,12 +31,16 @@ def start_predictors(setup: Setup, spare: spawn.Started) -> list[spawn.Started]:
 
     The spare is the only one, with all cores to itself, or none.
     """
-    stages = json.loads(setup.document)["spec"]["pipeline"]
-    wanted = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
+    wanted = _in_processes(json.loads(setup.document)["spec"]["pipeline"])
     if wanted == 1:
         return [spare]
     spare.discard()
     return [spawn.start(max(1, _cores() // wanted)) for _ in range(wanted)]
+
+
+def _in_processes(stages: list[dict[str, Any]]) -> int:
+    here = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
+    return here + sum(_in_processes(branch) for stage in stages for branch in stage.get("parallel", {}).values())
 
 
 def _cores() -> int:

@@ -15,12 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from antinfer.worker.pipeline import closing
 from antinfer.worker.pipeline.assembler import Assembled, Assembler
 from antinfer.worker.pipeline.graph import Call, Close, Node
 from antinfer.worker.pipeline.pieces import Group, Piece
 from antinfer.worker.pipeline.splitter import Outcome, select, split
+from antinfer.worker.pipeline.statistics import NodeStats
 from antinfer.worker.schemas import SchemaGate
 
 _QUEUE_BYTES = 64 << 20
@@ -46,8 +48,7 @@ class Flow:
         self._readers = 0
         self._quiet_since = time.monotonic()
         self._stopped = False
-        self.seconds = [0.0] * len(nodes)
-        """Time that user code was at work, by node."""
+        self._stats = [NodeStats(node.name) for node in nodes]
 
     # -- readers ---------------------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -79,7 +80,7 @@ class Flow:
                     continue
                 timeout = self._delay(node)
                 if timeout is None or timeout > 0:
-                    self._wakers[node].wait(timeout)
+                    self._wait(node, timeout)
                 elif (call := self._take(node)) is not None:
                     return call
             return None
@@ -102,6 +103,9 @@ class Flow:
             pieces = split(call, outcome, fans_out=at.stage.kind == "flat_map")
         for piece in pieces:
             self._forward(node + 1, piece)
+        stats = self._stats[node]
+        stats.batches += 1
+        stats.rows_out += sum(piece.rows for piece in pieces)
         self.forget(node, seconds)
 
     def hold(self, node: int) -> None:
@@ -113,8 +117,31 @@ class Flow:
         """Count one batch of `node` as done with."""
         with self._lock:
             self._busy[node] -= 1
-            self.seconds[node] += seconds
+            self._stats[node].busy_seconds += seconds
             self._settle()
+
+    def statistics(self) -> list[NodeStats]:
+        """Return what was counted so far, one entry for each node."""
+        with self._lock:
+            for stats, queue in zip(self._stats, self._queues, strict=True):
+                if queue is not None:
+                    stats.queue_rows, stats.queue_bytes = queue.rows, queue.size_bytes
+            return [replace(stats) for stats in self._stats]
+
+    def batch_rows(self, node: int) -> int:
+        """Return how many rows a batch of `node` has at most."""
+        queue = self._queues[node]
+        assert queue is not None
+        return queue.limits.rows
+
+    def set_batch_rows(self, node: int, rows: int) -> bool:
+        """Change how many rows a batch of `node` has at most; False when they are fixed, since the job is to be reproducible."""
+        queue = self._queues[node]
+        assert queue is not None
+        with self._lock:
+            queue.limits = replace(queue.limits, rows=rows)
+            self._wakers[node].notify_all()
+        return True
 
     def stop(self) -> None:
         """End every `take`, now and later."""
@@ -171,6 +198,17 @@ class Flow:
     def _empty_group(piece: Piece) -> Piece:
         return split(Assembled([piece]), Outcome(None), fans_out=True)[0]
 
+    def _wait(self, node: int, timeout: float | None) -> None:
+        """Wait for news, and count for what."""
+        queue, stats = self._queues[node], self._stats[node]
+        is_blocked = bool(queue and queue.rows) and not self._room_after(node)
+        began = time.monotonic()
+        self._wakers[node].wait(timeout)
+        if is_blocked:
+            stats.blocked_seconds += time.monotonic() - began
+        else:
+            stats.starved_seconds += time.monotonic() - began
+
     def _delay(self, node: int) -> float | None:
         """Return in how many seconds `node` may run a batch, as things stand; None: not before something happens."""
         queue = self._queues[node]
@@ -196,6 +234,7 @@ class Flow:
         call = queue.take()
         if call is not None:
             self._busy[node] += 1
+            self._stats[node].rows_in += call.rows
         else:
             # Nothing but dropped leases was there: whoever waits for this queue to be empty hears it from nobody else.
             self._settle()

@@ -28,6 +28,8 @@ class Assembled:
     parts: list[Piece]
     deaths: int = 0
     """How often a process died over it."""
+    fused: bool = False
+    """True for rows of a hybrid stage that nobody has run yet, given to the predictor behind it: its process runs both."""
 
     @property
     def rows(self) -> int:
@@ -49,7 +51,7 @@ class Assembled:
                 right.appendleft(rest)
             left.append(part)
             missing -= part.rows
-        return Assembled(left, self.deaths), Assembled(list(right), self.deaths)
+        return Assembled(left, self.deaths, self.fused), Assembled(list(right), self.deaths, self.fused)
 
 
 class Assembler:
