@@ -42,6 +42,10 @@ class Slab:
         finally:
             sink.close()
 
+    def view(self) -> memoryview:
+        """Return the whole memory, for those who tell a device of it; it must not be kept."""
+        return memoryview(self._map)
+
     def lend(self, length: int) -> Loan:
         """Return the batch that the other side wrote, `length` bytes long, without a copy."""
         return Loan(memoryview(self._map)[:length])

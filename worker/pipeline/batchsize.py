@@ -112,18 +112,20 @@ class BatchSizePolicy:
 
     def ran_out(self, rows: int) -> Decision | None:
         """Learn that a batch of `rows` rows did not fit into memory; None when later batches are smaller already."""
+        if rows > self.rows:
+            # It was cut before the last decision.
+            return None
         self._good = 0
         if self._short:
             self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
-        self._short = True
-        self._probing = False
-        if rows > self.rows or self.rows == 1:
+        was_probing, self._probing, self._short = self._probing, False, True
+        if self.rows == 1:
             return None
-        # What did well before is safe; a size that was never tried is not.
-        self.rows = max(1, min(rows // 2, self.rows))
-        if self._trials:
-            self._target = min(self._target, self.rows)
-        return Decision(self.rows, f"{rows} rows ran out of memory: {self.rows} rows from now on")
+        self.rows = max(1, rows // 2)
+        if was_probing:
+            # What did well before is the best there is; more was never seen to fit.
+            self._target = self.rows
+        return Decision(self.rows, f"{rows} rows ran out of memory: {self.rows} rows from now on", settled=was_probing)
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
     def _judge(self, trial: _Trial, sample: Sample) -> Decision | None:
