@@ -18,13 +18,18 @@ def check(stages: Sequence[StageSpec]) -> None:
 
 def check_reproducible(stages: Sequence[StageSpec]) -> None:
     """Check that batches do not depend on what is measured. Raises ValueError that names the stage."""
-    for stage in all_stages(stages):
+    every = list(all_stages(stages))
+    for stage, following in zip(every, [*every[1:], None], strict=True):
+        if stage.on_gpu and following is not None and following.batch_size != stage.batch_size:
+            raise ValueError(
+                f"reproducible: the stages {stage.name!r} and {following.name!r} need the same batch_size, since on_gpu joins them"
+            )
         if stage.kind in ("map_batches", "predict") and stage.batch_size == "auto":
             raise ValueError(
                 f"reproducible: stage {stage.name!r} needs a number as its batch_size, since auto depends on what the worker measures"
             )
         if stage.on_gpu and stage.gpu_share not in (0, 1):
-            raise ValueError(f"reproducible: stage {stage.name!r} needs gpu_share 0 or 1, or it would depend on speed which rows on_gpu does")
+            raise ValueError(f"reproducible: stage {stage.name!r} needs gpu_share 0 or 1; else speed decides which rows on_gpu does")
 
 
 def named(stages: Sequence[StageSpec]) -> tuple[StageSpec, ...]:
@@ -66,7 +71,7 @@ def _check_chain(stages: Sequence[StageSpec], where: str) -> None:
                 _check_chain(inner, f"{where}stage {index}, branch {branch!r}: ")
             _check_names(stage, f"{where}stage {index}")
     if depth and where:
-        raise ValueError(f"{where}a flat_map is not closed: add gather: {{into: column}}, so that the branches have one row for each row again")
+        raise ValueError(f"{where}a flat_map is not closed; add gather: {{into: column}}, since branches meet row by row")
 
 
 def _check_names(stage: StageSpec, where: str) -> None:
@@ -84,5 +89,5 @@ def _check_names(stage: StageSpec, where: str) -> None:
 def _check_hybrid(stage: StageSpec, following: StageSpec | None, where: str) -> None:
     if following is None or following.kind != "predict" or not following.num_gpus or following.when or following.bucket_by:
         raise ValueError(
-            f"{where}: on_gpu runs inside of a predictor, so a predict with num_gpus above 0, without when and bucket_by, must come right behind"
+            f"{where}: on_gpu runs inside a predictor: right behind must come a predict with num_gpus above 0, without when and bucket_by"
         )

@@ -80,8 +80,8 @@ class Dataset:
         with `fn_constructor_kwargs`, and its instance is called with batches; it may have ``setup(self)`` and ``teardown(self)``, called in
         that process before the first and after the last batch.
 
-        `when`, `adds`, `bucket_by` and `max_tokens` are as in the job file, and so are `on_gpu`, a class that does the same on a GPU inside of
-        the predictor behind, its constructor's `on_gpu_kwargs`, and its `gpu_share`.
+        `when`, `adds`, `bucket_by` and `max_tokens` are as for `predict`. `on_gpu`, a class built with `on_gpu_kwargs`, does the same on a
+        GPU, inside of the predictor right behind, for at most `gpu_share` of the rows.
         """
         batching = {"columns": columns, "when": when, "adds": list(adds), "bucket_by": _bucket(bucket_by), "max_tokens": max_tokens}
         if inspect.isclass(fn):
@@ -95,14 +95,16 @@ class Dataset:
             return self._stage("predict", fn, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
         if fn_constructor_kwargs and not isinstance(fn, str):
             raise UsageError("map_batches: a function takes fn_kwargs, not fn_constructor_kwargs")
-        keys = {"workers_as": workers_as, "args": fn_kwargs or fn_constructor_kwargs, "num_gpus": num_gpus, "num_cpus": num_cpus, **batching}
-        made, folders = self, {}
+        args = fn_kwargs or fn_constructor_kwargs
+        keys = {"workers_as": workers_as, "args": args, "num_gpus": num_gpus, "num_cpus": num_cpus, **batching}
+        folders: dict[str, str | None] = {}
         if on_gpu is not None:
             reference, folder = _named(on_gpu)
-            keys |= {"on_gpu": reference, "on_gpu_args": on_gpu_kwargs, "gpu_share": gpu_share}
             folders[reference] = folder
-        made = replace(self, _folders={**self._folders, **folders})
-        return made._stage("map_batches", fn, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
+            keys |= {"on_gpu": reference, "on_gpu_args": on_gpu_kwargs, "gpu_share": gpu_share}
+        return replace(self, _folders={**self._folders, **folders})._stage(
+            "map_batches", fn, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys
+        )
 
     def predict(
         self,
@@ -126,9 +128,9 @@ class Dataset:
         `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on a device. ``setup(self)`` and ``teardown(self)``, where
         the class has them, are called in the process before the first and after the last batch.
 
-        With `when`, only rows for which that boolean column is true go through the model; the others get nulls in its columns (`adds`), or
-        keep what they have in columns of the same name. `bucket_by` (a column, or a pair of column and edges) fills batches with rows of like
-        length, and `max_tokens` cuts a batch before its rows times its longest row exceed it.
+        With `when`, only rows for which that boolean column is true go through the model; the others get nulls in its columns (`adds`),
+        or keep what they have in columns of the same name. `bucket_by` (a column, or a pair of column and edges) fills batches with rows
+        of like length, and `max_tokens` cuts a batch before its rows times its longest row exceed it.
         """
         if not isinstance(cls, str) and not inspect.isclass(cls):
             raise UsageError("predict needs a class, which is built once per process", hint="For a function use map_batches.")

@@ -104,9 +104,11 @@ def _share(value: object) -> float | str:
 
 
 def _edges(value: object) -> tuple[int, ...]:
-    if isinstance(value, (list, tuple)) and all(isinstance(edge, int) and not isinstance(edge, bool) and edge >= 1 for edge in value):
-        if all(one < other for one, other in pairwise(value)):
-            return tuple(value)
+    edges = list(value) if isinstance(value, (list, tuple)) else [None]
+    if all(isinstance(edge, int) and not isinstance(edge, bool) for edge in edges) and all(
+        one < other for one, other in pairwise([0, *edges])
+    ):
+        return tuple(edges)
     raise ValueError(f"must be a list of ascending whole numbers of at least 1, such as [32, 64, 128], not {value!r}")
 
 

@@ -74,8 +74,8 @@ class StageSpec(Model):
     name: str = Field(default="", description="Name in metrics and messages. Not given: made from the user code's name.")
     when: str = Field(
         default="",
-        description="Boolean column: rows for which it is true go through the step, the others (null too) skip it. All rows keep the columns "
-        "they came with; those of the step are added, null where it was skipped, and replace a column of the same name where it was not.",
+        description="Boolean column: rows for which it is true go through the step, the others (null too) skip it. All rows keep the "
+        "columns they came with; those of the step are added, null where it was skipped, and replace a column of the same name where not.",
     )
     adds: forms.Columns = Field(
         default=(),
@@ -106,8 +106,8 @@ class StageSpec(Model):
     )
     on_gpu: str = Field(
         default="",
-        description="Class that does the same as this map_batches on a GPU, as `module:name`; it runs inside the process of the predict right "
-        "behind, and its tensors stay on the device. Batches go to whichever of the two has room.",
+        description="Class that does the same as this map_batches on a GPU, as `module:name`; it runs inside the process of the predict "
+        "right behind, and its tensors stay on the device. Batches go to whichever of the two has room.",
     )
     on_gpu_args: forms.JsonDict = Field(default_factory=dict, description="Keyword arguments for the constructor of `on_gpu`.")
     gpu_share: forms.GpuShare = Field(
@@ -139,7 +139,8 @@ class StageSpec(Model):
         rest = {key: value for key, value in data.items() if key != kind}
         for key in ("target", "into"):
             if key in rest:
-                raise ValueError(f"{key!r} is not a key of a stage; write {kind}: {'{into: column}' if kind == 'gather' else 'module:name'}")
+                form = "{into: column}" if kind == "gather" else "module:name"
+                raise ValueError(f"{key!r} is not a key of a stage; write {kind}: {form}")
         value = data[kind]
         if kind == "gather":
             if not isinstance(value, Mapping) or set(value) != {"into"} or not isinstance(value["into"], str):

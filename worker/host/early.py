@@ -39,7 +39,7 @@ def start_predictors(setup: Setup, spare: spawn.Started) -> list[spawn.Started]:
 
 
 def _in_processes(stages: list[dict[str, Any]]) -> int:
-    here = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
+    here: int = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
     return here + sum(_in_processes(branch) for stage in stages for branch in stage.get("parallel", {}).values())
 
 

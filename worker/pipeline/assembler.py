@@ -19,6 +19,8 @@ class BatchLimits:
     rows: int
     max_bytes: int | None = None
     """Cut earlier when so many bytes are reached; None: `rows` is exact."""
+    whole: bool = False
+    """Pieces were cut to batches before (`frames`): each is one, and so their rows cannot be changed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -73,23 +75,28 @@ class Assembler:
         self.rows += piece.rows
         self.size_bytes += size
 
-    def full(self) -> bool:
-        """Tell whether a whole batch is there."""
-        limits = self.limits
+    def full(self, limits: BatchLimits | None = None) -> bool:
+        """Tell whether a whole batch is there: of `limits`, or of the queue's own."""
+        limits = limits or self.limits
+        if limits.whole:
+            return bool(self._pieces)
         return self.rows >= limits.rows or (limits.max_bytes is not None and self.size_bytes >= limits.max_bytes)
 
-    def take(self) -> Assembled | None:
+    def take(self, limits: BatchLimits | None = None) -> Assembled | None:
         """Return the next batch, smaller than the limit when no more rows are there; None when there is none.
 
-        Pieces of dropped leases are thrown away on the way.
+        Pieces of dropped leases are thrown away on the way. The limit is that of `limits`, or the queue's own.
         """
+        limits = limits or self.limits
         parts: list[Piece] = []
         rows, size_bytes = 0, 0
-        while self._pieces and rows < self.limits.rows:
+        while self._pieces and rows < limits.rows:
             piece, size = self._pop()
             if piece.root.dropped:
                 continue
-            room = self._room(piece, size, rows=rows, size_bytes=size_bytes)
+            if limits.whole:
+                return Assembled([piece])
+            room = _room(limits, piece, size, rows=rows, size_bytes=size_bytes)
             if room < piece.rows:
                 self._put_back(piece, size, room)
                 if not room:
@@ -100,14 +107,6 @@ class Assembler:
             rows += piece.rows
             size_bytes += size
         return Assembled(parts) if parts else None
-
-    def _room(self, piece: Piece, size: int, *, rows: int, size_bytes: int) -> int:
-        room = min(self.limits.rows - rows, piece.rows)
-        if self.limits.max_bytes is not None and size_bytes + size > self.limits.max_bytes:
-            fits = (self.limits.max_bytes - size_bytes) * piece.rows // max(1, size)
-            # A single row above the limit is admitted alone: nothing may wait for room that never comes.
-            room = min(room, max(fits, 0 if rows else 1))
-        return room
 
     def _pop(self) -> tuple[Piece, int]:
         piece, size = self._pieces.popleft(), self._sizes.popleft()
@@ -122,3 +121,12 @@ class Assembler:
         self._sizes.appendleft(rest_size)
         self.rows += rest.rows
         self.size_bytes += rest_size
+
+
+def _room(limits: BatchLimits, piece: Piece, size: int, *, rows: int, size_bytes: int) -> int:
+    room = min(limits.rows - rows, piece.rows)
+    if limits.max_bytes is not None and size_bytes + size > limits.max_bytes:
+        fits = (limits.max_bytes - size_bytes) * piece.rows // max(1, size)
+        # A single row above the limit is admitted alone: nothing may wait for room that never comes.
+        room = min(room, max(fits, 0 if rows else 1))
+    return room

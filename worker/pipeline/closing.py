@@ -11,7 +11,7 @@ from antinfer.worker.pipeline.pieces import Group, Piece, Positions, row_positio
 
 def flatten(group: Group) -> Piece:
     """Return the parent's piece with the children of a complete `group` as its rows: several may share a position."""
-    batch, positions = _children(group)
+    batch, positions = children(group)
     return group.parent.with_rows(batch, group.links[positions])
 
 
@@ -23,7 +23,7 @@ def gather(group: Group, into: str, child: pa.Schema | None) -> Piece:
         into: Name of the column.
         child: Schema of the children where it is known, so that a group without any has the same type as its siblings.
     """
-    batch, positions = _children(group)
+    batch, positions = children(group)
     if group.parents == 0:
         return group.parent
     schema = batch.schema if batch is not None else child
@@ -39,7 +39,7 @@ def gather(group: Group, into: str, child: pa.Schema | None) -> Piece:
     return without_bad(group.parent.with_rows(pa.RecordBatch.from_arrays([lists], names=[into]), None))
 
 
-def _children(group: Group) -> tuple[pa.RecordBatch | None, Positions]:
+def children(group: Group) -> tuple[pa.RecordBatch | None, Positions]:
     """Return the surviving children of `group` in order, and their positions."""
     pieces = [without_bad(piece) for piece in group.order.take()]
     pieces = [piece for piece in pieces if piece.batch is not None]
