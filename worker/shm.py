@@ -13,6 +13,8 @@ import weakref
 import numpy as np
 import pyarrow as pa
 
+from antinfer.worker.pipeline import arrays
+
 _PAGE = mmap.PAGESIZE
 _FIRST_BYTES = 1 << 20
 _FRAMING_BYTES = 4096
@@ -52,7 +54,7 @@ class Slab:
 
     def read(self, length: int) -> pa.RecordBatch:
         """Return a copy of the batch that the other side wrote; the slab may be used again at once."""
-        return _decode(pa.py_buffer(np.frombuffer(self._map, dtype=np.uint8, count=length).copy()))
+        return _decode(pa.py_buffer(arrays.copy(np.frombuffer(self._map, dtype=np.uint8, count=length))))
 
 
 class Loan:
