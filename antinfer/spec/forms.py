@@ -104,11 +104,10 @@ def _share(value: object) -> float | str:
 
 
 def _edges(value: object) -> tuple[int, ...]:
-    edges = list(value) if isinstance(value, (list, tuple)) else [None]
-    if all(isinstance(edge, int) and not isinstance(edge, bool) for edge in edges) and all(
-        one < other for one, other in pairwise([0, *edges])
-    ):
-        return tuple(edges)
+    if isinstance(value, (list, tuple)) and all(isinstance(edge, int) and not isinstance(edge, bool) and edge >= 1 for edge in value):
+        edges: tuple[int, ...] = tuple(value)
+        if all(one < other for one, other in pairwise(edges)):
+            return edges
     raise ValueError(f"must be a list of ascending whole numbers of at least 1, such as [32, 64, 128], not {value!r}")
 
 

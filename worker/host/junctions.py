@@ -155,7 +155,7 @@ class Junctions:
 
 def _unsorted(piece: Piece) -> Piece:
     """Return the piece of a new group without rows: what has none need not be sorted, but is looked for behind the sorting."""
-    group = Group(Piece(piece.scope, piece.begin, piece.stop, None), 0, branches.NOTHING)
+    group = Group(Piece(piece.scope, piece.begin, piece.stop, None), 0, closing.NOTHING)
     return Piece(group, 0, 0, None)
 
 

@@ -78,12 +78,13 @@ class Reader:
             offset += batch.num_rows
             if run.shard.rows is not None and offset < stop and self._is_misfit(batch):
                 batches = iter(self._source.read(run.shard, offset, stop, self._chunk_rows(run.shard)))
+        if ended and self._frames:
+            self._flow.end(run, offset)
         if self._unwanted(run):
             return
         if unsized and ended:
             end = offset if offset > start or not start else self._source.count_rows(run.shard)
             self._leases.size(run, end)
-            self._flow.end(run, end)
         elif ended and offset < run.stop:
             path = run.shard.pieces[0].path
             raise ChangedError(

@@ -9,9 +9,8 @@ import pyarrow as pa
 
 from antinfer.errors import UserCodeError
 from antinfer.worker.pipeline import arrays, closing, unify
-from antinfer.worker.pipeline.pieces import Group, Meeting, Piece, Positions, take, without_bad
-
-NOTHING: Positions = np.empty(0, dtype=np.int64)
+from antinfer.worker.pipeline.closing import NOTHING
+from antinfer.worker.pipeline.pieces import Group, Meeting, Piece, Positions, take
 
 
 class UnknownColumnsError(Exception):
@@ -77,7 +76,7 @@ def merge(piece: Piece, meeting: Meeting | None, names: Sequence[str], known: pa
             old = fields.get(name)
             fields[name] = unify.pick(column, added) if old is None else _replaced(old, column, added, name, where)
     merged = pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
-    return without_bad(piece.with_rows(merged, kept))
+    return piece.with_rows(merged, kept)
 
 
 def drop(piece: Piece, meeting: Meeting | None) -> Piece:

@@ -121,6 +121,8 @@ class Group:
     links: Positions
     """For each child the row of the parent piece that it came from; ascending, but for rows that were sorted."""
     order: Order = field(default_factory=lambda: Order(0))
+    given_up: set[int] = field(default_factory=set)
+    """Rows of the parent piece that were given up for something made of them in this group."""
     meeting: Meeting | None = None
     """For a branch: where it meets the others."""
 
@@ -184,8 +186,13 @@ def root_offsets(scope: Root | Group, positions: Positions) -> Positions:
 
 def give_up(piece: Piece, row: int, reason: BadRow) -> None:
     """Send the input row behind `row` of `piece` to quarantine, with everything that was made of it. The first reason stays."""
-    offset = root_offsets(piece.scope, np.array([piece.position(row)], dtype=np.int64))
-    piece.root.bad.setdefault(int(offset[0]), reason)
+    scope, position = piece.scope, piece.position(row)
+    while isinstance(scope, Group):
+        parent_row = int(scope.links[position])
+        scope.given_up.add(parent_row)
+        parent = scope.parent
+        scope, position = parent.scope, parent.position(parent_row)
+    scope.bad.setdefault(position, reason)
 
 
 def row_positions(piece: Piece) -> Positions:
