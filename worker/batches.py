@@ -20,6 +20,8 @@ from antinfer.storage.lean import notice_pandas
 from antinfer.worker.pipeline import arrays
 
 Columns = dict[str, Any]
+_SCRATCH_BYTES = 1 << 20
+"""Smaller arrays come out of memory that the process holds anyhow."""
 
 
 def _references(container: Any, key: Any) -> int:
@@ -31,11 +33,30 @@ _ALONE = _references([object()], 0)
 """What `_references` returns for an object that nothing but its container holds."""
 
 
-def to_format(batch: pa.RecordBatch, batch_format: str, *, writable: bool = True) -> Any:
+class Scratch:
+    """Memory for the copies of batches, used again as soon as nobody holds it: new memory of this size costs more than the copy itself."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[str, NDArray[np.uint8]] = {}
+
+    def copy(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a writable copy of `array`, the column `name`."""
+        if array.dtype.hasobject or array.nbytes < _SCRATCH_BYTES:
+            return array.copy()
+        blocks = self._blocks
+        if name not in blocks or blocks[name].nbytes < array.nbytes or _references(blocks, name) > _ALONE:
+            blocks[name] = np.empty(array.nbytes, dtype=np.uint8)
+        made = blocks[name][: array.nbytes].view(array.dtype).reshape(array.shape)
+        np.copyto(made, array)
+        return made
+
+
+def to_format(batch: pa.RecordBatch, batch_format: str, *, writable: bool = True, scratch: Scratch | None = None) -> Any:
     """Return `batch` as user code wants it: ``numpy``, ``arrow``, ``pandas`` or ``torch``.
 
     With `writable`, arrays are the caller's own: user code may change its batch, which must not reach carryover columns nor a second
-    attempt. Without, they are views of the batch where its memory has the right form.
+    attempt. Without, they are views of the batch where its memory has the right form. Copies go to `scratch` when it is given; results that
+    share their memory must be read before the next batch comes.
 
     Raises:
         UserCodeError: ``torch`` with a column that is no tensor, or pandas or torch is not installed.
@@ -47,7 +68,7 @@ def to_format(batch: pa.RecordBatch, batch_format: str, *, writable: bool = True
         return batch.to_pandas()
     columns = {name: to_numpy(batch.column(i)) for i, name in enumerate(batch.schema.names)}
     if writable:
-        columns = {name: array if array.flags.writeable else array.copy() for name, array in columns.items()}
+        columns = {name: array if array.flags.writeable else arrays.copy(array) for name, array in columns.items()}
     return columns if batch_format == "numpy" else _to_torch(columns)
 
 
@@ -83,7 +104,8 @@ def take_result(made: list[object], where: str, *, copy: bool) -> pa.RecordBatch
 
     User code keeps no array that has no reference left but the one it returned; what it may fill again it must hold somewhere.
     """
-    return _read(made[0], where, copy=copy, is_ours=type(made[0]) is dict and _references(made, 0) == _ALONE)
+    is_ours = type(made[0]) is dict and _references(made, 0) == _ALONE
+    return _read(made[0], where, copy=copy, is_ours=is_ours)
 
 
 def _read(result: object, where: str, *, copy: bool, is_ours: bool) -> pa.RecordBatch:
@@ -174,7 +196,7 @@ def _array(values: Any, *, copy: bool) -> pa.Array:
     if isinstance(values, np.ma.MaskedArray):
         return pa.array(values.data, mask=np.ma.getmaskarray(values))
     if isinstance(values, np.ndarray) and copy:
-        values = values.copy()
+        values = arrays.copy(values)
     if isinstance(values, np.ndarray) and arrays.is_plain(values) and values.ndim:
         if values.ndim == 1:
             return arrays.from_plain(values)

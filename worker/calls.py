@@ -81,6 +81,8 @@ class Caller:
         """
         self._stage = stage
         self._copy = copy
+        # Where results are copied they outlive the batch, and its memory would never be free for another.
+        self._scratch = None if copy else batches.Scratch()
         self._gate = SchemaGate(stage.where)
         self._succeeded = False
         self._failures: dict[str, int] = {}
@@ -156,8 +158,9 @@ class Caller:
     # -- batches ---------------------------------------------------------------------------------------------------------------------
     def _form(self, batch: pa.RecordBatch, *, fused: bool) -> Any:
         if fused:
-            return self._front(batches.to_format(batch, "numpy", writable=False))
-        return batches.to_format(batch, self._stage.batch_format, writable=not self.is_asynchronous)
+            made = self._front(batches.to_format(batch, "numpy", writable=False))
+            return made if self._stage.columns is None else {name: made[name] for name in self._stage.columns if name in made}
+        return batches.to_format(batch, self._stage.batch_format, writable=not self.is_asynchronous, scratch=self._scratch)
 
     def _read(self, made: list[Any], rows: int, *, copy: bool) -> pa.RecordBatch:
         where = self._stage.where

@@ -74,7 +74,8 @@ class Predictor:
         self._stage = stage
         self._feed = feed
         self._threads = threads
-        self._devices = devices
+        self.devices = devices
+        """What the process may see of the GPUs; None: all."""
         self._front = front
         self._sizing = Sizing(node, stage, feed) if sizing is None else sizing
         self._ready = threading.Event()
@@ -253,7 +254,7 @@ class Predictor:
     def _adopt(self, started: spawn.Started) -> PredictorProcess:
         self._ready_now = False
         rows = self._feed.batch_rows(self._node)
-        process = PredictorProcess(started, self._stage, self._threads, devices=self._devices, front=self._front, rows=rows)
+        process = PredictorProcess(started, self._stage, self._threads, devices=self.devices, front=self._front, rows=rows)
         threading.Thread(target=self._listen, args=(process,), name=f"listen-{self._stage.name}-{process.pid}", daemon=True).start()
         return process
 
