@@ -97,12 +97,14 @@ class Assembler:
             if limits.whole:
                 return Assembled([piece])
             room = _room(limits, piece, size, rows=rows, size_bytes=size_bytes)
+            if not room:
+                self._put_back(piece, size)
+                break
             if room < piece.rows:
-                self._put_back(piece, size, room)
-                if not room:
-                    break
-                size = size * room // piece.rows
-                piece = piece.cut(room)[0]
+                taken_bytes = size * room // piece.rows
+                piece, rest = piece.cut(room)
+                self._put_back(rest, size - taken_bytes)
+                size = taken_bytes
             parts.append(piece)
             rows += piece.rows
             size_bytes += size
@@ -114,13 +116,11 @@ class Assembler:
         self.size_bytes -= size
         return piece, size
 
-    def _put_back(self, piece: Piece, size: int, row: int) -> None:
-        rest = piece.cut(row)[1] if row else piece
-        rest_size = size - size * row // piece.rows
-        self._pieces.appendleft(rest)
-        self._sizes.appendleft(rest_size)
-        self.rows += rest.rows
-        self.size_bytes += rest_size
+    def _put_back(self, piece: Piece, size: int) -> None:
+        self._pieces.appendleft(piece)
+        self._sizes.appendleft(size)
+        self.rows += piece.rows
+        self.size_bytes += size
 
 
 def _room(limits: BatchLimits, piece: Piece, size: int, *, rows: int, size_bytes: int) -> int:
