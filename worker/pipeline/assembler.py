@@ -12,6 +12,9 @@ from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.pieces import Piece
 
 
+_SMALL_BYTES = 16 << 10
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """How large a batch may be."""
@@ -69,7 +72,7 @@ class Assembler:
     def put(self, piece: Piece) -> None:
         """Append a piece that has rows."""
         assert piece.batch is not None
-        size = piece.batch.nbytes
+        size = size_of(piece.batch)
         self._pieces.append(piece)
         self._sizes.append(size)
         self.rows += piece.rows
@@ -121,6 +124,12 @@ class Assembler:
         self._sizes.appendleft(size)
         self.rows += piece.rows
         self.size_bytes += size
+
+
+def size_of(batch: pa.RecordBatch) -> int:
+    """Return the bytes of `batch`; for a small one, where measuring takes longer than it is worth, with what it is a slice of."""
+    size: int = batch.get_total_buffer_size()
+    return size if size < _SMALL_BYTES else int(batch.nbytes)
 
 
 def _room(limits: BatchLimits, piece: Piece, size: int, *, rows: int, size_bytes: int) -> int:

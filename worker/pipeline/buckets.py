@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from antinfer.errors import UserCodeError
 from antinfer.worker.pipeline import arrays, closing
-from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
+from antinfer.worker.pipeline.assembler import Assembled, BatchLimits, size_of
 from antinfer.worker.pipeline.pieces import Group, Piece, Positions, take
 
 _PATIENCE_BATCHES = 64
@@ -107,7 +107,7 @@ class BucketQueue:
         assert piece.batch is not None
         bucket = int(self._buckets.of(lengths[:1])[0])
         self._entered += 1
-        entry = _Entry(piece, lengths, piece.batch.nbytes, self._entered, self._left)
+        entry = _Entry(piece, lengths, size_of(piece.batch), self._entered, self._left)
         self._queues.setdefault(bucket, _Bucket()).add(entry)
         self.rows += piece.rows
         self.size_bytes += entry.size
