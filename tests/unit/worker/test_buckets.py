@@ -59,7 +59,9 @@ def test_every_row_comes_once_in_its_bucket_and_home_in_order(
             groups[id(part.scope)] = part.scope
     assert total == at and waiting.rows == waiting.size_bytes == 0
     homes = sorted((buckets.unsort(group) for group in groups.values() if group.complete), key=lambda home: home.begin)
-    assert [value for home in homes if home.batch is not None for value in home.batch["n"].to_pylist()] == sum(pieces, [])
+    assert [value for home in homes if home.batch is not None for value in home.batch["n"].to_pylist()] == [
+        length for lengths in pieces for length in lengths
+    ]
     assert [home.batch["x"].to_pylist() for home in homes if home.batch is not None] == [list(range(h.begin, h.stop)) for h in homes]
 
 

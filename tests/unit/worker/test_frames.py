@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
@@ -15,7 +17,7 @@ def piece(scope: Root | Group, begin: int, stop: int) -> Piece:
 
 def cut(begin: int, stop: int, at: list[int]) -> list[tuple[int, int]]:
     borders = [begin, *sorted({one for one in at if begin < one < stop}), stop]
-    return list(zip(borders, borders[1:], strict=False))
+    return list(pairwise(borders))
 
 
 @given(st.integers(1, 50), st.integers(1, 12), st.lists(st.integers(1, 49)), st.randoms(use_true_random=False))
