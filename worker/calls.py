@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,10 @@ class Begun:
     fused: bool
     ticket: Any = None
     fault: Fault | None = None
+
+
+_MOST_CHILDREN = 1_000_000
+"""Rows that a flat_map may make of one row: its list is held in memory, and a generator that never ends would take all of it."""
 
 
 class Caller:
@@ -166,7 +171,7 @@ class Caller:
         where = self._stage.where
         if isinstance(made[0], Iterator):
             # What is yielded may lie in an array that the next step fills again.
-            parts = [batches.from_result(part, where, copy=True) for part in made[0]]
+            parts = list(_until(made[0], rows, where))
         else:
             parts = [batches.take_result(made, where, copy=copy)]
         returned = sum(part.num_rows for part in parts)
@@ -230,7 +235,7 @@ class Caller:
         for index, row in enumerate(batches.rows_of(batch)):
             try:
                 result = self._call(row)
-                children = list(result) if fans_out and not isinstance(result, dict) else result
+                children = list(islice(result, _MOST_CHILDREN + 1)) if fans_out and not isinstance(result, dict) else result
             except Exception as error:  # noqa: BLE001 - user code may raise anything
                 bad.append((index, self._blame(Fault.of(error))))
                 continue
@@ -241,6 +246,11 @@ class Caller:
                 continue
             if not isinstance(children, list):
                 raise UserCodeError(f"{self._stage.where} must return a list of rows, not one dict", hint="Return [row] for a single row.")
+            if len(children) > _MOST_CHILDREN:
+                raise UserCodeError(
+                    f"{self._stage.where} made more than {_MOST_CHILDREN:,} rows of one",
+                    hint="Does its generator end? What is larger by nature belongs into several input rows.",
+                )
             made.extend(children)
             links.extend([index] * len(children))
         rows: Positions = np.array(links, dtype=np.int64)
@@ -315,3 +325,16 @@ def _is_no_memory(error: Exception) -> bool:
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def _until(parts: Iterator[object], rows: int, where: str) -> Iterator[pa.RecordBatch]:
+    """Yield what a generator yields, but no more than shows that it yields too much: it may never end."""
+    returned = 0
+    # Parts may be empty, though not for ever.
+    for number, part in enumerate(parts):
+        batch = batches.from_result(part, where, copy=True)
+        returned += batch.num_rows
+        if returned > rows or number > 2 * rows + 64:
+            what = f"{returned} without an end" if returned > rows else "batch after batch without any"
+            raise UserCodeError(f"{where} got {rows} rows and yielded {what}", hint="Yield one value per input row, and then end.")
+        yield batch

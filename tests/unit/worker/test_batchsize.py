@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -144,8 +145,8 @@ def test_it_tries_again_more_and_more_seldom() -> None:
             failures.append(at)
             policy.ran_out(policy.rows)
         at += 1
-    gaps = [later - earlier for earlier, later in zip(failures, failures[1:], strict=False)]
-    assert len(failures) <= 8 and all(later > 1.8 * earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    gaps = [later - earlier for earlier, later in pairwise(failures)]
+    assert len(failures) <= 8 and all(later > 1.8 * earlier for earlier, later in pairwise(gaps))
 
 
 def test_memory_that_shrinks_while_probing_ends_the_search_at_what_did_well() -> None:

@@ -255,7 +255,7 @@ def test_bad_rows_of_an_asynchronous_class_are_found(stage: Any, late: bool, nam
     assert outcome.rows is not None and outcome.rows.tolist() == good
     assert outcome.batch["y"].to_pylist() == [2 * x for x in good]
     if named:
-        assert caller._owner.sizes == [64, 61] and [reason.error for _, reason in outcome.bad or ()][0] == "5 is bad"
+        assert caller._owner.sizes == [64, 61] and (outcome.bad or [])[0][1].error == "5 is bad"
 
 
 def test_what_does_not_fit_into_memory_is_told_from_other_faults(stage: Any) -> None:
