@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from antinfer.errors import (
         AntinferError,
+        BadRows,
         DataError,
         ForeignOutputError,
         InfraError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         VerifyFault,
     )
     from antinfer.metrics import Accumulator
+    from antinfer.predictors import DecodeJpeg, TorchPredictor
     from antinfer.spec.dataset import (
         Dataset,
         read_arrow,
@@ -50,7 +52,10 @@ __all__ = [
     "JobSpec",
     "load_job",
     "Accumulator",
+    "DecodeJpeg",
+    "TorchPredictor",
     "AntinferError",
+    "BadRows",
     "DataError",
     "ForeignOutputError",
     "InfraError",
@@ -67,6 +72,7 @@ __all__ = [
 
 _HOMES = {
     "antinfer.metrics": ("Accumulator",),
+    "antinfer.predictors": ("DecodeJpeg", "TorchPredictor"),
     "antinfer.spec.dataset": ("Dataset", "read_arrow", "read_csv", "read_files", "read_json", "read_parquet", "read_text"),
     "antinfer.spec.job": ("Job",),
     "antinfer.spec.load": ("load_job",),

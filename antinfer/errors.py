@@ -10,6 +10,7 @@
     │   ├── ForeignOutputError         the output place belongs to another job
     │   └── ChangedError               input, job file or code differs from the plan
     ├── DataError                      blame: data
+    │   ├── BadRows                    rows that user code names as bad; the rest of their batch goes on
     │   ├── SourceError                unreadable, truncated, missing, empty input
     │   └── SchemaMismatchError        a file or a commit with another schema
     ├── InfraError                     blame: infra
@@ -28,6 +29,7 @@ Code that meets a foreign exception wraps it once, at the adapter, with ``raise 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import ClassVar, Final
 
@@ -107,6 +109,18 @@ class DataError(AntinferError):
     """The input is at fault."""
 
     blame = Blame.DATA
+
+
+class BadRows(DataError):
+    """Raised by user code on a batch some of whose rows are bad: these go to quarantine, and it is called again with the others.
+
+    Any other exception leads there too, but by halving the batch again and again.
+    """
+
+    def __init__(self, errors: Mapping[int, str]) -> None:
+        """`errors`: what is wrong, by the row's number in the batch, from 0."""
+        super().__init__("; ".join(f"row {row}: {error}" for row, error in list(errors.items())[:3]) or "no row is bad")
+        self.errors = dict(errors)
 
 
 class SourceError(DataError):

@@ -42,7 +42,7 @@ pipeline:
     args: {{weights: model.pt}}
 ```
 """
-HIDDEN = {(JobSpec, "base_dir"), (StageSpec, "kind"), (StageSpec, "target"), (StageSpec, "into")}
+HIDDEN = {(JobSpec, "base_dir"), *((StageSpec, key) for key in ("kind", "target", "into", "parallel"))}
 """Set by the loader, or written as the kind's own key."""
 
 

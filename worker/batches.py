@@ -7,6 +7,7 @@ become arrays of objects.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -19,12 +20,43 @@ from antinfer.storage.lean import notice_pandas
 from antinfer.worker.pipeline import arrays
 
 Columns = dict[str, Any]
+_SCRATCH_BYTES = 1 << 20
+"""Smaller arrays come out of memory that the process holds anyhow."""
 
 
-def to_format(batch: pa.RecordBatch, batch_format: str) -> Any:
+def _references(container: Any, key: Any) -> int:
+    """Count the references to ``container[key]``. A name for it would be one of them."""
+    return sys.getrefcount(container[key])
+
+
+_ALONE = _references([object()], 0)
+"""What `_references` returns for an object that nothing but its container holds."""
+
+
+class Scratch:
+    """Memory for the copies of batches, used again as soon as nobody holds it: new memory of this size costs more than the copy itself."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[str, NDArray[np.uint8]] = {}
+
+    def copy(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a writable copy of `array`, the column `name`."""
+        if array.dtype.hasobject or array.nbytes < _SCRATCH_BYTES:
+            return array.copy()
+        blocks = self._blocks
+        if name not in blocks or blocks[name].nbytes < array.nbytes or _references(blocks, name) > _ALONE:
+            blocks[name] = np.empty(array.nbytes, dtype=np.uint8)
+        made = blocks[name][: array.nbytes].view(array.dtype).reshape(array.shape)
+        np.copyto(made, array)
+        return made
+
+
+def to_format(batch: pa.RecordBatch, batch_format: str, *, writable: bool = True, scratch: Scratch | None = None) -> Any:
     """Return `batch` as user code wants it: ``numpy``, ``arrow``, ``pandas`` or ``torch``.
 
-    Arrays are writable and the caller's own: user code may change its batch, which must not reach carryover columns nor a second attempt.
+    With `writable`, arrays are the caller's own: user code may change its batch, which must not reach carryover columns nor a second
+    attempt. Without, they are views of the batch where its memory has the right form. Copies go to `scratch` when it is given; results that
+    share their memory must be read before the next batch comes.
 
     Raises:
         UserCodeError: ``torch`` with a column that is no tensor, or pandas or torch is not installed.
@@ -34,7 +66,9 @@ def to_format(batch: pa.RecordBatch, batch_format: str) -> Any:
     if batch_format == "pandas":
         _require("pandas")
         return batch.to_pandas()
-    columns = {name: _writable(to_numpy(batch.column(i))) for i, name in enumerate(batch.schema.names)}
+    columns = {name: to_numpy(batch.column(i)) for i, name in enumerate(batch.schema.names)}
+    if writable:
+        columns = {name: array if array.flags.writeable else arrays.copy(array) for name, array in columns.items()}
     return columns if batch_format == "numpy" else _to_torch(columns)
 
 
@@ -62,9 +96,22 @@ def from_result(result: object, where: str, *, copy: bool) -> pa.RecordBatch:
 
     Raises UserCodeError for anything else, for columns of different lengths, and naming the column whose values have no Arrow type.
     """
+    return _read(result, where, copy=copy, is_ours=False)
+
+
+def take_result(made: list[object], where: str, *, copy: bool) -> pa.RecordBatch:
+    """Read the one object in `made` as `from_result` does, without a copy of arrays that nobody but `made` can reach.
+
+    User code keeps no array that has no reference left but the one it returned; what it may fill again it must hold somewhere.
+    """
+    is_ours = type(made[0]) is dict and _references(made, 0) == _ALONE
+    return _read(made[0], where, copy=copy, is_ours=is_ours)
+
+
+def _read(result: object, where: str, *, copy: bool, is_ours: bool) -> pa.RecordBatch:
     notice_pandas()
     if isinstance(result, Mapping):
-        return _from_columns(result, where, copy=copy)
+        return _from_columns(result, where, copy=copy, is_ours=is_ours)
     if isinstance(result, pa.Table):
         batches = result.combine_chunks().to_batches()
         result = batches[0] if batches else pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in result.schema], schema=result.schema)
@@ -103,14 +150,15 @@ def from_rows(rows: Sequence[object], where: str) -> pa.RecordBatch:
     return _from_columns({name: [row[name] for row in rows] for name in first}, where, copy=False)  # type: ignore[index]
 
 
-def _from_columns(columns: Mapping[Any, Any], where: str, *, copy: bool) -> pa.RecordBatch:
+def _from_columns(columns: Mapping[Any, Any], where: str, *, copy: bool, is_ours: bool = False) -> pa.RecordBatch:
     if not columns:
         raise UserCodeError(f"{where} returned a dict without columns", hint="Return at least one column.")
     made = []
-    for name, values in columns.items():
+    for name in columns:
         if not isinstance(name, str):
             raise UserCodeError(f"{where} returned a column whose name is {name!r}, not a string")
-        made.append(_column(values, name, where, copy=copy))
+        needs_copy = copy and not (is_ours and _is_unshared(columns, name))
+        made.append(_column(columns[name], name, where, copy=needs_copy))
     if len({len(array) for array in made}) > 1:
         lengths = ", ".join(f"{name}: {len(array)}" for name, array in zip(columns, made, strict=True))
         raise UserCodeError(f"{where} returned columns of different lengths ({lengths})")
@@ -141,14 +189,15 @@ def _column(values: object, name: str, where: str, *, copy: bool) -> pa.Array:
 def _array(values: Any, *, copy: bool) -> pa.Array:
     if isinstance(values, list) and values and isinstance(values[0], np.ndarray) and values[0].ndim and values[0].dtype != object:
         same = all(isinstance(value, np.ndarray) and value.shape == values[0].shape for value in values)
-        values = np.stack(values) if same else values
+        if same:
+            values, copy = np.stack(values), False
     if isinstance(values, list) and values and isinstance(values[0], np.generic):
-        values = np.array(values)
+        values, copy = np.array(values), False
     # numpy imports its masked arrays when somebody uses them: where nobody has, there are none.
     if "numpy.ma" in sys.modules and isinstance(values, np.ma.MaskedArray):
         return pa.array(values.data, mask=np.ma.getmaskarray(values))
     if isinstance(values, np.ndarray) and copy:
-        values = values.copy()
+        values = arrays.copy(values)
     if isinstance(values, np.ndarray) and arrays.is_plain(values) and values.ndim:
         if values.ndim == 1:
             return arrays.from_plain(values)
@@ -159,8 +208,17 @@ def _array(values: Any, *, copy: bool) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _writable(array: NDArray[Any]) -> NDArray[Any]:
-    return array if array.flags.writeable else array.copy()
+def _is_unshared(columns: Mapping[str, Any], name: str) -> bool:
+    """Tell whether the memory of an array can be reached through `columns` alone."""
+    if not isinstance(columns[name], np.ndarray) or _references(columns, name) > _ALONE:
+        return False
+    owner = columns[name]
+    while owner.base is not None:
+        # As in `_references`: no name for the base while it is counted.
+        if not isinstance(owner.base, np.ndarray) or sys.getrefcount(owner.base) > _ALONE:
+            return False
+        owner = owner.base
+    return bool(owner.flags.owndata)
 
 
 def _to_torch(columns: Columns) -> Columns:
@@ -168,7 +226,10 @@ def _to_torch(columns: Columns) -> Columns:
     tensors = {}
     for name, array in columns.items():
         try:
-            tensors[name] = torch.from_numpy(array)
+            with warnings.catch_warnings():
+                # Torch warns of arrays that are read-only; so is what lies in a slab, and `submit` says so.
+                warnings.simplefilter("ignore", UserWarning)
+                tensors[name] = torch.from_numpy(array)
         except TypeError as error:
             raise UserCodeError(
                 f"column {name!r} ({array.dtype}) cannot be a torch tensor",

@@ -1,119 +1,230 @@
-"""Calling user code: built once, called with batches or rows, its contract checked, its errors pinned to rows."""
+"""Calling user code: built once, called with batches or rows, its contract checked, its errors pinned to rows.
+
+A class with ``submit(batch) -> ticket`` and ``collect(ticket) -> result`` is *asynchronous*: another batch may be submitted before the last
+one is collected. Tickets are collected in the order in which they were handed out.
+"""
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from antinfer.errors import UserCodeError
+from antinfer.errors import BadRows, UserCodeError
 from antinfer.spec import usercode
 from antinfer.worker import batches
 from antinfer.worker.pipeline import unify
-from antinfer.worker.pipeline.pieces import BadRow, Positions
+from antinfer.worker.pipeline.pieces import BadRow, Positions, take
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.schemas import SchemaGate
 
 _HOPELESS_ROWS = 32
 """So many rows failing alone, and alike, before any call has ever succeeded, are a mistake in the code and not in the rows."""
+_DEPTH = 2
+"""Batches that an asynchronous class is given before the first of them is collected, unless its ``depth`` says otherwise."""
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED")
+"""What libraries beside torch's allocator say in their RuntimeError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is worth knowing of an exception. Kept itself, it would keep the frames alive and with them the batch, which lies in a slab."""
+
+    error: str
+    """Type and message."""
+    traceback: str
+    site: str
+    """Where it was raised: failures at one site are alike."""
+    no_memory: bool
+    """There was not enough memory, of the device or the machine: a smaller batch may do."""
+    rows: dict[int, str] = field(default_factory=dict)
+    """Rows that the code itself names as bad, and why."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Fault:
+        kind = type(error).__name__
+        frames = traceback.extract_tb(error.__traceback__)
+        site = f"{kind} {frames[-1].filename}:{frames[-1].lineno}" if frames else kind
+        rows = dict(error.errors) if isinstance(error, BadRows) else {}
+        return cls(f"{kind}: {error}", user_traceback(error), site, _is_no_memory(error), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A batch on its way through user code."""
+
+    batch: pa.RecordBatch
+    fused: bool
+    ticket: Any = None
+    fault: Fault | None = None
+
+
+_MOST_CHILDREN = 1_000_000
+"""Rows that a flat_map may make of one row: its list is held in memory, and a generator that never ends would take all of it."""
 
 
 class Caller:
     """One copy of a stage's user code. Not safe to use from several threads."""
 
-    def __init__(self, stage: StageCall, *, copy: bool) -> None:
+    def __init__(self, stage: StageCall, *, copy: bool, front: StageCall | None = None, rows: int = 0) -> None:
         """Import and build the user code and run its ``setup``. Raises UserCodeError with the user's traceback.
 
-        With `copy`, outcomes do not share memory with arrays that user code may keep.
+        Args:
+            stage: What to call.
+            copy: Outcomes do not share memory with arrays that user code may keep.
+            front: The stage before, whose implementation for a device runs in front of this one in fused calls.
+            rows: Rows of a full batch, told to user code that has ``expect(rows)``; 0: unknown.
         """
         self._stage = stage
         self._copy = copy
+        # Where results are copied they outlive the batch, and its memory would never be free for another.
+        self._scratch = None if copy else batches.Scratch()
         self._gate = SchemaGate(stage.where)
         self._succeeded = False
         self._failures: dict[str, int] = {}
-        target = usercode.resolve(stage.target, stage.base_dir)
-        self._owner: Any = None
-        if isinstance(target, type):
-            self._owner = self._guarded("constructor", lambda: target(**stage.args))
-            if not callable(self._owner):
-                raise UserCodeError(f"{stage.where}: {stage.target} is a class without __call__", hint="Define __call__(self, batch).")
-            self._call: Any = self._owner
-            if hasattr(self._owner, "setup"):
-                self._guarded("setup()", self._owner.setup)
-        else:
-            self._call = (lambda value: target(value, **stage.args)) if stage.args else target
+        self._call, self._owner = self._build(stage, rows)
+        self._front: Any = None
+        self._front_owner: Any = None
+        if front is not None:
+            self._front, self._front_owner = self._build(front, rows)
+            self._front = getattr(self._front_owner, "submit", self._front)
+        self.is_asynchronous = _is_asynchronous(self._owner) and stage.kind in ("map_batches", "predict")
+        self.depth: int = max(1, int(getattr(self._owner, "depth", _DEPTH))) if self.is_asynchronous else 1
+        """Batches that may be begun before the first of them is ended."""
 
     def close(self) -> None:
         """Run the user's ``teardown``, if there is one. Raises UserCodeError when it fails."""
-        if hasattr(self._owner, "teardown"):
-            self._guarded("teardown()", self._owner.teardown)
+        for owner in (self._owner, self._front_owner):
+            if hasattr(owner, "teardown"):
+                self._guarded("teardown()", owner.teardown)
 
-    def run(self, batch: pa.RecordBatch) -> Outcome:
+    def tell(self, what: str, value: Any) -> None:
+        """Call the optional method `what` of the user's objects: ``register``, ``unregister`` or ``expect``."""
+        for owner in (self._owner, self._front_owner):
+            method = getattr(owner, what, None)
+            if method is not None:
+                self._guarded(f"{what}()", partial(method, value))
+
+    def attribute(self, name: str) -> str:
+        """Return what the user's object says of itself, such as its ``dtype``; empty when it says nothing."""
+        found = getattr(self._owner, name, None)
+        return found if isinstance(found, str) else ""
+
+    def run(self, batch: pa.RecordBatch, *, fused: bool = False) -> Outcome:
         """Call the user code on `batch` (input columns only).
 
         A batch on which it raises is halved until the rows that are to blame stand alone; they are in the outcome's `bad`.
 
         Raises UserCodeError when the code breaks its contract, or seems to work for no row at all.
         """
-        if self._stage.kind in ("flat_map", "filter"):
-            return self._run_rows(batch)
+        ended = self.end(self.begin(batch, fused=fused))
+        # Outside of the handler, or every later error would drag this one along as its context.
+        return self.recover(batch, ended, fused=fused) if isinstance(ended, Fault) else ended
+
+    def begin(self, batch: pa.RecordBatch, *, fused: bool = False) -> Begun:
+        """Submit `batch` to an asynchronous class; others compute in `end`. At most `depth` batches may be begun and not ended."""
+        if not self.is_asynchronous:
+            return Begun(batch, fused)
         try:
-            return Outcome(self._one_for_one(batch, copy=self._copy))
+            return Begun(batch, fused, self._owner.submit(self._form(batch, fused=fused)))
         except UserCodeError:
             raise
         except Exception as error:  # noqa: BLE001 - user code may raise anything
-            fault = _Fault.of(error)
-        # Outside of the handler, or every later error would drag this one along as its context.
-        return self._bisect(batch, fault)
+            return Begun(batch, fused, fault=Fault.of(error))
+
+    def end(self, begun: Begun, *, copy: bool | None = None) -> Outcome | Fault:
+        """Return what user code made of a batch, or why it raised. Batches are ended in the order in which they were begun.
+
+        With `copy` the outcome outlives later calls, whose results may lie in the same memory; default: as the constructor was told.
+
+        Raises UserCodeError when the code breaks its contract.
+        """
+        if begun.fault is not None:
+            return begun.fault
+        if self._stage.kind in ("flat_map", "filter"):
+            return self._run_rows(begun.batch)
+        try:
+            made = [self._owner.collect(begun.ticket) if self.is_asynchronous else self._call(self._form(begun.batch, fused=begun.fused))]
+            return Outcome(self._read(made, begun.batch.num_rows, copy=self._copy if copy is None else copy))
+        except UserCodeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            return Fault.of(error)
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
-    def _one_for_one(self, batch: pa.RecordBatch, *, copy: bool) -> pa.RecordBatch:
-        result = self._call(batches.to_format(batch, self._stage.batch_format))
-        is_stream = isinstance(result, Iterator)
-        # What is yielded may lie in an array that the next step fills again.
-        parts = [batches.from_result(part, self._stage.where, copy=copy or is_stream) for part in (result if is_stream else (result,))]
+    def _form(self, batch: pa.RecordBatch, *, fused: bool) -> Any:
+        if fused:
+            made = self._front(batches.to_format(batch, "numpy", writable=False))
+            return made if self._stage.columns is None else {name: made[name] for name in self._stage.columns if name in made}
+        return batches.to_format(batch, self._stage.batch_format, writable=not self.is_asynchronous, scratch=self._scratch)
+
+    def _read(self, made: list[Any], rows: int, *, copy: bool) -> pa.RecordBatch:
+        where = self._stage.where
+        if isinstance(made[0], Iterator):
+            # What is yielded may lie in an array that the next step fills again.
+            parts = list(_until(made[0], rows, where))
+        else:
+            parts = [batches.take_result(made, where, copy=copy)]
         returned = sum(part.num_rows for part in parts)
-        if returned != batch.num_rows:
+        if returned != rows:
             raise UserCodeError(
-                f"{self._stage.where} got {batch.num_rows} rows and returned {returned}",
+                f"{where} got {rows} rows and returned {returned}",
                 hint="Return one value per input row; a function that changes the number of rows belongs in a flat_map or a filter stage.",
             )
         self._succeeded = True
-        fitting = [self._gate.fit(part) for part in parts]
-        return unify.concat(fitting)
+        return unify.concat([self._gate.fit(part) for part in parts])
 
-    def _bisect(self, batch: pa.RecordBatch, fault: _Fault) -> Outcome:
-        good: list[tuple[int, pa.RecordBatch]] = []
+    def recover(self, batch: pa.RecordBatch, fault: Fault, *, fused: bool = False) -> Outcome:
+        """Run `batch` again after `fault`, in halves, until the rows that are to blame stand alone. No batch may be begun meanwhile."""
+        good: list[tuple[NDArray[np.int64], pa.RecordBatch]] = []
         bad: list[tuple[int, BadRow]] = []
-        todo: list[tuple[int, int, _Fault]] = [(0, batch.num_rows, fault)]
+        todo: list[tuple[NDArray[np.int64], Fault]] = [(np.arange(batch.num_rows, dtype=np.int64), fault)]
         while todo:
-            start, rows, fault = todo.pop()
-            if rows == 1:
-                bad.append((start, self._blame(fault)))
-                continue
-            half = rows // 2
-            for at, count in ((start + half, rows - half), (start, half)):
-                try:
-                    # A copy: the result must outlive the calls that follow, which may fill the same array again.
-                    good.append((at, self._one_for_one(batch.slice(at, count), copy=True)))
-                except UserCodeError:
-                    raise
-                except Exception as again:  # noqa: BLE001 - as above
-                    todo.append((at, count, _Fault.of(again)))
-        good.sort(key=lambda part: part[0])
-        if not bad:
-            return Outcome(unify.concat([made for _, made in good]))
-        rows_kept = [np.arange(at, at + made.num_rows, dtype=np.int64) for at, made in good]
-        return Outcome(
-            unify.concat([made for _, made in good]) if good else None,
-            np.concatenate(rows_kept) if good else np.empty(0, dtype=np.int64),
-            bad,
-        )
+            rows, fault = todo.pop()
+            for again in self._smaller(rows, fault, bad):
+                part = take(batch, again)
+                assert part is not None
+                # A copy: the result must outlive the calls that follow, which may fill the same array again.
+                ended = self.end(self.begin(part, fused=fused), copy=True)
+                if isinstance(ended, Fault):
+                    todo.append((again, ended))
+                else:
+                    good.append((again, ended.batch))
+        good.sort(key=lambda part: int(part[0][0]))
+        return self._assembled(good, sorted(bad, key=lambda each: each[0]))
+
+    def _smaller(self, rows: NDArray[np.int64], fault: Fault, bad: list[tuple[int, BadRow]]) -> list[NDArray[np.int64]]:
+        """Return in which parts to run `rows` again, and add those that are to blame to `bad`."""
+        named = {row: error for row, error in fault.rows.items() if isinstance(row, int) and 0 <= row < len(rows)}
+        if named:
+            bad += [(int(rows[row]), self._blame(fault, error)) for row, error in named.items()]
+            rest = np.delete(rows, list(named))
+            return [rest] if len(rest) else []
+        if len(rows) == 1:
+            bad.append((int(rows[0]), self._blame(fault)))
+            return []
+        return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+
+    @staticmethod
+    def _assembled(good: list[tuple[NDArray[np.int64], pa.RecordBatch]], bad: list[tuple[int, BadRow]]) -> Outcome:
+        if not good:
+            return Outcome(None, np.empty(0, dtype=np.int64), bad)
+        rows = np.concatenate([rows for rows, _ in good])
+        batch = unify.concat([made for _, made in good])
+        if bool(np.any(np.diff(rows) < 0)):
+            # Rows named as bad leave gaps, so that parts may lie within each other.
+            order = np.argsort(rows)
+            rows, batch = rows[order], take(batch, order)
+        return Outcome(batch, rows, bad) if bad else Outcome(batch)
 
     # -- rows ------------------------------------------------------------------------------------------------------------------------
     def _run_rows(self, batch: pa.RecordBatch) -> Outcome:
@@ -124,9 +235,9 @@ class Caller:
         for index, row in enumerate(batches.rows_of(batch)):
             try:
                 result = self._call(row)
-                children = list(result) if fans_out and not isinstance(result, dict) else result
+                children = list(islice(result, _MOST_CHILDREN + 1)) if fans_out and not isinstance(result, dict) else result
             except Exception as error:  # noqa: BLE001 - user code may raise anything
-                bad.append((index, self._blame(_Fault.of(error))))
+                bad.append((index, self._blame(Fault.of(error))))
                 continue
             self._succeeded = True
             if not fans_out:
@@ -135,13 +246,32 @@ class Caller:
                 continue
             if not isinstance(children, list):
                 raise UserCodeError(f"{self._stage.where} must return a list of rows, not one dict", hint="Return [row] for a single row.")
+            if len(children) > _MOST_CHILDREN:
+                raise UserCodeError(
+                    f"{self._stage.where} made more than {_MOST_CHILDREN:,} rows of one",
+                    hint="Does its generator end? What is larger by nature belongs into several input rows.",
+                )
             made.extend(children)
             links.extend([index] * len(children))
         rows: Positions = np.array(links, dtype=np.int64)
         return Outcome(batches.from_rows(made, self._stage.where) if made else None, rows, bad)
 
     # -- errors ----------------------------------------------------------------------------------------------------------------------
-    def _blame(self, fault: _Fault) -> BadRow:
+    def _build(self, stage: StageCall, rows: int) -> tuple[Callable[[Any], Any], Any]:
+        """Return what to call with a batch, and the object behind it; None when it is a plain function."""
+        target = usercode.resolve(stage.target, stage.base_dir)
+        if not isinstance(target, type):
+            return (lambda value: target(value, **stage.args)) if stage.args else target, None
+        owner: Any = self._guarded("constructor", lambda: target(**stage.args))
+        if not callable(owner) and not _is_asynchronous(owner):
+            raise UserCodeError(f"{stage.where}: {stage.target} is a class without __call__", hint="Define __call__(self, batch).")
+        if rows and hasattr(owner, "expect"):
+            self._guarded("expect()", lambda: owner.expect(rows))
+        if hasattr(owner, "setup"):
+            self._guarded("setup()", owner.setup)
+        return owner if callable(owner) else lambda value: owner.collect(owner.submit(value)), owner
+
+    def _blame(self, fault: Fault, error: str = "") -> BadRow:
         if not self._succeeded and not self._stage.tolerant:
             self._failures[fault.site] = self._failures.get(fault.site, 0) + 1
             if self._failures[fault.site] >= _HOPELESS_ROWS:
@@ -150,11 +280,13 @@ class Caller:
                     hint="Nothing has succeeded yet, so the code is at fault; set quarantine.max_fraction to 1 to quarantine such rows.",
                     user_traceback=fault.traceback,
                 )
-        return BadRow(fault.error, fault.traceback, self._stage.name)
+        return BadRow(error or fault.error, "" if error else fault.traceback, self._stage.name)
 
     def _guarded(self, what: str, action: Any) -> Any:
         try:
             return action()
+        except UserCodeError:
+            raise
         except Exception as error:
             raise UserCodeError(
                 f"{self._stage.where}: {what} raised {type(error).__name__}: {error}", user_traceback=user_traceback(error)
@@ -182,19 +314,27 @@ def user_traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, frame))
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """What is worth knowing of an exception. Kept itself, it would keep the frames alive and with them the batch, which lies in a slab."""
+def _is_asynchronous(owner: object) -> bool:
+    return callable(getattr(owner, "submit", None)) and callable(getattr(owner, "collect", None))
 
-    error: str
-    """Type and message."""
-    traceback: str
-    site: str
-    """Where it was raised: failures at one site are alike."""
 
-    @classmethod
-    def of(cls, error: Exception) -> _Fault:
-        kind = type(error).__name__
-        frames = traceback.extract_tb(error.__traceback__)
-        site = f"{kind} {frames[-1].filename}:{frames[-1].lineno}" if frames else kind
-        return cls(f"{kind}: {error}", user_traceback(error), site)
+def _is_no_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def _until(parts: Iterator[object], rows: int, where: str) -> Iterator[pa.RecordBatch]:
+    """Yield what a generator yields, but no more than shows that it yields too much: it may never end."""
+    returned = 0
+    # Parts may be empty, though not for ever.
+    for number, part in enumerate(parts):
+        batch = batches.from_result(part, where, copy=True)
+        returned += batch.num_rows
+        if returned > rows or number > 2 * rows + 64:
+            what = f"{returned} without an end" if returned > rows else "batch after batch without any"
+            raise UserCodeError(f"{where} got {rows} rows and yielded {what}", hint="Yield one value per input row, and then end.")
+        yield batch

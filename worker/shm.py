@@ -13,6 +13,8 @@ import weakref
 import numpy as np
 import pyarrow as pa
 
+from antinfer.worker.pipeline import arrays
+
 _PAGE = mmap.PAGESIZE
 _FIRST_BYTES = 1 << 20
 _FRAMING_BYTES = 4096
@@ -42,13 +44,17 @@ class Slab:
         finally:
             sink.close()
 
+    def view(self) -> memoryview:
+        """Return the whole memory, for those who tell a device of it; it must not be kept."""
+        return memoryview(self._map)
+
     def lend(self, length: int) -> Loan:
         """Return the batch that the other side wrote, `length` bytes long, without a copy."""
         return Loan(memoryview(self._map)[:length])
 
     def read(self, length: int) -> pa.RecordBatch:
         """Return a copy of the batch that the other side wrote; the slab may be used again at once."""
-        return _decode(pa.py_buffer(np.frombuffer(self._map, dtype=np.uint8, count=length).copy()))
+        return _decode(pa.py_buffer(arrays.copy(np.frombuffer(self._map, dtype=np.uint8, count=length))))
 
 
 class Loan:

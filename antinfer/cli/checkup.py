@@ -108,10 +108,10 @@ def _job(path: Path) -> list[Finding]:
         return [Finding("job file", "missing", str(error), error.hint)]
 
     def code() -> str:
-        for stage in spec.pipeline:
-            if stage.target:
-                resolve(stage.target, spec.base_dir)
-        return ", ".join(stage.target for stage in spec.pipeline if stage.target)
+        targets = [target for stage in spec.stages() for target in (stage.target, stage.on_gpu) if target]
+        for target in targets:
+            resolve(target, spec.base_dir)
+        return ", ".join(targets)
 
     def source() -> str:
         found = forecast(spec)

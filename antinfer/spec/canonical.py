@@ -17,11 +17,12 @@ from antinfer.spec.normal import NormalJob
 if TYPE_CHECKING:
     from antinfer.spec.schema import JobSpec
 
-_FREE = {
-    *(("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("task",), ("quarantine", "max_fraction")),
-    *(("pipeline", "*", key) for key in ("name", "concurrency", "workers_as", "num_gpus", "num_cpus", "batch_size")),
-}
+_FREE = {("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("task",), ("tuning",), ("quarantine", "max_fraction")}
 """Fields that say how fast or where a job runs, not what it computes: they may differ when a job is resumed."""
+_FREE_OF_STAGES = {"name", "adds", "concurrency", "workers_as", "num_gpus", "num_cpus", "gpu_share"}
+"""The same among the keys of a stage."""
+_BATCHING = {"batch_size", "bucket_by", "max_tokens"}
+"""Keys of a stage that are free as well, unless the job is to be reproducible."""
 
 _CONCERNS = {
     "source": ("source", "limit", "shard"),
@@ -132,9 +133,20 @@ def _without(spec: JobSpec, *names: str) -> dict[str, Any]:
 def _fixed_fields(job: dict[str, Any]) -> dict[Path, Any]:
     """Flatten a job into its fields by path, without the free ones."""
     flat: dict[Path, Any] = {}
+    free_of_stages = _FREE_OF_STAGES if job.get("reproducible") else _FREE_OF_STAGES | _BATCHING
+
+    def add_stages(path: Path, stages: list[dict[str, Any]]) -> None:
+        for index, stage in enumerate(stages):
+            at = (*path, str(index))
+            for key, value in stage.items():
+                if key == "parallel":
+                    for branch, inner in value.items():
+                        add_stages((*at, key, branch), inner)
+                elif key not in free_of_stages:
+                    add((*at, key), value)
 
     def add(path: Path, value: Any) -> None:
-        if path in _FREE or (*path[:1], "*", *path[2:]) in _FREE:
+        if path in _FREE:
             return
         if isinstance(value, dict):
             value = {key: inner for key, inner in value.items() if not _is_about_reaching((*path, key))}
@@ -142,8 +154,7 @@ def _fixed_fields(job: dict[str, Any]) -> dict[Path, Any]:
             for key, inner in value.items():
                 add((*path, key), inner)
         elif path == ("pipeline",):
-            for index, stage in enumerate(value):
-                add((*path, str(index)), stage)
+            add_stages(path, value)
         else:
             flat[path] = value
 

@@ -52,7 +52,7 @@ def code_files(spec: JobSpec) -> dict[str, str]:
 
 def code_fingerprint(spec: JobSpec) -> str:
     """Return one sha256 hex digest over the user's source files, what each stage names, and the arguments it is given."""
-    stages = [[stage.kind, stage.target, stage.into, stage.args] for stage in spec.pipeline]
+    stages = [[stage.kind, stage.target, stage.into, stage.args, stage.on_gpu, stage.on_gpu_args] for stage in spec.stages()]
     text = json.dumps([code_files(spec), stages], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -67,7 +67,7 @@ def explain_code_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list
 
 
 def _targets(spec: JobSpec) -> Iterator[str]:
-    yield from (stage.target for stage in spec.pipeline if stage.target)
+    yield from (target for stage in spec.stages() for target in (stage.target, stage.on_gpu) if target)
     for options in spec.accumulators.values():
         if ":" in str(options["type"]):
             yield str(options["type"])

@@ -29,6 +29,8 @@ UserCode = Callable[..., Any] | str
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Concurrency = int | tuple[int, int] | Literal["auto"] | None
 BatchSize = int | Literal["auto"] | None
+Bucket = str | tuple[str, Sequence[int]] | None
+Branch = Callable[["Dataset"], "Dataset"]
 BatchFormat = Literal["numpy", "arrow", "pandas", "torch"]
 
 _NOWHERE = Lines("job", {})
@@ -54,7 +56,6 @@ class Dataset:
         self,
         fn: UserCode,
         *,
-        columns: Sequence[str] | None = None,
         batch_size: BatchSize = "auto",
         batch_format: BatchFormat = "numpy",
         concurrency: Concurrency = "auto",
@@ -63,6 +64,14 @@ class Dataset:
         fn_kwargs: Mapping[str, Any] | None = None,
         fn_constructor_kwargs: Mapping[str, Any] | None = None,
         workers_as: Literal["auto", "threads", "processes"] = "auto",
+        columns: Sequence[str] | None = None,
+        when: str = "",
+        adds: Sequence[str] = (),
+        bucket_by: Bucket = None,
+        max_tokens: int | None = None,
+        on_gpu: UserCode | None = None,
+        on_gpu_kwargs: Mapping[str, Any] | None = None,
+        gpu_share: float | Literal["auto"] = "auto",
         name: str = "",
     ) -> Dataset:
         """Call `fn` with batches; it returns a batch with as many rows. It is given only `columns`, where they are named.
@@ -70,28 +79,32 @@ class Dataset:
         A function is called with the batch and `fn_kwargs`. A class becomes a `predict` stage: it is built once in a process of its own,
         with `fn_constructor_kwargs`, and its instance is called with batches; it may have ``setup(self)`` and ``teardown(self)``, called in
         that process before the first and after the last batch.
+
+        `when`, `adds`, `bucket_by` and `max_tokens` are as for `predict`. `on_gpu`, a class built with `on_gpu_kwargs`, does the same on a
+        GPU, inside of the predictor right behind, for at most `gpu_share` of the rows.
         """
+        batching = {"columns": columns, "when": when, "adds": list(adds), "bucket_by": _bucket(bucket_by), "max_tokens": max_tokens}
         if inspect.isclass(fn):
             if fn_kwargs:
                 raise UsageError(
                     "map_batches: a class takes fn_constructor_kwargs, not fn_kwargs", hint="Keep what a call needs in the instance."
                 )
-            return self.predict(
-                fn,
-                num_gpus=num_gpus,
-                num_cpus=num_cpus,
-                columns=columns,
-                batch_size=batch_size,
-                batch_format=batch_format,
-                concurrency=concurrency,
-                args=fn_constructor_kwargs,
-                name=name,
-            )
+            if on_gpu is not None:
+                raise UsageError("map_batches: on_gpu goes with a function, not with a class, which becomes a predictor itself")
+            keys = {"args": fn_constructor_kwargs, "num_gpus": num_gpus, "num_cpus": num_cpus, **batching}
+            return self._stage("predict", fn, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
         if fn_constructor_kwargs and not isinstance(fn, str):
             raise UsageError("map_batches: a function takes fn_kwargs, not fn_constructor_kwargs")
         args = fn_kwargs or fn_constructor_kwargs
-        keys = {"workers_as": workers_as, "args": args, "num_gpus": num_gpus, "num_cpus": num_cpus, "columns": columns}
-        return self._stage("map_batches", fn, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
+        keys = {"workers_as": workers_as, "args": args, "num_gpus": num_gpus, "num_cpus": num_cpus, **batching}
+        folders: dict[str, str | None] = {}
+        if on_gpu is not None:
+            reference, folder = _named(on_gpu)
+            folders[reference] = folder
+            keys |= {"on_gpu": reference, "on_gpu_args": on_gpu_kwargs, "gpu_share": gpu_share}
+        return replace(self, _folders={**self._folders, **folders})._stage(
+            "map_batches", fn, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys
+        )
 
     def predict(
         self,
@@ -99,11 +112,15 @@ class Dataset:
         *,
         num_gpus: float | None = None,
         num_cpus: float | None = None,
-        columns: Sequence[str] | None = None,
         batch_size: BatchSize = "auto",
         batch_format: BatchFormat = "numpy",
         concurrency: Concurrency = "auto",
         args: Mapping[str, Any] | None = None,
+        columns: Sequence[str] | None = None,
+        when: str = "",
+        adds: Sequence[str] = (),
+        bucket_by: Bucket = None,
+        max_tokens: int | None = None,
         name: str = "",
     ) -> Dataset:
         """Run a model: `cls` is built once per process, with `args`, and its instance is called with batches.
@@ -111,10 +128,15 @@ class Dataset:
         Only `columns`, where they are named, are sent to it. `num_gpus` is the share of a GPU that one process owns: 0.25 puts four on
         a device. ``setup(self)`` and ``teardown(self)``, where the class has them, are called in the process before the first and after
         the last batch.
+
+        With `when`, only rows for which that boolean column is true go through the model; the others get nulls in its columns (`adds`),
+        or keep what they have in columns of the same name. `bucket_by` (a column, or a pair of column and edges) fills batches with rows
+        of like length, and `max_tokens` cuts a batch before its rows times its longest row exceed it.
         """
         if not isinstance(cls, str) and not inspect.isclass(cls):
             raise UsageError("predict needs a class, which is built once per process", hint="For a function use map_batches.")
-        keys = {"args": args, "num_gpus": num_gpus, "num_cpus": num_cpus, "columns": columns}
+        batching = {"columns": columns, "when": when, "adds": list(adds), "bucket_by": _bucket(bucket_by), "max_tokens": max_tokens}
+        keys = {"args": args, "num_gpus": num_gpus, "num_cpus": num_cpus, **batching}
         return self._stage("predict", cls, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
 
     def flat_map(
@@ -141,15 +163,57 @@ class Dataset:
         num_cpus: float | None = None,
         fn_kwargs: Mapping[str, Any] | None = None,
         workers_as: Literal["auto", "threads", "processes"] = "auto",
+        when: str = "",
         name: str = "",
     ) -> Dataset:
-        """Keep the rows (dicts of `columns`) for which `fn` returns true."""
-        keys = {"num_cpus": num_cpus, "args": fn_kwargs, "workers_as": workers_as, "columns": columns}
+        """Keep the rows (dicts of `columns`) for which `fn` returns true; with `when`, rows where that is not true stay unasked."""
+        keys = {"num_cpus": num_cpus, "args": fn_kwargs, "workers_as": workers_as, "columns": columns, "when": when}
         return self._stage("filter", fn, concurrency=concurrency, name=name, **keys)
 
     def gather(self, into: str, *, name: str = "") -> Dataset:
         """Close the last `flat_map`: one row per parent again, with its children as a list in column `into`."""
         return self._add({"gather": {"into": into}, "name": name})
+
+    def parallel(
+        self,
+        branches: Mapping[str, Branch] | None = None,
+        /,
+        *,
+        when: str = "",
+        adds: Sequence[str] = (),
+        name: str = "",
+        **named: Branch,
+    ) -> Dataset:
+        """Let all branches see the same rows, and put their columns side by side.
+
+        Args:
+            branches: Steps by name, for names that are no identifiers, or that this method uses itself.
+            when: Boolean column: rows for which it is not true skip all branches, and keep what they came with.
+            adds: Columns that the branches add; needed only with `when`, see the job file.
+            name: Name of the step.
+            named: Steps by name: each takes the rows and returns them with steps added, such as
+                ``faces=lambda rows: rows.predict(Detector)``.
+        """
+        steps: dict[str, list[StageSpec]] = {}
+        folders = dict(self._folders)
+        for branch, build in {**(branches or {}), **named}.items():
+            made = build(replace(self, _stages=()))
+            if not isinstance(made, Dataset) or made._settings != self._settings or made._source is not self._source:
+                raise UsageError(
+                    f"parallel: branch {branch!r} must return the rows it got with steps added",
+                    hint="Settings such as carryover belong behind the parallel.",
+                )
+            steps[branch] = list(made._stages)
+            folders |= made._folders
+        return replace(self, _folders=folders)._add({"parallel": steps, "when": when, "adds": list(adds), "name": name})
+
+    def reproducible(self) -> Dataset:
+        """Cut batches at fixed places of each shard, so that every run calls the models with the same batches."""
+        return self._set("reproducible", True)
+
+    def tuning(self, mode: Literal["auto", "off"]) -> Dataset:
+        """Let the worker set how many copies of each stage run by what it measures (``"auto"``), or not."""
+        return self._set("tuning", mode)
 
     def carryover(self, *columns: str) -> Dataset:
         """Let source columns skip the pipeline and join them back to its result untouched; ``"*"`` stands for all."""
@@ -157,7 +221,7 @@ class Dataset:
 
     def accumulate(self, name: str, *, type: UserCode, **options: Any) -> Dataset:
         """Add a metric over the results: `type` is a known one (``"auroc"``) or your own class; `options` are its settings."""
-        reference, folder = (type, None) if isinstance(type, str) else (reference_of(type), folder_of(type))
+        reference, folder = _named(type)
         accumulators = {**self._settings.get("accumulators", {}), name: {"type": reference, **options}}
         return replace(self._set("accumulators", accumulators), _folders={**self._folders, reference: folder})
 
@@ -211,7 +275,7 @@ class Dataset:
         return self._write("arrow", path, name, row_ids=row_ids, options=options)
 
     def _stage(self, kind: str, target: UserCode, **keys: Any) -> Dataset:
-        reference, folder = (target, None) if isinstance(target, str) else (reference_of(target), folder_of(target))
+        reference, folder = _named(target)
         given = {key: value for key, value in keys.items() if value is not None}
         return replace(self._add({kind: reference, **given}), _folders={**self._folders, reference: folder})
 
@@ -235,7 +299,7 @@ class Dataset:
 
     def _write(self, kind: SinkType, path: str | os.PathLike[str], name: str, *, row_ids: bool, options: dict[str, Any]) -> Job:
         base_dir = _base_dir([folder for folder in self._folders.values() if folder is not None])
-        stages = [stage.model_copy(update={"target": self._findable(stage.target, base_dir)}) for stage in self._stages]
+        stages = [self._findable_stage(stage, base_dir) for stage in self._stages]
         accumulators = {
             metric: {**settings, "type": self._findable(settings["type"], base_dir)}
             for metric, settings in self._settings.get("accumulators", {}).items()
@@ -246,6 +310,11 @@ class Dataset:
             return Job(JobSpec.model_validate({**self._settings, **parts}))
         except ValidationError as error:
             raise job_file_error(error, _NOWHERE) from None
+
+    def _findable_stage(self, stage: StageSpec, base_dir: str) -> StageSpec:
+        inner = {name: tuple(self._findable_stage(each, base_dir) for each in branch) for name, branch in stage.parallel.items()}
+        targets = {key: self._findable(getattr(stage, key), base_dir) for key in ("target", "on_gpu")}
+        return stage.model_copy(update={**targets, "parallel": inner})
 
     def _findable(self, reference: str, base_dir: str) -> str:
         """Name code by its file when its folder is not where workers look: only one folder can be the job's."""
@@ -286,6 +355,18 @@ def read_text(paths: Paths, **options: Any) -> Dataset:
 def read_files(paths: Paths, *, columns: Sequence[str] | None = None, **options: Any) -> Dataset:
     """Start from whole files, such as images: one row a file, with columns ``path`` and ``bytes``, or one of them as `columns`."""
     return _read("files", paths, columns, options)
+
+
+def _named(target: UserCode) -> tuple[str, str | None]:
+    """Return the reference to user code, and the folder it can be imported from where that is known."""
+    return (target, None) if isinstance(target, str) else (reference_of(target), folder_of(target))
+
+
+def _bucket(given: Bucket) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    column, edges = (given, ()) if isinstance(given, str) else given
+    return {"column": column, "edges": list(edges)}
 
 
 def _read(kind: SourceType, paths: Paths, columns: Sequence[str] | None, options: dict[str, Any]) -> Dataset:

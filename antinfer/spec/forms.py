@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, JsonValue
@@ -98,6 +99,27 @@ def _concurrency(value: object) -> int | str | tuple[int, int]:
     raise ValueError(f"must be auto, a whole number of at least 1, or [min, max] with 1 <= min <= max, not {value!r}")
 
 
+def _share(value: object) -> float | str:
+    if value == "auto":
+        return "auto"
+    if _is_number(value) and 0 <= value <= 1:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise ValueError(f"must be auto or a number from 0 to 1, not {value!r}")
+
+
+def _edges(value: object) -> tuple[int, ...]:
+    if isinstance(value, (list, tuple)) and all(isinstance(edge, int) and not isinstance(edge, bool) and edge >= 1 for edge in value):
+        edges: tuple[int, ...] = tuple(value)
+        if all(one < other for one, other in pairwise(edges)):
+            return edges
+    raise ValueError(f"must be a list of ascending whole numbers of at least 1, such as [32, 64, 128], not {value!r}")
+
+
+def _tuning(value: object) -> object:
+    # What a reader of YAML 1.1 makes of a bare off.
+    return "off" if value is False else value
+
+
 def _column_list(value: object) -> object:
     if isinstance(value, str):
         value = [value]
@@ -148,6 +170,9 @@ AutoCount = Annotated[int | Auto, Form("`auto` or a whole number of at least 1")
 Concurrency = Annotated[
     int | Auto | tuple[int, int], Form("`auto`, a whole number of at least 1, or `[min, max]`"), BeforeValidator(_concurrency)
 ]
+GpuShare = Annotated[float | Auto, Form("`auto` or a number from 0 to 1"), BeforeValidator(_share)]
+Edges = Annotated[tuple[int, ...], Form("list of ascending whole numbers"), BeforeValidator(_edges)]
+Tuning = Annotated[Literal["auto", "off"], BeforeValidator(_tuning)]
 Columns = Annotated[tuple[str, ...], Form("list of column names"), BeforeValidator(_column_list)]
 OptionalColumns = Annotated[tuple[str, ...] | None, Form("list of column names"), BeforeValidator(_columns_or_none)]
 ColumnsOrStar = Annotated[

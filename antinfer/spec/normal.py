@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast, get_args
 if TYPE_CHECKING:
     from antinfer.spec.schema import JobSpec
 
-StageKind = Literal["map_batches", "predict", "flat_map", "filter", "gather"]
+StageKind = Literal["map_batches", "predict", "flat_map", "filter", "gather", "parallel"]
 STAGE_KINDS: Final[tuple[StageKind, ...]] = get_args(StageKind)
 _SECTIONS: Final = frozenset(("source", "sink", "quarantine", "shard", "task", "workers", "store"))
 
@@ -48,6 +48,15 @@ def normal_job(document: Mapping[str, Any]) -> JobSpec:
 
 def _stage(document: Mapping[str, Any]) -> Fields:
     (kind,) = document.keys() & STAGE_KINDS
+    value = document[kind]
+    shape: dict[str, Any] = {"target": "", "into": "", "parallel": {}}
+    if kind == "gather":
+        shape["into"] = value["into"]
+    elif kind == "parallel":
+        shape["parallel"] = {name: tuple(map(_stage, steps)) for name, steps in value.items()}
+    else:
+        shape["target"] = value
     rest = {name: value for name, value in document.items() if name != kind}
-    called = {"target": "", "into": document[kind]["into"]} if kind == "gather" else {"target": document[kind], "into": ""}
-    return Fields({"kind": kind, **called, **rest})
+    if rest["bucket_by"] is not None:
+        rest["bucket_by"] = Fields(rest["bucket_by"])
+    return Fields({"kind": kind, **shape, **rest})

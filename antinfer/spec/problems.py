@@ -67,7 +67,7 @@ def job_file_error(error: ValidationError, lines: Lines, at: Location = ()) -> J
 def known_keys(model: type[BaseModel]) -> tuple[str, ...]:
     """Return the keys that a job file may use for `model`."""
     if model is StageSpec:
-        return (*STAGE_KINDS, *(name for name in StageSpec.model_fields if name not in ("kind", "target", "into")))
+        return (*STAGE_KINDS, *(name for name in StageSpec.model_fields if name not in ("kind", "target", "into", "parallel")))
     return tuple(name for name in model.model_fields if (model, name) != (JobSpec, "base_dir"))
 
 
@@ -114,8 +114,11 @@ def _descend(location: Location) -> tuple[type[BaseModel], str | None]:
     model: type[BaseModel] = JobSpec
     field: str | None = None
     for part in location:
-        if field is not None and isinstance(part, int) and next(iter(_models(model.model_fields[field].annotation)), None) is not None:
-            model, field = next(iter(_models(model.model_fields[field].annotation))), None
+        inner = None if field is None else next(iter(_models(model.model_fields[field].annotation)), None)
+        if inner is not None:
+            # A branch of a parallel goes by its name, and then by the index of the step.
+            if isinstance(part, int):
+                model, field = inner, None
         elif field is None and part in model.model_fields:
             inner = next(iter(_models(model.model_fields[str(part)].annotation)), None)
             is_list = inner is StageSpec

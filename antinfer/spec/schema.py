@@ -6,43 +6,24 @@ absolute by the loader (`antinfer.spec.load`), and `antinfer.spec.problems` turn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, JsonValue, field_validator, model_validator
 
-from antinfer.spec import forms
+from antinfer.spec import chains, forms
 from antinfer.spec.near import did_you_mean
-from antinfer.spec.normal import STAGE_KINDS, StageKind
+from antinfer.spec.stages import STAGE_MEANINGS, BucketSpec, Model, StageSpec, all_stages
+
+__all__ = ["ACCUMULATOR_TYPES", "STAGE_MEANINGS", "BucketSpec", "JobSpec", "StageSpec"]
 
 SourceType = Literal["parquet", "csv", "jsonl", "arrow", "text", "files"]
 SinkType = Literal["parquet", "jsonl", "arrow"]
-STAGE_MEANINGS: dict[StageKind, str] = {
-    "map_batches": "a function, or a class that is built once per copy: a batch in, a batch with as many rows out",
-    "predict": "a class that holds a model, built once in a process of its own that owns a share of a GPU: as `map_batches`",
-    "flat_map": "a function or class: one row (`dict`) in, a list of rows out, also none; the link to the parent row is kept",
-    "filter": "a function or class: one row (`dict`) in, true to keep it",
-    "gather": "closes the `flat_map` before it: one row per parent again, its children as a list in the column `into`",
-}
-"""What each kind of stage calls. A class may have ``setup(self)`` and ``teardown(self)``: before the first and after the last batch."""
 ACCUMULATOR_TYPES = ("count", "mean", "histogram", "auroc", "cross_entropy", "confusion_matrix")
 """Accumulators by name; a user's own is named ``module:Class``."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False, ser_json_inf_nan="constants")
-
-
-class SourceSpec(_Model):
+class SourceSpec(Model):
     """Where the rows come from."""
 
     type: SourceType = Field(
@@ -58,88 +39,7 @@ class SourceSpec(_Model):
     )
 
 
-class StageSpec(_Model):
-    """One step of the pipeline. In a job file the step is named by its kind: ``predict: module:Class`` beside the keys below."""
-
-    kind: StageKind = Field(description="What the step does.")
-    target: str = Field(default="", description="User code as `module:name`, relative to the job file's folder; empty for `gather`.")
-    into: str = Field(default="", description="For `gather`: column that receives the list of a parent's child rows.")
-    name: str = Field(default="", description="Name in metrics and messages. Not given: made from the user code's name.")
-    concurrency: forms.Concurrency = Field(
-        default="auto",
-        description="How many run at once on one worker; `auto` adapts to what is slowest.",
-    )
-    workers_as: Literal["auto", "threads", "processes"] = Field(
-        default="auto",
-        description="What runs the copies of a map_batches, flat_map or filter: `processes` for functions that hold the GIL. "
-        "A predictor is always a process.",
-    )
-    num_gpus: float = Field(
-        default=0.0,
-        ge=0,
-        description="Share of a GPU for one predictor: 0.25 puts four on a device, 2 gives two devices to one.",
-    )
-    num_cpus: float = Field(default=1.0, gt=0, description="CPU cores that one copy keeps busy.")
-    batch_size: forms.AutoCount = Field(default="auto", description="Rows in one call; `auto` measures what the stage likes best.")
-    columns: forms.OptionalColumns = Field(
-        default=None,
-        description="Input columns of the call; the others are not even sent to a predictor. Not given: all that there are at this point.",
-    )
-    batch_format: Literal["numpy", "arrow", "pandas", "torch"] = Field(
-        default="numpy",
-        description="What user code gets: `dict[str, numpy.ndarray]`, `pyarrow.RecordBatch`, `pandas.DataFrame` or `dict[str, Tensor]`.",
-    )
-    args: forms.JsonDict = Field(
-        default_factory=dict,
-        description="Keyword arguments for the class's constructor, or for the function beside its batch.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_file_form(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or "kind" in data:
-            return data
-        found = [kind for kind in STAGE_KINDS if kind in data]
-        if len(found) != 1:
-            raise ValueError(_kind_problem(found, data))
-        rest = {key: value for key, value in data.items() if key != found[0]}
-        for key in ("target", "into"):
-            if key in rest:
-                raise ValueError(
-                    f"{key!r} is not a key of a stage; write {found[0]}: {'{into: column}' if found[0] == 'gather' else 'module:name'}"
-                )
-        value = data[found[0]]
-        if found[0] == "gather":
-            if not isinstance(value, Mapping) or set(value) != {"into"} or not isinstance(value["into"], str):
-                raise ValueError(f"gather must be written as gather: {{into: column}}, not {value!r}")
-            return {"kind": "gather", "into": value["into"], **rest}
-        if not isinstance(value, str):
-            raise ValueError(f"{found[0]} must name user code as module:name, not {value!r}")
-        return {"kind": found[0], "target": value, **rest}
-
-    @model_validator(mode="after")
-    def _check(self) -> StageSpec:
-        if self.kind == "gather":
-            extra = sorted(self.model_fields_set - {"kind", "into", "name", "target"} - _at_default(self))
-            if self.target or not self.into or extra:
-                raise ValueError("gather takes only into (a column name) and name" + (f", not {', '.join(extra)}" if extra else ""))
-            return self
-        module, _, attribute = self.target.rpartition(":")
-        if not module or not attribute or self.into:
-            raise ValueError(f"{self.kind} must name user code as module:name, such as steps:decode, not {self.target!r}")
-        if self.kind == "predict" and self.workers_as == "threads":
-            raise ValueError("workers_as: a predictor is always a process; leave workers_as out or move the stage to map_batches")
-        if self.kind != "predict" and self.num_gpus:
-            raise ValueError(f"num_gpus: only predict stages own GPUs; write predict: {self.target} instead of {self.kind}")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _to_file_form(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        rest = {key: value for key, value in handler(self).items() if key not in ("kind", "target", "into")}
-        return {self.kind: {"into": self.into} if self.kind == "gather" else self.target, **rest}
-
-
-class SinkSpec(_Model):
+class SinkSpec(Model):
     """Where results go; the URI of the output place is the job's identity."""
 
     type: SinkType = Field(default="parquet", description="Format of the output.")
@@ -151,7 +51,7 @@ class SinkSpec(_Model):
     )
 
 
-class QuarantineSpec(_Model):
+class QuarantineSpec(Model):
     """What to do with rows that no stage can process."""
 
     max_fraction: float = Field(
@@ -163,7 +63,7 @@ class QuarantineSpec(_Model):
     keep_columns: forms.Columns = Field(default=(), description="Source columns written beside the error of a quarantined row.")
 
 
-class ShardSpec(_Model):
+class ShardSpec(Model):
     """How the input is cut; frozen with the plan."""
 
     rows: forms.AutoCount = Field(default="auto", description="Rows in one shard, where the format knows them; `auto`: cut by `bytes`.")
@@ -173,13 +73,13 @@ class ShardSpec(_Model):
     )
 
 
-class TaskSpec(_Model):
+class TaskSpec(Model):
     """What one lease covers."""
 
     rows: forms.AutoCount = Field(default="auto", description="Rows in one task; `auto`: from the measured speed.")
 
 
-class WorkersSpec(_Model):
+class WorkersSpec(Model):
     """How many workers, and on what kind of node."""
 
     min: int = Field(default=1, ge=0, description="Fewest workers.")
@@ -197,7 +97,7 @@ class WorkersSpec(_Model):
         return self
 
 
-class StoreSpec(_Model):
+class StoreSpec(Model):
     """The Redis or Valkey server that holds what is open."""
 
     url: forms.StoreUrl = Field(
@@ -212,7 +112,7 @@ class StoreSpec(_Model):
     )
 
 
-class JobSpec(_Model):
+class JobSpec(Model):
     """One job: a data set through one pipeline into one output place."""
 
     name: str = Field(default="", description="Name of the job in messages and metrics. Not given: the last part of the sink's path.")
@@ -244,6 +144,16 @@ class JobSpec(_Model):
         ge=1,
         description="Process only about the first so many rows of the input; for trying a job out.",
     )
+    reproducible: bool = Field(
+        default=False,
+        description="Cut batches at fixed places of each shard, whatever the scheduling, retries and commits, so that every run calls the "
+        "models with the same batches. Costs some rows computed twice where leases meet; every batch size must be a number.",
+    )
+    tuning: forms.Tuning = Field(
+        default="auto",
+        description="`auto`: the worker sets how many copies of each stage run, and batch sizes of `auto`, by what it measures; "
+        "`off`: they stay as they begin.",
+    )
     base_dir: str = Field(
         default="",
         description="Folder of the job file, where user code is looked up. Set by the loader, never written in a job file.",
@@ -251,30 +161,9 @@ class JobSpec(_Model):
 
     @field_validator("pipeline", mode="after")
     @classmethod
-    def _name_stages(cls, stages: tuple[StageSpec, ...]) -> tuple[StageSpec, ...]:
-        taken = [stage.name for stage in stages if stage.name]
-        twice = sorted({name for name in taken if taken.count(name) > 1})
-        if twice:
-            raise ValueError(f"two stages are named {twice[0]!r}; stage names must differ")
-        named = []
-        for stage in stages:
-            if not stage.name:
-                stem = stage.target.rpartition(":")[2].rpartition(".")[2] or stage.kind
-                name = next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, len(stages) + 2))) if n not in taken)
-                taken.append(name)
-                stage = stage.model_copy(update={"name": name})
-            named.append(stage)
-        return tuple(named)
-
-    @field_validator("pipeline", mode="after")
-    @classmethod
-    def _gather_has_parent(cls, stages: tuple[StageSpec, ...]) -> tuple[StageSpec, ...]:
-        depth = 0
-        for index, stage in enumerate(stages):
-            depth += {"flat_map": 1, "gather": -1}.get(stage.kind, 0)
-            if depth < 0:
-                raise ValueError(f"stage {index} gathers what no flat_map before it has spread out")
-        return stages
+    def _check_pipeline(cls, stages: tuple[StageSpec, ...]) -> tuple[StageSpec, ...]:
+        chains.check(stages)
+        return chains.named(stages)
 
     @field_validator("accumulators", mode="after")
     @classmethod
@@ -299,21 +188,13 @@ class JobSpec(_Model):
                 raise ValueError(
                     f"{field}: {missing[0]!r} is not among source.columns ({', '.join(columns)})" + did_you_mean(missing[0], columns)
                 )
+        if self.reproducible:
+            chains.check_reproducible(self.pipeline)
         if not self.name:
             # Frozen for users; this fills the default in before anybody sees the value.
             object.__setattr__(self, "name", self.sink.path.rstrip("/").rpartition("/")[2] or "job")
         return self
 
-
-def _kind_problem(found: list[StageKind], data: Mapping[str, Any]) -> str:
-    allowed = ", ".join(STAGE_KINDS)
-    if found:
-        return f"a stage is exactly one of {allowed}; this one is {' and '.join(found)}"
-    stage_keys = set(StageSpec.model_fields) | {"kind", "target", "into"}
-    unknown = [str(key) for key in data if key not in stage_keys]
-    hint = next((text for text in (did_you_mean(key, STAGE_KINDS) for key in unknown) if text), "")
-    return f"a stage needs one of {allowed}; this one has only {', '.join(map(str, data)) or 'nothing'}{hint}"
-
-
-def _at_default(stage: StageSpec) -> set[str]:
-    return {key for key, field in StageSpec.model_fields.items() if getattr(stage, key) == field.get_default(call_default_factory=True)}
+    def stages(self) -> Iterator[StageSpec]:
+        """Yield every stage in the order of the job file, those inside of branches behind their `parallel`."""
+        return all_stages(self.pipeline)

@@ -65,10 +65,14 @@ def balance(record: CommitRecord, *, counts_change: bool) -> Iterator[Fault]:
 
 def changes_row_counts(job: Any) -> bool:
     """Tell from the job document whether the number of result rows may differ: a filter, or a flat_map that no gather closes."""
+    return _changes_row_counts(_stages(job))
+
+
+def _changes_row_counts(stages: list[dict[str, Any]]) -> bool:
     open_maps = 0
-    for stage in _stages(job):
+    for stage in stages:
         kinds = {*stage, stage.get("kind")}
-        if "filter" in kinds and not open_maps:
+        if not open_maps and ("filter" in kinds or any(map(_changes_row_counts, stage.get("parallel", {}).values()))):
             return True
         open_maps += ("flat_map" in kinds) - ("gather" in kinds)
     return open_maps > 0

@@ -112,3 +112,79 @@ def test_images(tmp_path: Path) -> None:
     assert broken["stage"] == "decode"
     assert "UnidentifiedImageError" in broken["error"]
     assert "steps.py" in broken["traceback"]
+
+
+PORTRAITS, PEOPLE, SAME_PERSON = 55, 5, 0.6
+
+
+def faces_example(folder: Path, source: str) -> Path:
+    """Prepare the example with the photographs of `source`, or skip where its packages cannot be had."""
+    for package in ("dlib", "face_recognition_models", "PIL", "skimage"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    example = copy_example("faces", folder)
+    arguments = [sys.executable, str(example / "prepare.py"), "--source", source]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0 and source == "debian":
+        pytest.skip(f"the Debian package with the photographs cannot be had here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return example
+
+
+def read_faces(example: Path) -> dict[str, list[dict[str, object]]]:
+    """Return the faces found in each photograph."""
+    rows = ds.dataset(example / "output", format="parquet").to_table().to_pylist()
+    assert all(row["n_faces"] == len(row["faces"]) for row in rows)
+    return {Path(row["path"]).name: row["faces"] for row in rows}
+
+
+def distances(embeddings: list[object]) -> np.ndarray:
+    matrix = np.array(embeddings, np.float64)
+    return np.sqrt(((matrix[:, None] - matrix[None, :]) ** 2).sum(2))
+
+
+def test_faces_of_five_people(tmp_path: Path) -> None:
+    """Every pair of portraits is judged right: the same person's are near each other, those of two people are not."""
+    example = faces_example(tmp_path, "debian")
+    large = [path for path in (example / "data").glob("group-*") if path.name not in ("group-2008_001009.jpg", "group-2008_001322.jpg")]
+    for path in (*large, example / "data" / "broken.jpg"):
+        path.unlink()
+    report = run(example)
+    assert (report["rows_in"], report["rows_out"], report["rows_quarantined"]) == (PORTRAITS + 2, PORTRAITS + 2, 0)
+    faces = read_faces(example)
+    assert report["accumulators"]["faces_per_photograph"]["counts"] == [0, PORTRAITS, 1, 1, 0, 0, 0]  # type: ignore[index]
+    assert (len(faces["group-2008_001009.jpg"]), len(faces["group-2008_001322.jpg"])) == (2, 3)
+
+    portraits = {name: found for name, found in faces.items() if not name.startswith("group-")}
+    assert all(len(found) == 1 for found in portraits.values())
+    names = np.array([name.partition("-")[0] for name in portraits])
+    assert len(set(names)) == PEOPLE
+    apart = distances([found[0]["embedding"] for found in portraits.values()])
+    wrong = (apart < SAME_PERSON) != (names[:, None] == names[None, :])
+    assert not wrong.any(), np.argwhere(wrong)
+
+    people = load(example / "people.py")
+    photographs, embeddings = people.read_faces(example / "output")
+    largest = people.people(embeddings)[:PEOPLE]
+    assert [len({photographs[face].partition("-")[0] for face in person}) for person in largest] == [1] * PEOPLE
+    assert [len(person) for person in largest] == [PORTRAITS // PEOPLE] * PEOPLE
+
+
+def test_faces_of_nobody(tmp_path: Path) -> None:
+    """Photographs without a face are rows with an empty list, and one person is found again mirrored and from nearer by."""
+    example = faces_example(tmp_path, "skimage")
+    (example / "job.yaml").write_text((example / "job.yaml").read_text().replace("max_fraction: 0.05", "max_fraction: 0.2"))
+    report = run(example)
+    assert (report["rows_in"], report["rows_out"], report["rows_quarantined"]) == (7, 6, 1)
+    faces = read_faces(example)
+    astronaut = ["astronaut.png", "astronaut-mirrored.png", "astronaut-closer.png"]
+    assert all(faces[name] for name in astronaut)
+    assert {name for name, found in faces.items() if not found} == {"chelsea.png", "coffee.png", "rocket.jpg"}
+    # The best face comes first; the detector takes a patch on her suit for another.
+    apart = distances([faces[name][0]["embedding"] for name in astronaut])
+    assert 0.0 < apart.max() < SAME_PERSON
+    left, top, right, bottom = faces["astronaut.png"][0]["box"]  # type: ignore[misc]
+    assert left < 224 < right, "her nose is there"
+    assert top < 115 < bottom
+    (broken,) = read_quarantine(example / "output").to_pylist()
+    assert (Path(broken["input"]["path"]).name, broken["stage"]) == ("broken.jpg", "decode")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,15 @@ import numpy as np
 BAD = "bad"
 """What `expected` returns for a row that goes to quarantine."""
 
-Stage = tuple[str, tuple[int, ...]]
-"""Kind of a stage, and the values of its rows that raise."""
+
+@dataclass(frozen=True)
+class Step:
+    """One modelled stage: every row has the number ``v``, and may have more inside of a step."""
+
+    kind: str
+    bad: tuple[int, ...] = ()
+    """Values of ``v`` that raise."""
+    branches: tuple[tuple[Step, ...], ...] = ()
 
 
 class Double:
@@ -63,46 +71,123 @@ class Spread:
         return [{"v": row["v"] + i} for i in range(row["v"] % 4)]
 
 
-def expected(stages: Sequence[Stage], value: int) -> list[int] | str:
+class Name:
+    """Renames ``v``, as branches must that meet each other."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {self.name: batch["v"]}
+
+
+class Sum:
+    """Makes one number of the columns of all branches."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"v": sum((at + 1) * batch[name] for at, name in enumerate(sorted(batch)))}
+
+
+def flag(value: int) -> bool | None:
+    """Tell whether a row with `value` takes the conditional step; None stands for null, and means no."""
+    return None if value % 5 == 1 else value % 3 == 0
+
+
+class Flag:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"v": batch["v"], "go": [flag(value) for value in batch["v"].tolist()]}
+
+
+class Replace:
+    """Replaces a column and adds one."""
+
+    def __init__(self, bad: Sequence[int] = ()) -> None:
+        self.bad = set(bad)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        values = batch["v"].tolist()
+        if self.bad & set(values) or not all(map(flag, values)):
+            raise ValueError("a bad row")
+        return {"v": batch["v"] * 3 + 1, "w": batch["v"] + 2}
+
+
+class Merge:
+    """Makes a number of what a conditional step replaced and added."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        added = batch.get("w", np.zeros(len(batch["v"])))
+        return {"v": batch["v"] + np.nan_to_num(np.asarray(added, dtype=np.float64)).astype(np.int64)}
+
+
+def expected(steps: Sequence[Step], value: int) -> list[int] | str:
     """Return the output values of an input row, or BAD."""
     values = [value]
-    for at, (kind, bad) in enumerate(stages):
-        if kind == "gather":
+    for at, step in enumerate(steps):
+        if step.kind == "gather":
             continue
-        if kind == "total":
+        if step.kind == "total":
             raise AssertionError("a total follows on a gather")
-        if set(bad) & set(values):
+        if step.kind == "spread":
+            return _spread(step, steps[at + 1 :], values)
+        made = [_one(step, v) for v in values]
+        if BAD in made:
             return BAD
-        if kind == "map":
-            values = [2 * v + 1 for v in values]
-        elif kind == "filter":
-            values = [v for v in values if v % 3]
-        elif kind == "spread":
-            inner, rest = _group(stages[at + 1 :])
-            made: list[int] = []
-            for v in values:
-                children = [expected(inner, v + i) for i in range(v % 4)]
-                if BAD in children:
-                    return BAD
-                flat = [one for child in children for one in child]
-                outcome = flat if rest is None else _gathered(rest, sum(int(one) for one in flat))
-                if isinstance(outcome, str):
-                    return BAD
-                made += [int(one) for one in outcome]
-            return made
+        values = [int(one) for each in made for one in each]
     return values
 
 
-def _gathered(rest: Sequence[Stage], total: int) -> list[int] | str:
-    (_, bad), *after = rest
-    return BAD if total in bad else expected(after, total)
+def _one(step: Step, v: int) -> list[int] | str:
+    """Return what a step that does not fan out makes of a row."""
+    goes = flag(v) or step.kind not in ("when", "when_filter", "when_branches")
+    if goes and v in step.bad:
+        return BAD
+    if step.kind == "filter" or (step.kind == "when_filter" and goes):
+        return [v] if v % 3 else []
+    if step.kind in ("map", "bucket"):
+        return [2 * v + 1]
+    if step.kind == "hybrid":
+        return [2 * (2 * v + 1) + 1]
+    if step.kind == "when":
+        return [v * 3 + 1 + v + 2 if goes else v]
+    if step.kind == "parallel" or (step.kind == "when_branches" and goes):
+        made = [expected(branch, v) for branch in step.branches]
+        if BAD in made:
+            return BAD
+        if [] in made:
+            return []
+        each = [int(one) for (one,) in made]  # type: ignore[misc]
+        total = sum((at + 1) * one for at, one in enumerate(each))
+        return [total if step.kind == "parallel" else v + each[0]]
+    return [v]
 
 
-def _group(stages: Sequence[Stage]) -> tuple[Sequence[Stage], Sequence[Stage] | None]:
-    """Split what follows on a spread into the stages inside of its group and those behind its gather; None when nothing gathers it."""
+def _spread(step: Step, following: Sequence[Step], values: Sequence[int]) -> list[int] | str:
+    if set(step.bad) & set(values):
+        return BAD
+    inner, rest = _group(following)
+    found: list[int] = []
+    for v in values:
+        children = [expected(inner, v + i) for i in range(v % 4)]
+        if BAD in children:
+            return BAD
+        flat = [int(one) for child in children for one in child]
+        outcome = flat if rest is None else _gathered(rest, sum(flat))
+        if isinstance(outcome, str):
+            return BAD
+        found += outcome
+    return found
+
+
+def _gathered(rest: Sequence[Step], total: int) -> list[int] | str:
+    first, *after = rest
+    return BAD if total in first.bad else expected(after, total)
+
+
+def _group(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step] | None]:
+    """Split what follows on a spread into the steps inside of its group and those behind its gather; None when nothing gathers it."""
     depth = 1
-    for at, (kind, _) in enumerate(stages):
-        depth += (kind == "spread") - (kind == "gather")
+    for at, step in enumerate(steps):
+        depth += (step.kind == "spread") - (step.kind == "gather")
         if not depth:
-            return stages[:at], stages[at + 1 :]
-    return stages, None
+            return steps[:at], steps[at + 1 :]
+    return steps, None

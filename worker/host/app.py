@@ -24,7 +24,8 @@ from antinfer.worker.host.writers import Writer
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.predictors import spawn
-from antinfer.worker.predictors.pool import Predictor
+from antinfer.worker.predictors.gpus import visible_gpus
+from antinfer.worker.predictors.placing import PredictorPlaces
 from antinfer.worker.schemas import SchemaGate
 
 _CREDIT_BYTES = 256 << 20
@@ -75,7 +76,8 @@ class Host:
             code=document.code,
         )
         source = open_input(spec, document.schema)
-        self._predictors = self._adopt(started, cpus)
+        places = PredictorPlaces(self._nodes, self._flow, cpus, visible_gpus())
+        self._predictors = [predictor for _, predictor in places.first(started)]
         # A chunk serves whole batches of the first stage; 1 where no stage has a fixed size.
         step = next((node.limits.rows for node in self._nodes if isinstance(node, Call)), 1)
         self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(_READERS)]
@@ -103,18 +105,6 @@ class Host:
         return self._shut_down()
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
-    def _adopt(self, started: list[spawn.Started], cpus: int) -> list[Predictor]:
-        degree = max(1, graph.processes(self._nodes))
-        threads = max(1, cpus // degree)
-        early = iter(started)
-        predictors = []
-        for index, node in enumerate(self._nodes):
-            if isinstance(node, Call) and node.in_processes:
-                first = next(early)
-                later = [spawn.start(threads) for _ in range(node.degree - 1)]
-                predictors += [Predictor(index, node.stage, self._flow, threads=threads, started=one) for one in (first, *later)]
-        return predictors
-
     def _listen(self) -> None:
         while (message := self._link.receive()) is not None:
             match message:
@@ -139,12 +129,15 @@ class Host:
     def _report(self) -> None:
         """Send progress until it is over."""
         names = [(index, node.name, node.degree) for index, node in enumerate(self._nodes) if isinstance(node, Call)]
-        before, at = list(self._flow.seconds), time.monotonic()
+        before, at = self._busy_seconds(), time.monotonic()
         while not self._over.wait(_PROGRESS_SECONDS):
-            now, seconds = time.monotonic(), list(self._flow.seconds)
+            now, seconds = time.monotonic(), self._busy_seconds()
             busy = {name: min(1.0, (seconds[index] - before[index]) / (now - at) / degree) for index, name, degree in names}
             self._link.send(hostlink.Progress(self._leases.rows_done, busy))
             before, at = seconds, now
+
+    def _busy_seconds(self) -> list[float]:
+        return [stats.busy_seconds for stats in self._flow.statistics()]
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         def guarded() -> None:

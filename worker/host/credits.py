@@ -19,14 +19,23 @@ class Credits:
         with self._changed:
             return self._take(size_bytes)
 
-    def take(self, size_bytes: int, unwanted: Callable[[], bool]) -> bool:
-        """Wait for room and take credit; False, with nothing taken, once it is `unwanted` (looked at again on every `wake_up`)."""
+    def take(self, size_bytes: int, unwanted: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for room and take credit; False, with nothing taken, once it is `unwanted` (looked at again on every `wake_up`).
+
+        With `timeout`, false as well when for so many seconds nothing has changed.
+        """
         with self._changed:
             while not unwanted():
                 if self._take(size_bytes):
                     return True
-                self._changed.wait()
+                if not self._changed.wait(timeout):
+                    return False
             return False
+
+    def overdraw(self, size_bytes: int) -> None:
+        """Take credit whether there is room or not: for what all the others wait for."""
+        with self._changed:
+            self._used += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
         with self._changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from antinfer.worker.host.link import AgentLink
 from antinfer.worker.hostlink import Setup
@@ -24,9 +25,13 @@ def start_predictors(setup: Setup, spare: spawn.Started) -> list[spawn.Started]:
 
     The spare is the only one, with all cores to itself, or none.
     """
-    stages = json.loads(setup.document)["spec"]["pipeline"]
-    wanted = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
+    wanted = _in_processes(json.loads(setup.document)["spec"]["pipeline"])
     if wanted == 1:
         return [spare]
     spare.discard()
     return [spawn.start(max(1, spawn.cores() // wanted)) for _ in range(wanted)]
+
+
+def _in_processes(stages: list[dict[str, Any]]) -> int:
+    here: int = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
+    return here + sum(_in_processes(branch) for stage in stages for branch in stage.get("parallel", {}).values())

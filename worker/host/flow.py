@@ -1,11 +1,12 @@
 """The flow: pieces move from the readers through the nodes of the pipeline to their leases.
 
 One lock guards all queues; nothing slow happens under it. Executors take batches (`take`) and bring outcomes back (`finish`). What a node
-does is in `worker.pipeline`; when it may do it is here:
+does is in `worker.pipeline` and `host.junctions`; when it may do it is here:
 
-- a full batch runs at once, unless the next queue holds too many bytes;
-- a smaller one runs when nothing upstream has added to it for a moment and nothing can (end of the work at hand, readers out of credit), or
-  when its queue holds too many bytes. So every row that was read comes out, and its credit comes back.
+- a full batch runs at once, unless a queue behind it holds too many bytes;
+- a smaller one runs when nothing before it has added to it for a moment and nothing can (end of the work at hand, readers out of
+  credit), or when its queue holds too many bytes. So every row that was read comes out, and its credit comes back.
+- a predictor behind a hybrid stage that finds no batch of its own takes one from that stage's queue, and does the work of both.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
-from antinfer.worker.pipeline import closing
+from antinfer.worker.host.junctions import Junctions
+from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.assembler import Assembled, Assembler
-from antinfer.worker.pipeline.graph import Call, Close, Node
-from antinfer.worker.pipeline.pieces import Group, Piece
+from antinfer.worker.pipeline.buckets import BucketQueue
+from antinfer.worker.pipeline.graph import Call, Node
+from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.splitter import Outcome, select, split
-from antinfer.worker.schemas import SchemaGate
+from antinfer.worker.pipeline.statistics import NodeStats
 
 _QUEUE_BYTES = 64 << 20
 _BATCHES_BYTES = 512 << 20
 """A queue may hold more than the above for the sake of two batches of a size that the user chose, but not more than this."""
 _LINGER_SECONDS = 0.02
+
+Queue = Assembler | BucketQueue
 
 
 class Flow:
@@ -36,18 +42,26 @@ class Flow:
         """`collect` takes finished pieces of root scopes; it is called without the lock."""
         self.nodes = nodes
         self._collect = collect
+        self._routes = graph.routes(nodes)
         self._lock = threading.Lock()
+        self._junctions = Junctions(nodes, self._routes, self._lock)
         self._wakers = [threading.Condition(self._lock) for _ in nodes]
         self._bells = [threading.Condition(self._lock) for _ in nodes]
         """For those who want no batch now: waking one of them when a batch is there would leave it to nobody."""
-        self._queues = [Assembler(node.limits) if isinstance(node, Call) else None for node in nodes]
-        self._gates = [SchemaGate(node.stage.where if isinstance(node, Call) else f"gather {node.name!r}") for node in nodes]
+        self._queues = [_queue(node) for node in nodes]
+        self._calls = [at for at, node in enumerate(nodes) if isinstance(node, Call)]
+        self._before = [[at for at in sorted(ancestors) if self._queues[at] is not None] for ancestors in self._routes.ancestors]
+        self._taker: dict[int, int] = {
+            node.hybrid: at for at, node in enumerate(nodes) if isinstance(node, Call) and node.hybrid is not None
+        }
+        """Hybrid stage -> the predictor that may take its rows."""
         self._busy = [0] * len(nodes)
         self._readers = 0
-        self._quiet_since = time.monotonic()
+        self._read_at = time.monotonic()
+        self._changed_at = [self._read_at] * len(nodes)
+        """When the queue or the executors of each node last had something to do with rows."""
         self._stopped = False
-        self.seconds = [0.0] * len(nodes)
-        """Time that user code was at work, by node."""
+        self._stats = [NodeStats(node.name) for node in nodes]
 
     # -- readers ---------------------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -60,28 +74,48 @@ class Flow:
         finally:
             with self._lock:
                 self._readers -= 1
+                self._read_at = time.monotonic()
                 self._settle()
 
     def put(self, piece: Piece) -> None:
         """Let a piece into the pipeline."""
-        self._forward(0, piece)
+        self._forward([(0, piece)])
+        with self._lock:
+            self._settle()
+
+    def end(self, root: Root, end: int) -> None:
+        """Take note that the input of `root` ends at position `end`: all of its rows before that were put."""
+        self._forward(self._junctions.end(root, end))
+
+    def is_starving(self) -> bool:
+        """Tell whether rows wait for others of their frame, and nothing moves: only more rows can help."""
+        with self._lock:
+            moves = self._readers or any(self._busy) or any(queue.rows for queue in self._queues if queue is not None)
+            return not moves and self._junctions.are_framing()
 
     # -- executors -------------------------------------------------------------------------------------------------------------------
     def take(self, node: int, *, want: bool = True, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
         """Wait for a batch for `node`; None when the flow has stopped, or as soon as `wake` is true after `wake_up`.
 
-        With `want` false it only waits for those two. The caller owes `finish` or `forget` for every batch.
+        With `want` false it only waits for those two. The caller owes `finish` or `forget` for every batch. For a predictor behind a hybrid
+        stage the batch may be `fused`: rows of that stage that nobody has run yet.
+
+        Raises UserCodeError when rows wait for columns that nobody will ever name.
         """
         with self._lock:
             while not self._stopped and not wake():
                 if not want:
                     self._bells[node].wait()
                     continue
-                timeout = self._delay(node)
+                timeout, source = self._next(node)
                 if timeout is None or timeout > 0:
-                    self._wakers[node].wait(timeout)
-                elif (call := self._take(node)) is not None:
+                    self._wait(node, timeout)
+                elif (call := self._take(node, source)) is not None:
                     return call
+            queue = self._queues[node]
+            if want and queue is not None and queue.rows:
+                # The word that a batch is there may have come to this one, who leaves without it.
+                self._wakers[node].notify()
             return None
 
     def wake_up(self, node: int) -> None:
@@ -98,22 +132,26 @@ class Flow:
             pieces = select(call, outcome)
         else:
             if outcome.batch is not None:
-                outcome.batch = self._gates[node].fit(outcome.batch)
+                outcome.batch = self._junctions.gates[node].fit(outcome.batch)
             pieces = split(call, outcome, fans_out=at.stage.kind == "flat_map")
-        for piece in pieces:
-            self._forward(node + 1, piece)
-        self.forget(node, seconds)
+        after = self._routes.after[node]
+        self._forward([(after, piece) for piece in pieces])
+        self.forget(node, seconds, rows_out=sum(piece.rows for piece in pieces), batches=1)
 
     def hold(self, node: int) -> None:
         """Count one more batch of `node` as under way: a batch that was taken is finished in two halves."""
         with self._lock:
             self._busy[node] += 1
 
-    def forget(self, node: int, seconds: float = 0.0) -> None:
+    def forget(self, node: int, seconds: float = 0.0, *, rows_out: int = 0, batches: int = 0) -> None:
         """Count one batch of `node` as done with."""
         with self._lock:
             self._busy[node] -= 1
-            self.seconds[node] += seconds
+            stats = self._stats[node]
+            stats.busy_seconds += seconds
+            stats.rows_out += rows_out
+            stats.batches += batches
+            self._changed_at[node] = time.monotonic()
             self._settle()
 
     def stop(self) -> None:
@@ -123,9 +161,37 @@ class Flow:
             for waker in (*self._wakers, *self._bells):
                 waker.notify_all()
 
-    # -- inside ----------------------------------------------------------------------------------------------------------------------
-    def _forward(self, node: int, piece: Piece) -> None:
-        todo = deque([(node, piece)])
+    # -- measuring and tuning --------------------------------------------------------------------------------------------------------
+    def statistics(self) -> list[NodeStats]:
+        """Return what was counted so far, one entry for each node."""
+        with self._lock:
+            for stats, queue in zip(self._stats, self._queues, strict=True):
+                if queue is not None:
+                    stats.queue_rows, stats.queue_bytes = queue.rows, queue.size_bytes
+            return [replace(stats) for stats in self._stats]
+
+    def batch_rows(self, node: int) -> int:
+        """Return how many rows a batch of the call `node` has at most."""
+        queue = self._queues[node]
+        assert queue is not None
+        return queue.limits.rows
+
+    def set_batch_rows(self, node: int, rows: int) -> bool:
+        """Change how many rows a batch of the call `node` has at most; False when they are fixed, since the job is to be reproducible."""
+        queue = self._queues[node]
+        assert queue is not None
+        with self._lock:
+            if queue.limits.whole:
+                return False
+            queue.limits = replace(queue.limits, rows=rows)
+            # A queue is full, and holds too much, by the size of its batches.
+            for at in (node, *self._routes.feeders[node]):
+                self._wakers[at].notify_all()
+        return True
+
+    # -- rows on their way -----------------------------------------------------------------------------------------------------------
+    def _forward(self, stops: Sequence[tuple[int, Piece]]) -> None:
+        todo = deque(stops)
         while todo:
             at, piece = todo.popleft()
             if piece.root.dropped:
@@ -133,88 +199,160 @@ class Flow:
             if at == len(self.nodes):
                 self._collect(piece)
                 continue
-            here = self.nodes[at]
-            if isinstance(here, Close):
-                group = self._close(piece)
-                if group is not None:
-                    todo.append((at + 1, self._closed(at, here, group)))
-            elif piece.rows == 0:
-                todo.append((at + 1, self._empty_group(piece) if here.stage.kind == "flat_map" else piece))
-            else:
+            node = self.nodes[at]
+            if not isinstance(node, Call):
+                todo.extend(self._junctions.arrive(at, piece))
+            elif piece.rows:
                 self._enqueue(at, piece)
+            else:
+                todo.append((self._routes.after[at], _empty_group(piece) if node.stage.kind == "flat_map" else piece))
 
-    def _enqueue(self, node: int, piece: Piece) -> None:
-        queue = self._queues[node]
-        assert queue is not None
+    def _enqueue(self, at: int, piece: Piece) -> None:
+        queue = self._queues[at]
+        lengths = queue.measure(piece) if isinstance(queue, BucketQueue) else None
         with self._lock:
-            queue.put(piece)
-            self._quiet_since = time.monotonic()
-            self._wakers[node].notify()
+            if isinstance(queue, BucketQueue):
+                assert lengths is not None
+                queue.put(piece, lengths)
+            else:
+                assert queue is not None
+                queue.put(piece)
+            self._changed_at[at] = time.monotonic()
+            # Who waits for less than a full batch is told when the rows before it have settled.
+            if queue.full() or _is_heavy(queue):
+                self._wakers[at].notify()
+            if at in self._taker:
+                self._wakers[self._taker[at]].notify()
 
-    def _close(self, piece: Piece) -> Group | None:
-        group = piece.scope
-        assert isinstance(group, Group)
-        with self._lock:
-            group.order.add(piece)
-            return group if group.complete else None
-
-    def _closed(self, node: int, close: Close, group: Group) -> Piece:
-        if not close.into:
-            return closing.flatten(group)
-        child = self._gates[node - 1].schema
-        piece = closing.gather(group, close.into, child)
-        if piece.batch is not None:
-            piece.batch = self._gates[node].fit(piece.batch)
-        return piece
-
-    @staticmethod
-    def _empty_group(piece: Piece) -> Piece:
-        return split(Assembled([piece]), Outcome(None), fans_out=True)[0]
-
-    def _delay(self, node: int) -> float | None:
-        """Return in how many seconds `node` may run a batch, as things stand; None: not before something happens."""
-        queue = self._queues[node]
-        assert queue is not None
-        if not queue.rows or not self._room_after(node):
-            return None
-        if queue.full() or _is_heavy(queue):
-            return 0.0
-        if not self._quiet_before(node):
-            return None
-        return self._quiet_since + _LINGER_SECONDS - time.monotonic()
-
-    def _room_after(self, node: int) -> bool:
-        following = next((queue for queue in self._queues[node + 1 :] if queue is not None), None)
-        return following is None or not _is_heavy(following)
-
-    def _quiet_before(self, node: int) -> bool:
-        return not self._readers and not any(self._busy[:node]) and all(queue is None or not queue.rows for queue in self._queues[:node])
-
-    def _take(self, node: int) -> Assembled | None:
-        queue = self._queues[node]
-        assert queue is not None
-        call = queue.take()
+    def _take(self, node: int, source: int) -> Assembled | None:
+        queue, own = self._queues[source], self._queues[node]
+        assert queue is not None and own is not None
+        was_heavy = _is_heavy(queue)
+        call = queue.take(own.limits if source != node else None)
         if call is not None:
             self._busy[node] += 1
+            self._count(self._stats[node], call, fused=source != node)
         else:
             # Nothing but dropped leases was there: whoever waits for this queue to be empty hears it from nobody else.
             self._settle()
         if queue.rows:
-            self._wakers[node].notify()
-        for earlier in range(node):
-            # The queue behind them has room again.
-            self._wakers[earlier].notify_all()
+            self._wakers[source].notify()
+        if was_heavy and not _is_heavy(queue):
+            # Those before it have room again.
+            for feeder in self._routes.feeders[source]:
+                self._wakers[feeder].notify_all()
         return call
 
+    @staticmethod
+    def _count(stats: NodeStats, call: Assembled, *, fused: bool) -> None:
+        rows = call.rows
+        stats.rows_in += rows
+        if fused:
+            call.fused = True
+            stats.fused_rows += rows
+
+    # -- when --------------------------------------------------------------------------------------------------------------------------
+    def _next(self, node: int) -> tuple[float | None, int]:
+        """Return in how many seconds `node` may run a batch as things stand (None: not before something happens), and whose rows."""
+        at = self.nodes[node]
+        delay = self._delay(node)
+        if delay == 0.0 or not isinstance(at, Call) or at.hybrid is None:
+            return delay, node
+        raw = self._raw_delay(node, at)
+        return (delay, node) if raw is None or (delay is not None and delay <= raw) else (raw, at.hybrid)
+
+    def _delay(self, node: int) -> float | None:
+        queue = self._queues[node]
+        assert queue is not None
+        if not queue.rows:
+            return self._held_delay(node) if self._junctions.is_holding else None
+        if node in self._taker and self._share(self._taker[node]) == 1:
+            return None
+        if not self._room_after(node):
+            return None
+        if queue.full() or _is_heavy(queue):
+            return 0.0
+        return self._quiet_in(node)
+
+    def _raw_delay(self, node: int, at: Call) -> float | None:
+        """Return as `_next` in how many seconds the predictor `node` may take rows of the hybrid stage before it."""
+        assert at.hybrid is not None
+        queue, own, share = self._queues[at.hybrid], self._queues[node], self._share(node)
+        assert queue is not None and own is not None
+        stats = self._stats[node]
+        if not queue.rows or share == 0 or (share is not None and stats.fused_rows > share * stats.rows_in) or not self._room_after(node):
+            return None
+        if queue.full(own.limits) or _is_heavy(queue):
+            return 0.0
+        return self._quiet_in(at.hybrid)
+
+    def _held_delay(self, node: int) -> float | None:
+        """Return when it is certain that rows that wait behind `node` wait for nothing; raise UserCodeError once it is."""
+        join = self._junctions.held_at(self._routes.joins[node])
+        if join is None:
+            return None
+        delay = self._quiet_in(join)
+        if delay is not None and delay <= 0:
+            raise self._junctions.unknown(join)
+        return delay
+
+    def _share(self, node: int) -> float | None:
+        at = self.nodes[node]
+        assert isinstance(at, Call)
+        return at.gpu_share
+
+    def _room_after(self, node: int) -> bool:
+        return not any(_is_heavy(self._queues[at]) for at in self._routes.outlets[node])
+
+    def _quiet_in(self, node: int) -> float | None:
+        """Return in how many seconds nothing will have moved before `node` for a moment, 0 or less if so now; None while something does."""
+        before = self._before[node]
+        if self._readers or any(self._busy[at] or self._queues[at].rows for at in before):  # type: ignore[union-attr]
+            return None
+        since = max(self._read_at, self._changed_at[node], *(self._changed_at[at] for at in before))
+        return max(0.0, since + _LINGER_SECONDS - time.monotonic())
+
+    def _wait(self, node: int, timeout: float | None) -> None:
+        """Wait for news, and count for what."""
+        queue, stats = self._queues[node], self._stats[node]
+        is_blocked = bool(queue and queue.rows) and not self._room_after(node)
+        began = time.monotonic()
+        self._wakers[node].wait(timeout)
+        seconds = time.monotonic() - began
+        if is_blocked:
+            stats.blocked_seconds += seconds
+        else:
+            stats.starved_seconds += seconds
+
     def _settle(self) -> None:
-        self._quiet_since = time.monotonic()
-        for waker, queue in zip(self._wakers, self._queues, strict=True):
-            if queue is not None and queue.rows:
-                waker.notify_all()
+        """Tell those who may have been waiting for nothing to move before them."""
+        if self._readers:
+            return
+        holding = self._junctions.is_holding
+        for at in self._calls:
+            queue = self._queues[at]
+            assert queue is not None
+            if not queue.rows and not holding:
+                continue
+            if not any(self._busy[one] or self._queues[one].rows for one in self._before[at]):  # type: ignore[union-attr]
+                self._wakers[at].notify_all()
+                if at in self._taker:
+                    self._wakers[self._taker[at]].notify_all()
 
 
-def _is_heavy(queue: Assembler) -> bool:
+def _queue(node: Node) -> Queue | None:
+    if not isinstance(node, Call):
+        return None
+    return Assembler(node.limits) if node.buckets is None else BucketQueue(node.limits, node.buckets, node.stage.where)
+
+
+def _empty_group(piece: Piece) -> Piece:
+    return split(Assembled([piece]), Outcome(None), fans_out=True)[0]
+
+
+def _is_heavy(queue: Queue | None) -> bool:
     """Tell whether a queue holds so many bytes that rows must leave it before more come."""
+    assert queue is not None
     size, limits = queue.size_bytes, queue.limits
     if size < _QUEUE_BYTES:
         return False

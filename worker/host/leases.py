@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from antinfer.core.ids import LeaseId
@@ -119,15 +119,21 @@ class Leases:
             if not run.dropped:
                 self._end(run, failure(run.lease))
 
+    def is_idle(self) -> bool:
+        """Tell whether nothing waits to be written, so that no credit is about to come back."""
+        with self._lock:
+            return not any(run.claimed for run in self._runs.values())
+
     # -- the pipeline's end ----------------------------------------------------------------------------------------------------------
     def collect(self, piece: Piece) -> None:
         """Take in a finished piece."""
         run = piece.root
         assert isinstance(run, Run)
         with self._lock:
-            if run.dropped or run.ending is not None or piece.begin >= run.stop:
+            # Rows beside the lease were read for the sake of whole frames.
+            if run.dropped or run.ending is not None or piece.begin >= run.stop or piece.stop <= run.start:
                 return
-            if run.order.add(piece.until(run.stop)):
+            if run.order.add(piece.since(run.start).until(run.stop)):
                 self._claim(run)
 
     # -- writers ---------------------------------------------------------------------------------------------------------------------
@@ -144,7 +150,8 @@ class Leases:
         """Return the pieces to be written now, and whether the part must be closed behind them."""
         with self._lock:
             # A cut may have come while they waited for the ones before them.
-            pieces = [piece.until(run.stop) for piece in run.order.take() if piece.begin < run.stop]
+            whole = [piece.until(run.stop) for piece in run.order.take() if piece.begin < run.stop]
+            pieces = [part for piece in whole for part in _by_chunks(piece, run.chunks)]
             return pieces, run.finished or run.ending is not None or self._due(run, time.monotonic())
 
     def chunk_of(self, run: Run, piece: Piece) -> Chunk | None:
@@ -237,3 +244,14 @@ class Leases:
                     return 0.0
                 waits.append(run.part_since + self._interval - now)
         return min(waits, default=None)
+
+
+def _by_chunks(piece: Piece, chunks: Iterable[Chunk]) -> Iterator[Piece]:
+    """Cut a piece that rows of several chunks were put together for where these touch."""
+    for chunk in chunks:
+        if chunk.stop >= piece.stop:
+            break
+        if chunk.stop > piece.begin:
+            yield piece.until(chunk.stop)
+            piece = piece.since(chunk.stop)
+    yield piece

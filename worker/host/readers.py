@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from antinfer.core.plan import Shard
+from antinfer.core.ranges import UNSIZED
 from antinfer.errors import AntinferError, ChangedError
 from antinfer.storage.sources.base import Source
 from antinfer.worker.host import failing
@@ -15,11 +16,15 @@ from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.runs import Chunk, Run
+from antinfer.worker.pipeline import graph
+from antinfer.worker.pipeline.frames import reach
 from antinfer.worker.pipeline.pieces import BadRow, Piece
 
 _CHUNK_ROWS = 1 << 16
 _CHUNK_BYTES = 16 << 20
 _UNSIZED_CHUNK_ROWS = 1 << 13
+_STARVING_SECONDS = 0.05
+"""So long nothing must have moved before a reader looks whether rows wait for those that it has no credit for."""
 _FIRST_CHUNK_ROWS = 1 << 10
 """Nobody knows yet how large rows are in memory: what compresses well is far larger there than in its file."""
 
@@ -35,6 +40,7 @@ class Reader:
         self._leases = leases
         self._credits = credits
         self._step = step
+        self._frames = graph.root_frames(flow.nodes)
         self._row_bytes: float | None = None
         """Size in memory of the rows read last; None before the first."""
 
@@ -50,12 +56,13 @@ class Reader:
 
     def _read(self, run: Run) -> None:
         unsized = not run.sized
-        offset = run.start
-        batches = iter(self._source.read(run.shard, run.start, run.stop, self._chunk_rows(run.shard)))
+        start, stop = self._reach(run)
+        offset = start
+        batches = iter(self._source.read(run.shard, start, stop, self._chunk_rows(run.shard)))
         if unsized:
             batches = _look_ahead(batches)
         ended = False
-        while not self._unwanted(run) and offset < run.stop:
+        while not self._unwanted(run) and offset < self._reach(run)[1]:
             with self._flow.reading():
                 batch = next(batches, None)
                 if batch is None:
@@ -65,22 +72,46 @@ class Reader:
                 if taken:
                     self._put(run, offset, batch)
             if not taken:
-                if not self._credits.take(batch.nbytes, lambda: self._unwanted(run)):
+                if not self._wait_for_credit(run, batch.nbytes):
                     return
                 self._put(run, offset, batch)
             offset += batch.num_rows
-            if run.shard.rows is not None and offset < run.stop and self._is_misfit(batch):
-                batches = iter(self._source.read(run.shard, offset, run.stop, self._chunk_rows(run.shard)))
+            if run.shard.rows is not None and offset < stop and self._is_misfit(batch):
+                batches = iter(self._source.read(run.shard, offset, stop, self._chunk_rows(run.shard)))
+        if ended and self._frames:
+            self._flow.end(run, offset)
         if self._unwanted(run):
             return
         if unsized and ended:
-            self._leases.size(run, offset if offset > run.start or not run.start else self._source.count_rows(run.shard))
+            end = offset if offset > start or not start else self._source.count_rows(run.shard)
+            self._leases.size(run, end)
         elif ended and offset < run.stop:
             path = run.shard.pieces[0].path
             raise ChangedError(
                 f"{path} ends at row {offset} of shard {run.shard.index}; the plan knew {run.shard.rows} rows",
                 hint="The input changed since the job was planned: restore it, or write to another output.",
             )
+
+    def _reach(self, run: Run) -> tuple[int, int]:
+        """Return which rows to read for the lease as it is now: more than its own where batches are cut at fixed places."""
+        if not self._frames or run.quarantine:
+            return run.start, run.stop
+        start, stop = reach(run.start, run.stop, self._frames)
+        known = run.end if run.sized else UNSIZED
+        return start, stop if known is None else min(stop, known)
+
+    def _wait_for_credit(self, run: Run, size_bytes: int) -> bool:
+        """Wait until `size_bytes` may be held; false when the lease does not want them any more."""
+        if not self._frames:
+            return self._credits.take(size_bytes, lambda: self._unwanted(run))
+        while not self._unwanted(run):
+            if self._credits.take(size_bytes, lambda: self._unwanted(run), _STARVING_SECONDS):
+                return True
+            if self._flow.is_starving() and self._leases.is_idle():
+                # The rows that hold the credit wait for these.
+                self._credits.overdraw(size_bytes)
+                return True
+        return False
 
     def _chunk_rows(self, shard: Shard) -> int:
         """Return how many rows of `shard` to read at once: by their size, and a multiple of the first stage's batches where that fits."""

@@ -40,6 +40,7 @@ class Run(Root):
         self.start = work.rows.start
         self.stop = work.rows.stop
         """`UNSIZED` until the reader has met the end of the shard."""
+        self.end = work.shard.rows
         self.attempt = work.attempt
         self.quarantine = work.quarantine
         self.chunks: deque[Chunk] = deque()

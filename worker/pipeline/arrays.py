@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 _NUMBERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "bool")
+_LARGE_BYTES = 1 << 20
 _DTYPES = {pa.from_numpy_dtype(np.dtype(name)): np.dtype(name) for name in _NUMBERS}
 
 
@@ -54,3 +55,13 @@ def to_plain(column: pa.Array) -> NDArray[Any] | None:
     # Buffers that a reader filled are writable, but they belong to more than this array.
     numbers.flags.writeable = False
     return numbers
+
+
+def copy(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a writable copy of `array`."""
+    if array.dtype.hasobject or array.nbytes < _LARGE_BYTES:
+        return array.copy()
+    # Arrow's pool keeps the pages of what was freed; numpy would have the kernel clear fresh ones, which takes longer than the copy.
+    target = np.frombuffer(pa.allocate_buffer(array.nbytes), dtype=array.dtype).reshape(array.shape)
+    np.copyto(target, array)
+    return target

@@ -11,6 +11,8 @@ import pyarrow as pa
 from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.pieces import Piece
 
+_SMALL_BYTES = 16 << 10
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -19,6 +21,8 @@ class BatchLimits:
     rows: int
     max_bytes: int | None = None
     """Cut earlier when so many bytes are reached; None: `rows` is exact."""
+    whole: bool = False
+    """Pieces were cut to batches before (`frames`): each is one, and so their rows cannot be changed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -28,6 +32,8 @@ class Assembled:
     parts: list[Piece]
     deaths: int = 0
     """How often a process died over it."""
+    fused: bool = False
+    """True for rows of a hybrid stage that nobody has run yet, given to the predictor behind it: its process runs both."""
 
     @property
     def rows(self) -> int:
@@ -49,7 +55,7 @@ class Assembled:
                 right.appendleft(rest)
             left.append(part)
             missing -= part.rows
-        return Assembled(left, self.deaths), Assembled(list(right), self.deaths)
+        return Assembled(left, self.deaths, self.fused), Assembled(list(right), self.deaths, self.fused)
 
 
 class Assembler:
@@ -65,47 +71,46 @@ class Assembler:
     def put(self, piece: Piece) -> None:
         """Append a piece that has rows."""
         assert piece.batch is not None
-        size = piece.batch.nbytes
+        size = size_of(piece.batch)
         self._pieces.append(piece)
         self._sizes.append(size)
         self.rows += piece.rows
         self.size_bytes += size
 
-    def full(self) -> bool:
-        """Tell whether a whole batch is there."""
-        limits = self.limits
+    def full(self, limits: BatchLimits | None = None) -> bool:
+        """Tell whether a whole batch is there: of `limits`, or of the queue's own."""
+        limits = limits or self.limits
+        if limits.whole:
+            return bool(self._pieces)
         return self.rows >= limits.rows or (limits.max_bytes is not None and self.size_bytes >= limits.max_bytes)
 
-    def take(self) -> Assembled | None:
+    def take(self, limits: BatchLimits | None = None) -> Assembled | None:
         """Return the next batch, smaller than the limit when no more rows are there; None when there is none.
 
-        Pieces of dropped leases are thrown away on the way.
+        Pieces of dropped leases are thrown away on the way. The limit is that of `limits`, or the queue's own.
         """
+        limits = limits or self.limits
         parts: list[Piece] = []
         rows, size_bytes = 0, 0
-        while self._pieces and rows < self.limits.rows:
+        while self._pieces and rows < limits.rows:
             piece, size = self._pop()
             if piece.root.dropped:
                 continue
-            room = self._room(piece, size, rows=rows, size_bytes=size_bytes)
+            if limits.whole:
+                return Assembled([piece])
+            room = _room(limits, piece, size, rows=rows, size_bytes=size_bytes)
+            if not room:
+                self._put_back(piece, size)
+                break
             if room < piece.rows:
-                self._put_back(piece, size, room)
-                if not room:
-                    break
-                size = size * room // piece.rows
-                piece = piece.cut(room)[0]
+                taken_bytes = size * room // piece.rows
+                piece, rest = piece.cut(room)
+                self._put_back(rest, size - taken_bytes)
+                size = taken_bytes
             parts.append(piece)
             rows += piece.rows
             size_bytes += size
         return Assembled(parts) if parts else None
-
-    def _room(self, piece: Piece, size: int, *, rows: int, size_bytes: int) -> int:
-        room = min(self.limits.rows - rows, piece.rows)
-        if self.limits.max_bytes is not None and size_bytes + size > self.limits.max_bytes:
-            fits = (self.limits.max_bytes - size_bytes) * piece.rows // max(1, size)
-            # A single row above the limit is admitted alone: nothing may wait for room that never comes.
-            room = min(room, max(fits, 0 if rows else 1))
-        return room
 
     def _pop(self) -> tuple[Piece, int]:
         piece, size = self._pieces.popleft(), self._sizes.popleft()
@@ -113,10 +118,23 @@ class Assembler:
         self.size_bytes -= size
         return piece, size
 
-    def _put_back(self, piece: Piece, size: int, row: int) -> None:
-        rest = piece.cut(row)[1] if row else piece
-        rest_size = size - size * row // piece.rows
-        self._pieces.appendleft(rest)
-        self._sizes.appendleft(rest_size)
-        self.rows += rest.rows
-        self.size_bytes += rest_size
+    def _put_back(self, piece: Piece, size: int) -> None:
+        self._pieces.appendleft(piece)
+        self._sizes.appendleft(size)
+        self.rows += piece.rows
+        self.size_bytes += size
+
+
+def size_of(batch: pa.RecordBatch) -> int:
+    """Return the bytes of `batch`; for a small one, where measuring takes longer than it is worth, with what it is a slice of."""
+    size: int = batch.get_total_buffer_size()
+    return size if size < _SMALL_BYTES else int(batch.nbytes)
+
+
+def _room(limits: BatchLimits, piece: Piece, size: int, *, rows: int, size_bytes: int) -> int:
+    room = min(limits.rows - rows, piece.rows)
+    if limits.max_bytes is not None and size_bytes + size > limits.max_bytes:
+        fits = (limits.max_bytes - size_bytes) * piece.rows // max(1, size)
+        # A single row above the limit is admitted alone: nothing may wait for room that never comes.
+        room = min(room, max(fits, 0 if rows else 1))
+    return room

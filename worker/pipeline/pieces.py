@@ -36,6 +36,8 @@ class Root:
         """Finished pieces, put back into input order."""
         self.bad: dict[int, BadRow] = {}
         """Offset -> why that row goes to quarantine."""
+        self.end: int | None = None
+        """Where the input itself ends, as soon as that is known."""
         self.dropped = False
         """True when nobody wants the results any more; its pieces are thrown away wherever they are met."""
 
@@ -84,6 +86,14 @@ class Piece:
         positions = None if self.positions is None else self.positions[:rows]
         return Piece(self.scope, self.begin, stop, self.batch.slice(0, rows) if self.batch is not None and rows else None, positions)
 
+    def since(self, begin: int) -> Piece:
+        """Return what of the piece lies at position `begin` and behind it, without copying."""
+        if begin <= self.begin:
+            return self
+        row = begin - self.begin if self.positions is None else int(np.searchsorted(self.positions, begin))
+        rest = self.batch.slice(row) if self.batch is not None and row < self.rows else None
+        return Piece(self.scope, begin, self.stop, rest, None if self.positions is None else self.positions[row:])
+
     def with_rows(self, batch: pa.RecordBatch | None, rows: Positions | None) -> Piece:
         """Return a piece that covers the same positions with other contents.
 
@@ -102,19 +112,35 @@ class Piece:
 
 @dataclass(eq=False, slots=True)
 class Group:
-    """Scope of the children that one call of a flat_map made of one piece."""
+    """Scope of the children that one call of a flat_map made of one piece, or of its rows on their way through a branch or sorted."""
 
     parent: Piece
     """The piece they came from, without its rows."""
     parents: int
     """Rows of that piece that entered the flat_map and were not given up by it."""
     links: Positions
-    """For each child the row of the parent piece that it came from, ascending."""
+    """For each child the row of the parent piece that it came from; ascending, but for rows that were sorted."""
     order: Order = field(default_factory=lambda: Order(0))
+    given_up: set[int] = field(default_factory=set)
+    """Rows of the parent piece that were given up for something made of them in this group."""
+    meeting: Meeting | None = None
+    """For a branch: where it meets the others."""
 
     @property
     def complete(self) -> bool:
         return self.order.cursor == len(self.links)
+
+
+@dataclass(eq=False, slots=True)
+class Meeting:
+    """Where the branches that one piece went into come together again."""
+
+    parent: Piece
+    """The piece; with its rows where they are needed again."""
+    groups: list[Group]
+    """One for each branch."""
+    missing: int
+    """Branches that are not complete."""
 
 
 class Order:
@@ -160,8 +186,13 @@ def root_offsets(scope: Root | Group, positions: Positions) -> Positions:
 
 def give_up(piece: Piece, row: int, reason: BadRow) -> None:
     """Send the input row behind `row` of `piece` to quarantine, with everything that was made of it. The first reason stays."""
-    offset = root_offsets(piece.scope, np.array([piece.position(row)], dtype=np.int64))
-    piece.root.bad.setdefault(int(offset[0]), reason)
+    scope, position = piece.scope, piece.position(row)
+    while isinstance(scope, Group):
+        parent_row = int(scope.links[position])
+        scope.given_up.add(parent_row)
+        parent = scope.parent
+        scope, position = parent.scope, parent.position(parent_row)
+    scope.bad.setdefault(position, reason)
 
 
 def row_positions(piece: Piece) -> Positions:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -30,12 +33,12 @@ def split(call: Assembled, outcome: Outcome, *, fans_out: bool) -> list[Piece]:
     """
     if outcome.rows is None and outcome.batch is not None and outcome.batch.num_rows != call.rows:
         raise ValueError(f"{call.rows} rows went in, {outcome.batch.num_rows} came out")
-    starts = np.cumsum([0, *(part.rows for part in call.parts)])
+    starts = _borders(call)
     _give_up(call, starts, outcome)
     bad = np.array(sorted(row for row, _ in outcome.bad or ()), dtype=np.int64)
     pieces = []
-    for part, start, stop in zip(call.parts, starts[:-1], starts[1:], strict=True):
-        batch, rows = _share(outcome, int(start), int(stop))
+    for part, (start, stop) in zip(call.parts, pairwise(starts), strict=True):
+        batch, rows = _share(outcome, start, stop)
         if not fans_out:
             pieces.append(part.with_rows(batch, rows))
             continue
@@ -46,18 +49,23 @@ def split(call: Assembled, outcome: Outcome, *, fans_out: bool) -> list[Piece]:
 
 def select(call: Assembled, outcome: Outcome) -> list[Piece]:
     """Return one piece for each part of `call`, holding those of its own rows that `outcome.rows` names: a filter."""
-    starts = np.cumsum([0, *(part.rows for part in call.parts)])
+    starts = _borders(call)
     _give_up(call, starts, outcome)
     kept = outcome.rows
     if kept is None:
         return list(call.parts)
     pieces = []
-    for part, start, stop in zip(call.parts, starts[:-1], starts[1:], strict=True):
+    for part, (start, stop) in zip(call.parts, pairwise(starts), strict=True):
         low, high = np.searchsorted(kept, (start, stop))
         rows = kept[low:high] - start
         assert part.batch is not None
         pieces.append(part if len(rows) == part.rows else part.with_rows(take(part.batch, rows), rows))
     return pieces
+
+
+def _borders(call: Assembled) -> list[int]:
+    """Return the first row of every part of `call`, and the end."""
+    return list(accumulate((part.rows for part in call.parts), initial=0))
 
 
 def _share(outcome: Outcome, start: int, stop: int) -> tuple[pa.RecordBatch | None, Positions | None]:
@@ -81,7 +89,7 @@ def _open_group(part: Piece, gone: Positions, batch: pa.RecordBatch | None, link
     return Piece(group, 0, len(links), batch)
 
 
-def _give_up(call: Assembled, starts: Positions, outcome: Outcome) -> None:
+def _give_up(call: Assembled, starts: Sequence[int], outcome: Outcome) -> None:
     for row, reason in outcome.bad or ():
-        at = int(np.searchsorted(starts, row, side="right")) - 1
-        give_up(call.parts[at], row - int(starts[at]), reason)
+        at = bisect_right(starts, row) - 1
+        give_up(call.parts[at], row - starts[at], reason)

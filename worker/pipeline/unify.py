@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from antinfer.worker.pipeline import arrays
 
@@ -42,6 +43,7 @@ def fit(column: pa.Array, kind: pa.DataType) -> pa.Array:
     mask = column.is_null() if column.null_count else None
     if pa.types.is_list(kind):
         # Imported here: it takes as long as numpy, and few jobs come by.
+        # Imported here: it takes as long as numpy, and few jobs come by.
         import pyarrow.compute as pc
 
         lengths = arrays.to_plain(pc.fill_null(pc.list_value_length(column), 0))
@@ -65,6 +67,32 @@ def concat(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     schema = pa.schema(list(zip(first.names, kinds, strict=True)))
     fitting = [[fit(column, kind) for column, kind in zip(batch.columns, kinds, strict=True)] for batch in batches]
     return pa.concat_batches([pa.RecordBatch.from_arrays(columns, schema=schema) for columns in fitting])
+
+
+def nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    """Return `rows` nulls of type `kind`."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.nulls(rows, kind.storage_type))
+    return pa.nulls(rows, kind)
+
+
+def pick(column: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
+    """Return the values of `column` at `rows`, null where that is negative."""
+    absent = rows < 0
+    if not absent.any() and len(rows) == len(column) and bool((rows == np.arange(len(rows))).all()):
+        return column
+    try:
+        return column.take(arrays.from_plain(rows) if not absent.any() else _with_nulls(rows, absent))
+    except pa.ArrowNotImplementedError:
+        # As in `pieces.take`: runs of neighbours can always be put together.
+        runs = np.split(rows, np.flatnonzero((np.diff(rows) != 1) | absent[1:]) + 1) if len(rows) else []
+        parts = [nulls(len(run), column.type) if run[0] < 0 else column.slice(int(run[0]), len(run)) for run in runs]
+        return pa.concat_arrays(parts) if parts else column.slice(0, 0)
+
+
+def _with_nulls(rows: NDArray[np.int64], absent: NDArray[np.bool_]) -> pa.Array:
+    valid = pa.py_buffer(np.packbits(~absent, bitorder="little"))
+    return pa.Array.from_buffers(pa.int64(), len(rows), [valid, pa.py_buffer(np.ascontiguousarray(rows))])
 
 
 def _is_known(kind: pa.DataType) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,8 +19,8 @@ from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Slab, SlabWriter
 
-SLOTS = 2
-"""Batches under way in one process: the next one lies ready while one is computed."""
+SLOTS = 3
+"""Batches under way in one process: one is computed, one is on its way to the device, and one is being written."""
 
 _STOP_SECONDS = 10.0
 """Time for the user's teardown."""
@@ -28,22 +29,44 @@ _STOP_SECONDS = 10.0
 class PredictorProcess:
     """One running process. `send` and `receive` may be called from two threads."""
 
-    def __init__(self, started: spawn.Started, stage: StageCall, threads: int) -> None:
+    def __init__(
+        self,
+        started: spawn.Started,
+        stage: StageCall,
+        threads: int,
+        *,
+        devices: Sequence[str] | None = None,
+        front: StageCall | None = None,
+        rows: int = 0,
+    ) -> None:
+        """Have `started` set the user code up; see `wire` for the arguments."""
         self._process = started.process
         self._channel = Channel(started.end)
         self._writers = [SlabWriter("antinfer-batch") for _ in range(SLOTS)]
         self._results: dict[int, Slab] = {}
         self._stage = stage
-        self._send({"is": "setup", "stage": asdict(stage), "threads": threads})
+        self._send(
+            {
+                "is": "setup",
+                "stage": asdict(stage),
+                "threads": threads,
+                "devices": None if devices is None else list(devices),
+                "front": None if front is None else asdict(front),
+                "rows": rows,
+            }
+        )
 
     @property
     def pid(self) -> int:
         return int(self._process.pid)
 
-    def send(self, slot: int, batch: pa.RecordBatch) -> None:
-        """Hand `batch` over in `slot`. A process that has died shows at `receive`. Raises OSError when there is no memory for it."""
+    def send(self, slot: int, batch: pa.RecordBatch, *, fused: bool = False, full: int = 0) -> None:
+        """Hand `batch` over in `slot`, where a full batch has `full` rows. A process that has died shows at `receive`.
+
+        Raises OSError when there is no memory for it.
+        """
         length, fresh = self._writers[slot].write(batch)
-        self._send({"is": "batch", "slot": slot, "length": length}, fresh)
+        self._send({"is": "batch", "slot": slot, "length": length, "fused": fused, "full": full}, fresh)
 
     def receive(self) -> Message | None:
         """Wait for a message; None when the process is gone."""
@@ -55,8 +78,7 @@ class PredictorProcess:
         slot: int = data["slot"]
         if message.descriptor is not None:
             self._results[slot] = Slab(message.descriptor, os.fstat(message.descriptor).st_size)
-        if data["kept"]:
-            self._writers[slot].forget()
+        self.free(message)
         batch: pa.RecordBatch | None = self._results[slot].read(data["length"])
         bad = [(row, BadRow(error, traceback, self._stage.name)) for row, error, traceback in data["bad"]]
         rows = None
@@ -64,6 +86,15 @@ class PredictorProcess:
             rows = arrays.to_plain(batch.column(ROWS_COLUMN))
             batch = batch.drop_columns([ROWS_COLUMN]) if batch.num_columns > 1 else None
         return Outcome(batch, rows, bad)
+
+    def free(self, message: Message) -> None:
+        """Use the slot of an answered batch again; its slab too, unless user code holds on to what lies in it."""
+        if message.data["kept"]:
+            self._writers[message.data["slot"]].forget()
+
+    def close(self) -> None:
+        """Let go of the channel of a process that has ended."""
+        self._channel.close()
 
     def stop(self) -> None:
         """Let the process finish by itself, with the user's teardown; kill it when that takes too long."""

@@ -1,24 +1,34 @@
-"""The predictor's side: one copy of a stage's user code in a process of its own."""
+"""The predictor's side: one copy of a stage's user code in a process of its own.
+
+Plain user code is given one batch after the other. Asynchronous code (`worker.calls`) is given the next batch while the last one is being
+computed; when one of them fails, all that were begun are ended first, so that what is tried again runs alone.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
 import time
 import traceback
+from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from antinfer.errors import UserCodeError
 from antinfer.storage.lean import keep_pandas_out
-from antinfer.worker.calls import Caller
+from antinfer.worker.calls import Begun, Caller, Fault
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Loan, Slab, SlabWriter
+
+_BROKEN_DEVICE = 75
+"""Exit code of a process whose device answers no call any more."""
 
 
 def serve(descriptor: int) -> int:
@@ -29,12 +39,18 @@ def serve(descriptor: int) -> int:
     setup = channel.receive()
     if setup is None:
         return 0
+    began = time.monotonic()
     keep_pandas_out()
+    data = setup.data
+    # Read by the driver when a device is first used, so it is in time for whatever user code does.
+    os.environ.update({} if data["devices"] is None else {"CUDA_VISIBLE_DEVICES": ",".join(data["devices"])})
     try:
-        caller = Caller(StageCall(**setup.data["stage"]), copy=False)
-        _limit_threads(setup.data["threads"])
-        channel.send({"is": "ready"})
-        _Server(channel, caller).run()
+        front = None if data["front"] is None else StageCall(**data["front"])
+        caller = Caller(StageCall(**data["stage"]), copy=False, front=front, rows=data["rows"])
+        _limit_threads(data["threads"])
+        device = _device_name(data["devices"])
+        channel.send({"is": "ready", "load_seconds": time.monotonic() - began, "device": device, "dtype": caller.attribute("dtype")})
+        _Server(channel, caller, data["rows"]).run()
     except UserCodeError as error:
         return _give_up(channel, str(error), error.hint, error.user_traceback)
     except ConnectionError:
@@ -50,37 +66,122 @@ def _give_up(channel: Channel, error: str, hint: str, trace: str) -> int:
     return 1
 
 
+@dataclass(slots=True)
+class _Job:
+    """A batch between its arrival and its answer."""
+
+    slot: int
+    loan: Loan
+    begun: Begun | None
+    """None once it is ended: it holds on to the batch."""
+    began: float
+    rows: int
+
+    def give_back(self) -> bool:
+        self.begun = None
+        return self.loan.give_back()
+
+
 class _Server:
-    def __init__(self, channel: Channel, caller: Caller) -> None:
+    def __init__(self, channel: Channel, caller: Caller, rows: int) -> None:
         self._channel = channel
         self._caller = caller
+        self._full = rows
         self._inputs: dict[int, Slab] = {}
         self._outputs: dict[int, SlabWriter] = {}
+        self._jobs: deque[_Job] = deque()
+        self._counted = 0.0
+        """Everything before this moment is in the seconds of some batch."""
+        self._largest = 0
 
     def run(self) -> None:
-        while (message := self._channel.receive()) is not None and message.data["is"] == "batch":
-            self._answer(message)
-        if message is not None:
-            self._caller.close()
+        while True:
+            if self._jobs and (len(self._jobs) >= self._caller.depth or not self._channel.has_more()):
+                self._end(self._jobs.popleft())
+                continue
+            message = self._channel.receive()
+            if message is None:
+                return
+            if message.data["is"] != "batch":
+                break
+            self._begin(message)
+        self._caller.close()
 
-    def _answer(self, message: Message) -> None:
-        slot: int = message.data["slot"]
+    # -- batches ---------------------------------------------------------------------------------------------------------------------
+    def _begin(self, message: Message) -> None:
+        data = message.data
+        slot: int = data["slot"]
         if message.descriptor is not None:
-            self._inputs[slot] = Slab(message.descriptor, os.fstat(message.descriptor).st_size)
-        loan = self._inputs[slot].lend(message.data["length"])
-        began = time.monotonic()
-        result, bad = self._call(loan)
-        seconds = time.monotonic() - began
-        length, fresh = self._outputs.setdefault(slot, SlabWriter("antinfer-results")).write(result)
-        del result
-        kept = not loan.give_back()
-        self._channel.send({"is": "result", "slot": slot, "length": length, "bad": bad, "kept": kept, "seconds": seconds}, fresh)
-
-    def _call(self, loan: Loan) -> tuple[pa.RecordBatch, list[list[Any]]]:
+            self._map(slot, message.descriptor)
+        if data["full"] != self._full:
+            self._full = data["full"]
+            self._caller.tell("expect", self._full)
+        loan = self._inputs[slot].lend(data["length"])
         assert loan.batch is not None
-        outcome = self._caller.run(loan.batch)
+        began = time.monotonic()
+        begun = self._caller.begin(loan.batch, fused=data["fused"])
+        job, fault = _Job(slot, loan, begun, began, loan.batch.num_rows), begun.fault
+        # It holds on to the batch, which lies in the slab.
+        del begun
+        if fault is None:
+            self._jobs.append(job)
+        else:
+            self._fail(job, fault)
+
+    def _end(self, job: _Job) -> None:
+        assert job.begun is not None
+        ended = self._caller.end(job.begun)
+        if isinstance(ended, Fault):
+            self._fail(job, ended)
+        else:
+            self._answer(job, ended)
+
+    def _fail(self, job: _Job, fault: Fault) -> None:
+        """Have a batch that does not fit into memory sent again in halves; run any other again until the guilty rows are known."""
+        _die_if_device_is_broken(fault)
+        if fault.no_memory and job.rows > 1:
+            kept = not job.give_back()
+            _release_memory()
+            self._channel.send({"is": "oom", "slot": job.slot, "kept": kept, "seconds": self._seconds(job), "error": fault.error})
+            return
+        # In the order in which they were begun; a batch that was submitted fails before those that are still to be collected.
+        others = [(other, self._caller.end(other.begun, copy=True)) for other in self._jobs if other.begun is not None]
+        self._jobs.clear()
+        if fault.no_memory:
+            _release_memory()
+        for each, ended in [(job, fault), *others]:
+            self._answer(each, self._recover(each, ended) if isinstance(ended, Fault) else ended)
+
+    def _recover(self, job: _Job, fault: Fault) -> Outcome:
+        assert job.begun is not None
+        fused = job.begun.fused
+        if fault.no_memory:
+            # It may have been short of the memory that others held, who are gone now.
+            return self._caller.run(job.begun.batch, fused=fused)
+        return self._caller.recover(job.begun.batch, fault, fused=fused)
+
+    def _answer(self, job: _Job, outcome: Outcome) -> None:
+        seconds = self._seconds(job)
         bad = [[row, reason.error, reason.traceback] for row, reason in outcome.bad or ()]
-        return _with_rows(outcome), bad
+        length, fresh = self._outputs.setdefault(job.slot, SlabWriter("antinfer-results")).write(_with_rows(outcome))
+        outcome.batch = None
+        free = _free_memory() if job.rows > self._largest else None
+        self._largest = max(self._largest, job.rows)
+        answer = {"is": "result", "slot": job.slot, "length": length, "bad": bad, "seconds": seconds, "free": free}
+        self._channel.send({**answer, "kept": not job.give_back()}, fresh)
+
+    def _seconds(self, job: _Job) -> float:
+        """Return the time since a batch was begun, without what was counted for others."""
+        now = time.monotonic()
+        seconds, self._counted = now - max(job.began, self._counted), now
+        return seconds
+
+    def _map(self, slot: int, descriptor: int) -> None:
+        old = self._inputs.pop(slot, None)
+        if old is not None:
+            self._caller.tell("unregister", old.view())
+        self._inputs[slot] = slab = Slab(descriptor, os.fstat(descriptor).st_size)
+        self._caller.tell("register", slab.view())
 
 
 def _with_rows(outcome: Outcome) -> pa.RecordBatch:
@@ -96,3 +197,39 @@ def _limit_threads(threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
+
+
+def _cuda() -> Any:
+    """Return ``torch.cuda`` when user code has put it to use."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+
+
+def _device_name(devices: list[str] | None) -> str:
+    if (cuda := _cuda()) is not None:
+        return str(cuda.get_device_name())
+    return f"GPU {', '.join(devices)}" if devices else "CPU"
+
+
+def _free_memory() -> int | None:
+    cuda = _cuda()
+    return None if cuda is None else int(cuda.mem_get_info()[0])
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if (cuda := _cuda()) is not None:
+        cuda.empty_cache()
+
+
+def _die_if_device_is_broken(fault: Fault) -> None:
+    """End the process when its device answers no call any more: every row would fail from now on, whoever is to blame."""
+    cuda = _cuda()
+    if cuda is None:
+        return
+    try:
+        cuda.synchronize()
+    except RuntimeError as error:
+        sys.stderr.write(f"{fault.traceback}the device cannot be used any more: {error}\n")
+        sys.stderr.flush()
+        os._exit(_BROKEN_DEVICE)

@@ -2,19 +2,26 @@
 
 ::
 
-    host -> predictor    {"is": "setup", "stage": {...}, "threads": n}
-                         {"is": "batch", "slot": s, "length": n}            + descriptor of the slot's slab when it is a new one
+    host -> predictor    {"is": "setup", "stage": {...}, "threads": n, "devices": ["0"] | null, "front": {...} | null, "rows": n}
+                         {"is": "batch", "slot": s, "length": n, "fused": bool, "full": n}
+                                                                            + descriptor of the slot's slab when it is a new one
                          {"is": "stop"}
-    predictor -> host    {"is": "ready"}
+    predictor -> host    {"is": "ready", "load_seconds": x, "device": name, "dtype": name}
                          {"is": "failed", "error": ..., "hint": ..., "traceback": ...}
-                         {"is": "result", "slot": s, "length": n, "bad": [[row, error, traceback], ...], "kept": bool, "seconds": x}
-                                                                            + descriptor likewise; `kept`: use another slab next time
+                         {"is": "result", "slot": s, "length": n, "bad": [[row, error, traceback], ...], "kept": bool, "seconds": x,
+                          "free": bytes | null}                             + descriptor likewise; `kept`: use another slab next time
+                         {"is": "oom", "slot": s, "kept": bool, "seconds": x, "error": ...}
+
+`devices` are what ``CUDA_VISIBLE_DEVICES`` shall name, null leaves it as it is; `front` is the stage before when its batches may come raw
+(`fused`); `rows` and `full` are the rows of a full batch of this stage. Of the seconds that two batches spend together, the one that ends
+first is told all, so that sums never exceed the clock. `free` is the memory that the device has left after a batch larger than all before.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 from collections import deque
 from dataclasses import dataclass
@@ -73,6 +80,14 @@ class Channel:
         self._searched = 0
         message: dict[str, Any] = json.loads(line)
         return Message(message, self._descriptors.popleft() if message.pop("slab") else None)
+
+    def has_more(self) -> bool:
+        """Tell whether `receive` has something to read already: a message, or the news that the other side is gone."""
+        if self._text.find(b"\n", self._searched) >= 0:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close this end and every descriptor that no message has claimed."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from antinfer.spec.schema import STAGE_KINDS, JobSpec
+from antinfer.spec.normal import STAGE_KINDS
+from antinfer.spec.schema import JobSpec
 
 NAMES = st.text("abcXYZ_", min_size=1, max_size=4)
 TEXTS = st.text("noy01. äß中#:-'\"{}[],&*!|>%@`\\=~", min_size=1, max_size=6)
@@ -41,7 +42,13 @@ def job_files(draw):
         if kind == "gather" and not depth:
             continue
         depth += {"flat_map": 1, "gather": -1}.get(kind, 0)
-        pipeline.append({"gather": {"into": draw(NAMES)}} if kind == "gather" else draw(stages(kind)))
+        if kind == "gather":
+            pipeline.append({"gather": {"into": draw(NAMES)}})
+        elif kind == "parallel":
+            branch = st.lists(stages("map_batches") | stages("filter"), min_size=1, max_size=2)
+            pipeline.append({"parallel": draw(st.dictionaries(TEXTS, branch, min_size=1, max_size=2)), "when": draw(st.just("") | NAMES)})
+        else:
+            pipeline.append(draw(stages(kind)))
     columns = draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
     some = st.lists(st.sampled_from(columns), unique=True, max_size=3)
     job = {

@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[3]
 PUBLIC = [
     "Accumulator",
     "AntinferError",
+    "BadRows",
     "DataError",
     "Dataset",
+    "DecodeJpeg",
     "ForeignOutputError",
     "InfraError",
     "InternalError",
@@ -26,6 +28,7 @@ PUBLIC = [
     "JobSpec",
     "SchemaMismatchError",
     "SourceError",
+    "TorchPredictor",
     "UsageError",
     "UserCodeError",
     "UserError",

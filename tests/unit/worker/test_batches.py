@@ -55,6 +55,72 @@ def test_arrays_are_writable_and_do_not_reach_the_batch() -> None:
     assert memory.tolist() == [0, 1, 2, 3]
 
 
+def addresses(batch: pa.RecordBatch) -> list[int]:
+    found = []
+    for column in batch.columns:
+        storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+        found.append((storage.flatten() if isinstance(storage, pa.FixedSizeListArray) else storage).buffers()[1].address)
+    return found
+
+
+def test_arrays_that_nobody_else_holds_are_not_copied() -> None:
+    made: list[Any] = [{"x": np.arange(1000), "t": np.arange(1000.0).reshape(10, 100)[:]}]
+    made[0]["t"] = np.arange(3000.0).reshape(1000, 3)
+    before = [array.ctypes.data for array in made[0].values()]
+    batch = batches.take_result(made, "w", copy=True)
+    assert addresses(batch) == before
+
+
+@pytest.mark.parametrize("kept", ["array", "view", "dict", "base", "foreign", "frame"])
+def test_arrays_that_somebody_may_fill_again_are_copied(kept: str) -> None:
+    array = np.arange(1000)
+    holder: Any = None
+    if kept == "array":
+        made, holder = [{"x": array}], array
+    elif kept == "view":
+        made, holder = [{"x": array}], array[:5]
+    elif kept == "dict":
+        holder = {"x": array}
+        made = [holder]
+    elif kept == "base":
+        made, holder = [{"x": array[:1000]}], array
+    elif kept == "foreign":
+        holder = bytearray(8000)
+        made = [{"x": np.frombuffer(holder, dtype=np.int64)}]
+    else:
+        made = [pa.table({"x": array}).to_pandas()]
+        holder = made[0]
+    before = np.asarray(made[0]["x"]).ctypes.data
+    del array
+    batch = batches.take_result(made, "w", copy=True)
+    assert addresses(batch) != [before] and holder is not None
+
+
+def test_views_for_those_who_only_read() -> None:
+    column = pa.array(np.arange(4.0))
+    tensors = back({"t": np.zeros((4, 2), dtype=np.float32)})["t"]
+    batch = pa.record_batch({"x": column, "t": tensors})
+    views = batches.to_format(batch, "numpy", writable=False)
+    assert views["x"].ctypes.data == column.buffers()[1].address and not views["x"].flags.writeable
+    assert views["t"].shape == (4, 2) and not views["t"].flags.owndata
+
+
+def test_scratch_memory_is_used_again_unless_somebody_holds_it() -> None:
+    scratch = batches.Scratch()
+    batch = back({"t": np.arange(1 << 20, dtype=np.int32).reshape(1024, 1024)})
+
+    def given(rows: pa.RecordBatch) -> Any:
+        return batches.to_format(rows, "numpy", scratch=scratch)["t"]
+
+    address = given(batch).ctypes.data
+    held = given(batch.slice(0, 1000))
+    assert held.ctypes.data == address and held.shape == (1000, 1024) and held.flags.writeable
+    other = given(batch)
+    assert other.ctypes.data != address and np.array_equal(held, other[:1000])
+    held[:] = 0
+    assert other.sum() == np.arange(1 << 20).sum()
+
+
 def test_a_copied_result_is_its_own() -> None:
     kept = np.arange(3)
     result = batches.from_result({"y": kept}, "w", copy=True)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antinfer.errors import UserCodeError
-from antinfer.worker.calls import Caller, select_columns
+from antinfer.worker.calls import Caller, Fault, select_columns
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.shm import Slab, SlabWriter
 
@@ -78,6 +78,44 @@ class Reuses:
         view = self.out[: len(x)]
         view[:] = x * 2
         return {"y": view}
+
+class Overlaps:
+    # Fills one of two arrays in turn: results are valid until the next but one batch is submitted.
+    def __init__(self, bad=(), late=False, hungry=0, named=False):
+        self.bad, self.late, self.hungry, self.named = set(bad), late, hungry, named
+        self.out, self.turn = np.zeros((2, 64), dtype=np.int64), 0
+        self.open, self.most, self.sizes, self.writable = [], 0, [], set()
+    def submit(self, batch):
+        x = batch["x"]
+        self.writable.add(x.flags.writeable)
+        self.sizes.append(len(x))
+        if self.hungry and len(x) > self.hungry:
+            raise MemoryError("too many rows")
+        if not self.late:
+            self.check(x)
+        self.turn = 1 - self.turn
+        self.out[self.turn, : len(x)] = x * 2
+        ticket = (len(self.sizes), self.out[self.turn, : len(x)], x)
+        self.open.append(ticket)
+        self.most = max(self.most, len(self.open))
+        return ticket
+    def check(self, x):
+        guilty = [row for row, value in enumerate(x.tolist()) if value in self.bad]
+        if guilty and self.named:
+            from antinfer import BadRows
+            raise BadRows({row: f"{x[row]} is bad" for row in guilty})
+        if guilty:
+            raise ValueError("bad row")
+    def collect(self, ticket):
+        assert self.open.pop(0) is ticket, "out of order"
+        self.check(ticket[2])
+        return {"y": ticket[1]}
+
+class Front:
+    def submit(self, batch):
+        return {"x": batch["raw"] + 100, "other": batch["raw"]}
+    def __call__(self, batch):
+        raise AssertionError("not on the CPU")
 
 class NotCallable:
     pass
@@ -194,3 +232,70 @@ def test_a_batch_with_bad_rows_lets_go_of_its_slab(stage: Any) -> None:
         assert loan.give_back()
     finally:
         gc.enable()
+
+
+def test_an_asynchronous_class_is_given_the_next_batch_before_the_last_is_collected(stage: Any) -> None:
+    caller = Caller(stage("Overlaps"), copy=False)
+    assert caller.is_asynchronous and caller.depth == 2
+    first, second = caller.begin(xs(3)), caller.begin(xs(5))
+    ended = [caller.end(first), caller.end(second)]
+    assert [each.batch["y"].to_pylist() for each in ended] == [[0, 2, 4], [0, 2, 4, 6, 8]]  # type: ignore[union-attr]
+    assert first.ticket[2].base is not None and caller._owner.most == 2
+    # Nothing was copied for a class that only reads.
+    assert caller._owner.writable == {False}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at submit", "at collect"])
+@pytest.mark.parametrize("named", [False, True], ids=["halved", "named"])
+def test_bad_rows_of_an_asynchronous_class_are_found(stage: Any, late: bool, named: bool) -> None:
+    caller = Caller(stage("Overlaps", args={"bad": [5, 40, 41], "late": late, "named": named}), copy=False)
+    outcome = caller.run(xs(64))
+    assert [row for row, _ in outcome.bad or ()] == [5, 40, 41]
+    good = [x for x in range(64) if x not in (5, 40, 41)]
+    assert outcome.rows is not None and outcome.rows.tolist() == good
+    assert outcome.batch["y"].to_pylist() == [2 * x for x in good]
+    if named:
+        assert caller._owner.sizes == [64, 61] and (outcome.bad or [])[0][1].error == "5 is bad"
+
+
+def test_what_does_not_fit_into_memory_is_told_from_other_faults(stage: Any) -> None:
+    caller = Caller(stage("Overlaps", args={"hungry": 16}), copy=False)
+    ended = caller.end(caller.begin(xs(64)))
+    assert isinstance(ended, Fault) and ended.no_memory and ended.error == "MemoryError: too many rows"
+    # Where nobody else takes care of it, it is halved like any other.
+    assert caller.run(xs(64)).batch["y"].to_pylist() == [2 * x for x in range(64)]
+    assert caller._owner.sizes[-4:] == [16, 16, 16, 16] or max(caller._owner.sizes[-4:]) <= 32
+    caller = Caller(stage("Overlaps", args={"bad": [1]}), copy=False)
+    ended = caller.end(caller.begin(xs(2)))
+    assert isinstance(ended, Fault) and not ended.no_memory
+
+
+def test_torch_and_its_libraries_run_out_of_memory_in_several_words(stage: Any) -> None:
+    torch = pytest.importorskip("torch")
+    for error, expected in [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("out of memory"), False),
+    ]:
+        assert Fault.of(error).no_memory is expected
+
+
+def test_a_fused_call_runs_the_front_before_the_model(stage: Any) -> None:
+    front = stage("Front")
+    caller = Caller(stage("Overlaps", columns=["x"]), copy=False, front=front)
+    raw = pa.record_batch({"raw": np.arange(3)})
+    assert caller.run(raw, fused=True).batch["y"].to_pylist() == [200, 202, 204]
+    assert caller.run(xs(2)).batch["y"].to_pylist() == [0, 2]
+    caller = Caller(stage("Overlaps", args={"bad": [101]}), copy=False, front=front)
+    outcome = caller.run(raw, fused=True)
+    assert outcome.batch["y"].to_pylist() == [200, 204] and [row for row, _ in outcome.bad or ()] == [1]
+
+
+def test_columns_keep_their_rows_when_rows_are_named_in_halves(stage: Any) -> None:
+    """Named and unnamed faults together: the parts that are left lie within each other."""
+    caller = Caller(stage("Overlaps", args={"bad": [0, 30, 63], "late": True, "named": True, "hungry": 20}), copy=False)
+    outcome = caller.run(xs(64))
+    good = [x for x in range(64) if x not in (0, 30, 63)]
+    assert outcome.rows is not None and outcome.rows.tolist() == good
+    assert outcome.batch["y"].to_pylist() == [2 * x for x in good]

@@ -56,7 +56,7 @@ def test_a_ragged_batch_comes_out_when_nothing_can_add_to_it() -> None:
     assert batch_of(taken).num_rows == 4
     assert taken is not None
     flow.finish(0, taken, Outcome(pa.record_batch({"y": np.arange(4)})), 0.5)
-    assert [part.rows for part in found] == [4] and flow.seconds == [0.5]
+    assert [part.rows for part in found] == [4] and [stats.busy_seconds for stats in flow.statistics()] == [0.5]
 
 
 def test_an_earlier_stage_at_work_holds_a_ragged_batch_back() -> None:

@@ -1,0 +1,29 @@
+"""What is counted about each node of the pipeline while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class NodeStats:
+    """Counters of one node since the start, which only grow, so a reader takes differences; and what its queue holds now."""
+
+    name: str
+    rows_in: int = 0
+    """Rows given to executors."""
+    rows_out: int = 0
+    """Rows that came out, children of a flat_map included."""
+    batches: int = 0
+    """Batches that were finished."""
+    busy_seconds: float = 0.0
+    """User code at work, summed over executors."""
+    starved_seconds: float = 0.0
+    """Executors waited since there was nothing for them to do, summed."""
+    blocked_seconds: float = 0.0
+    """Executors waited although there was, since the next queue was full, summed."""
+    fused_rows: int = 0
+    """Of a predictor's rows in, those of the hybrid stage before it that nobody had run yet."""
+    queue_rows: int = 0
+    """Rows that wait in front of the node now."""
+    queue_bytes: int = 0

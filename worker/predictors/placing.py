@@ -1,0 +1,95 @@
+"""Predictors for the stages of a job: each with its devices, its share of the cores and the batch size of its stage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from antinfer.worker.pipeline.devices import Devices, Gpus, GpuWish, place
+from antinfer.worker.pipeline.graph import Call, Node
+from antinfer.worker.predictors import spawn
+from antinfer.worker.predictors.pool import Feed, Predictor
+from antinfer.worker.predictors.sizing import Sizing
+
+_LOG = logging.getLogger("antinfer.predictors")
+
+
+class PredictorPlaces:
+    """Makes predictors and knows which devices are taken. To be used from one thread."""
+
+    def __init__(self, nodes: Sequence[Node], feed: Feed, cpus: int, gpus: Sequence[str]) -> None:
+        """Find a place for every predictor that the stages start with. Nothing is started.
+
+        Args:
+            nodes: The pipeline.
+            feed: Where batches come from.
+            cpus: Cores of this worker.
+            gpus: Its GPUs (`gpus.visible_gpus`).
+
+        Raises:
+            UserError: There are fewer GPUs than the stages ask for.
+        """
+        self._feed = feed
+        self._gpus = Gpus(gpus)
+        self._calls = {index: node for index, node in enumerate(nodes) if isinstance(node, Call) and node.in_processes}
+        placed = place([_wish(call) for call in self._calls.values()], self._gpus)
+        self._placed: dict[int, list[Devices]] = dict(zip(self._calls, placed, strict=True))
+        self._threads = max(1, cpus // max(1, sum(map(len, placed))))
+        self._sizing = {index: _sizing(index, call, feed) for index, call in self._calls.items()}
+        for call in self._calls.values():
+            if gpus and call.stage.kind == "predict" and not _share(call):
+                _LOG.warning(
+                    "%s has num_gpus: 0 and will not see the GPUs of this machine",
+                    call.stage.where,
+                    extra={"action": "placed", "stage": call.name},
+                )
+
+    def first(self, started: Sequence[spawn.Started] = ()) -> list[tuple[int, Predictor]]:
+        """Return the predictors to start with and the node of each; `started` are processes for the first one of each stage, in order."""
+        early = iter(started)
+        made = []
+        for index, places in self._placed.items():
+            for number, devices in enumerate(places):
+                made.append((index, self._make(index, devices, next(early, None) if number == 0 else None)))
+        for unwanted in early:
+            unwanted.discard()
+        return made
+
+    def another(self, node: int) -> Predictor | None:
+        """Return one more predictor for `node`; None when its share of a GPU is nowhere free."""
+        devices = self._gpus.take(_share(self._calls[node]), spread=True)
+        return None if devices is None else self._make(node, devices, None)
+
+    def gone(self, node: int, predictor: Predictor) -> None:
+        """Take note that a predictor of `node` has left; its devices are free again."""
+        self._gpus.give_back(predictor.devices or (), _share(self._calls[node]))
+
+    def _make(self, node: int, devices: Devices, started: spawn.Started | None) -> Predictor:
+        call = self._calls[node]
+        # Without GPUs on this machine there is nothing to hide, and libraries that count devices are left in peace.
+        seen = devices if self._gpus.names else None
+        return Predictor(
+            node,
+            call.stage,
+            self._feed,
+            threads=self._threads,
+            started=started,
+            devices=seen,
+            front=call.on_gpu,
+            sizing=self._sizing[node],
+        )
+
+
+def _share(call: Call) -> float:
+    return 0.0 if call.spec is None else call.spec.num_gpus
+
+
+def _wish(call: Call) -> GpuWish:
+    share = _share(call)
+    # Without a GPU the number of copies is a matter of cores, which the graph has decided.
+    return GpuWish(call.name, share, call.degree if call.spec is None or not share else call.spec.concurrency)
+
+
+def _sizing(node: int, call: Call, feed: Feed) -> Sizing:
+    is_auto = call.stage.kind == "predict" and call.limits.max_bytes is not None
+    return Sizing(node, call.stage, feed, max_bytes=call.limits.max_bytes, probes=is_auto)
