@@ -11,7 +11,6 @@ import pyarrow as pa
 from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.pieces import Piece
 
-
 _SMALL_BYTES = 16 << 10
 
 
