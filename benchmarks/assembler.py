@@ -38,9 +38,7 @@ def measure(quick: bool) -> list[Result]:
         "256 rows from chunks of 8,192, one thread": (256, 8_192, False),
         "identity at 8,192, whole chunks, one thread": (8_192, 8_192, False),
     }
-    contestants: dict[str, Callable[[], float]] = {
-        what: lambda case=case: _microseconds(*case, batches) for what, case in cases.items()
-    }
+    contestants: dict[str, Callable[[], float]] = {what: lambda case=case: _microseconds(*case, batches) for what, case in cases.items()}
     contestants["Arrow's own slice and concatenation of the same rows"] = lambda: _bare(256, 1_000, batches)
     figures = by_turns(contestants, rounds)
     return [
