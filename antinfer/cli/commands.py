@@ -111,6 +111,27 @@ def plan(
 
 
 @app.command()
+def profile(
+    job: JobFile,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, metavar="N", help="Measure with the first N rows; default: enough.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.05, metavar="S", help="Length of each measurement.")] = 1.0,
+    overrides: Overrides = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Also write the profile there, as JSON.")] = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="OUTPUT", help="Compare this job's last profile with the run that wrote OUTPUT.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure each stage alone, and say which one will hold the job up.
+
+    Runs on the first rows of the input, held in memory, and does not touch the job's output.
+    """
+    from antinfer.cli import profiling
+
+    profiling.profile(job, overrides or [], rows=rows, seconds=seconds, save=save, compare_with=compare, as_json=as_json)
+
+
+@app.command()
 def status(
     where: Annotated[str, typer.Argument(metavar="WHERE", help="Output place of a running job, or its master's HOST:PORT.")],
     token_file: TokenFile = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -352,3 +353,46 @@ def test_stages_share_devices_in_a_job(tmp_path: Path, monkeypatch: pytest.Monke
     write_rows(other, 10)
     pipeline[1] |= {"concurrency": 3}
     assert "3 GPUs (Plain: 3 x 1), and this machine has 2 GPUs (4, 6)" in Job(other, CODE, pipeline=pipeline).fails().error
+
+
+PARTS = """
+import torch
+
+def brightness():
+    return torch.nn.AdaptiveAvgPool2d(1)
+
+def to_planes(batch):
+    return batch["image"].permute(0, 3, 1, 2)
+
+def to_columns(output):
+    return {"brightness": output.mean(dim=1).flatten()}
+"""
+
+
+def test_ready_made_parts_in_a_job_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From JPEG files to what a torch module says of them; one file is damaged."""
+    pytest.importorskip("torch")
+    images = pytest.importorskip("PIL.Image")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = []
+    for level in range(60):
+        file = io.BytesIO()
+        images.new("RGB", (60, 40), (level * 4,) * 3).save(file, "JPEG", quality=95)
+        files.append(file.getvalue())
+    files[13] = files[13][:100]
+    (tmp_path / "input").mkdir()
+    pq.write_table(pa.table({"id": np.arange(60), "jpeg": files}), tmp_path / "input" / "0.parquet")
+    model = {"model": "steps:brightness", "preprocess": "steps:to_planes", "postprocess": "steps:to_columns", "dtype": "fp32"}
+    pipeline = [
+        {"map_batches": "antinfer.predictors:DecodeJpeg", "args": {"resize": 32, "crop": 28}, "batch_size": 16},
+        {"map_batches": "steps:as_float"},
+        {"predict": "antinfer.predictors:TorchPredictor", "args": model},
+    ]
+    code = PARTS + "def as_float(batch):\n    return {'image': batch['image'].astype('float32')}\n"
+    job = Job(tmp_path, code, pipeline=pipeline, carryover=["id"], quarantine={"max_fraction": 0.1})
+    records = job.run()
+    table = job.table()
+    assert table["id"].to_pylist() == [at for at in range(60) if at != 13]
+    assert np.allclose(table["brightness"].to_numpy(), table["id"].to_numpy() * 4, atol=2)
+    assert sum(record.rows_quarantined for record in records) == 1

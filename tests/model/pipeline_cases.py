@@ -60,7 +60,7 @@ def _stages(step: Step, sizes: Any, case: Case) -> list[dict[str, Any]]:
     if step.kind == "gather":
         return [{"gather": {"into": "kids"}}]
     if step.kind == "bucket":
-        return [call("Double", **bad, bucket_by={"column": "v", "edges": [20, 1010, 2020]}, max_tokens=3000)]
+        return [call("Scramble"), call("Double", **bad, columns=["v"], bucket_by={"column": "k", "edges": [10, 25]}, max_tokens=120)]
     if step.kind == "hybrid":
         raw = call("Double", **bad, on_gpu=f"{CODE}Double", on_gpu_args={"bad": list(step.bad)}, gpu_share=case.gpu_share)
         model = call("Double", kind="predict", num_gpus=1)

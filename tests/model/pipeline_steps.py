@@ -93,6 +93,13 @@ def flag(value: int) -> bool | None:
     return None if value % 5 == 1 else value % 3 == 0
 
 
+class Scramble:
+    """Adds a length that has nothing to do with the order of rows."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"v": batch["v"], "k": batch["v"] * 7 % 50}
+
+
 class Flag:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"v": batch["v"], "go": [flag(value) for value in batch["v"].tolist()]}

@@ -31,6 +31,8 @@ _QUEUE_BYTES = 64 << 20
 _BATCHES_BYTES = 512 << 20
 """A queue may hold more than the above for the sake of two batches of a size that the user chose, but not more than this."""
 _LINGER_SECONDS = 0.02
+_ASKING_SECONDS = 3.0
+"""So long nothing must have moved before the user is asked which columns a step adds: the next lease may bring a row that tells."""
 
 Queue = Assembler | BucketQueue
 
@@ -291,8 +293,11 @@ class Flow:
         join = self._junctions.held_at(self._routes.joins[node])
         if join is None:
             return None
-        delay = self._quiet_in(join)
-        if delay is not None and delay <= 0:
+        quiet_since = self._quiet_since(join)
+        if quiet_since is None:
+            return None
+        delay = quiet_since + _ASKING_SECONDS - time.monotonic()
+        if delay <= 0:
             raise self._junctions.unknown(join)
         return delay
 
@@ -305,12 +310,15 @@ class Flow:
         return not any(_is_heavy(self._queues[at]) for at in self._routes.outlets[node])
 
     def _quiet_in(self, node: int) -> float | None:
-        """Return in how many seconds nothing will have moved before `node` for a moment, 0 or less if so now; None while something does."""
+        """Return in how many seconds nothing will have moved before `node` for a moment, 0 if so now; None while something does."""
+        since = self._quiet_since(node)
+        return None if since is None else max(0.0, since + _LINGER_SECONDS - time.monotonic())
+
+    def _quiet_since(self, node: int) -> float | None:
         before = self._before[node]
         if self._readers or any(self._busy[at] or self._queues[at].rows for at in before):  # type: ignore[union-attr]
             return None
-        since = max(self._read_at, self._changed_at[node], *(self._changed_at[at] for at in before))
-        return max(0.0, since + _LINGER_SECONDS - time.monotonic())
+        return max(self._read_at, self._changed_at[node], *(self._changed_at[at] for at in before))
 
     def _wait(self, node: int, timeout: float | None) -> None:
         """Wait for news, and count for what."""

@@ -39,6 +39,8 @@ class Sample:
     """Which process it was."""
     free_bytes: int | None = None
     """Memory that was left on the device afterwards; None: not known."""
+    fused: bool = False
+    """It did the work of the stage before as well; compared with its like alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class BatchSizePolicy:
         self._probing = probes
         self._target = most if probes else rows
         """What to grow to again after running out of memory."""
-        self._trials: dict[int, _Trial] = {}
+        self._trials: dict[tuple[int, bool], _Trial] = {}
         self._patience = _GOOD_BATCHES
         self._good = 0
         self._short = False
@@ -99,7 +101,7 @@ class BatchSizePolicy:
             return self._recover(sample)
         if not self._probing or sample.rows != self.rows or sample.seconds <= 0:
             return None
-        trial = self._trials.setdefault(self.rows, _Trial())
+        trial = self._trials.setdefault((self.rows, sample.fused), _Trial())
         if sample.free_bytes is not None:
             trial.free_bytes = sample.free_bytes
         if sample.executor not in trial.seen:
@@ -129,7 +131,7 @@ class BatchSizePolicy:
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
     def _judge(self, trial: _Trial, sample: Sample) -> Decision | None:
-        before = self._trials.get(self.rows // 2)
+        before = self._trials.get((self.rows // 2, sample.fused))
         if trial.samples < _SAMPLES:
             return None
         gain = trial.best / before.best - 1 if before is not None and before.best else None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _AUTO_ROWS = 4096
 _AUTO_BYTES = 32 << 20
+_AUTO_MODEL_BYTES = 64 << 20
+"""The same for a predictor, whose batch size is searched for: 256 images as a GPU likes them are 38 MB."""
 _AUTO_THREADS = 4
 _FRAME_ROWS = 1024
 """Rows of a batch of a reproducible job, for stages whose user code sees single rows anyway."""
@@ -244,7 +246,8 @@ class _Builder:
 
     def _call(self, stage: StageSpec, hybrid: StageSpec | None, buckets: Buckets | None) -> Call:
         spec = self._spec
-        limits = BatchLimits(_AUTO_ROWS, _AUTO_BYTES) if stage.batch_size == "auto" else BatchLimits(stage.batch_size)
+        auto_bytes = _AUTO_MODEL_BYTES if stage.kind == "predict" else _AUTO_BYTES
+        limits = BatchLimits(_AUTO_ROWS, auto_bytes) if stage.batch_size == "auto" else BatchLimits(stage.batch_size)
         if spec.reproducible:
             limits = BatchLimits(self._frame_rows(stage), whole=True)
         share = hybrid.gpu_share if hybrid is not None else None

@@ -199,9 +199,9 @@ class Predictor:
         data = message.data
         call, size = self._under_way.pop(data["slot"]), self._sent_bytes.pop(data["slot"])
         outcome = self._process.outcome(message)
-        if not outcome.bad and not call.fused:
-            # A batch with bad rows was run several times over, and a raw one does the work of two stages.
-            self._sizing.observe(Sample(call.rows, size, data["seconds"], self._process.pid, data["free"]))
+        if not outcome.bad:
+            # One with bad rows was run several times over.
+            self._sizing.observe(Sample(call.rows, size, data["seconds"], self._process.pid, data["free"], call.fused))
         self._feed.finish(self._node, call, outcome, data["seconds"])
 
     def _halve(self, message: Message) -> None:

@@ -137,7 +137,8 @@ def test_pieces_wait_for_the_first_row_that_tells_which_columns_are_added() -> N
     ]
 
 
-def test_when_no_row_goes_through_a_stage_the_user_is_asked_what_it_adds() -> None:
+def test_when_no_row_goes_through_a_stage_the_user_is_asked_what_it_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows, "_ASKING_SECONDS", 0.01)
     flow, found = make(CASCADE)
     flow.put(piece(Root(0), 0, 2, hard=[False, False]))
     with pytest.raises(UserCodeError, match="stage 'Big': none of the rows at hand goes through it") as caught:

@@ -1,0 +1,112 @@
+"""JPEGs in Parquet to labels in Parquet: ours, decoded on cores, on the device and on both, against Ray Data and a torch DataLoader."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import ours
+from benchmarks.gpu.arena import Arena, Run
+from benchmarks.gpu.datasets import Recipe
+from benchmarks.gpu.suites import ceilings
+
+_NAME = "images"
+
+
+def run(arena: Arena) -> None:
+    """Run every contestant over the large set."""
+    source, rows = ceilings.jpegs(arena), arena.settings.rows(200_000, 1_024)
+    on_cores = antinfer(arena, "antinfer, decodes on cores", source, rows)
+    hybrid = antinfer(arena, "antinfer, decodes on both", source, rows, job="images/hybrid.yaml")
+    on_device = antinfer(arena, "antinfer, decodes on the device", source, rows, job="images/hybrid.yaml", **{"pipeline.0.gpu_share": 1})
+    loader = data_loader(arena, source, rows)
+    rays = [ray_data(arena, source, rows, tuned=tuned) for tuned in (True, False)]
+    loaded = ceilings.loaded_decode(arena)
+    best, _ = ceilings.joint(arena)
+    best_ray = max(filter(None, rays), key=lambda run: run.whole_rate, default=None)
+
+    arena.add(_NAME, "antinfer, decodes on cores, steady", steady(on_cores), "img/s")
+    arena.add(_NAME, "antinfer, decodes on both, steady", steady(hybrid), "img/s")
+    arena.add(_NAME, "antinfer, decodes on the device, steady", steady(on_device), "img/s")
+    arena.add(_NAME, "decodes on cores against decoding alone beside a load", ratio(steady(on_cores), loaded), "x", 0.95)
+    arena.add(_NAME, "decodes on both against the joint ceiling", ratio(steady(hybrid), best), "x", 0.9, ceiling=best)
+    pure = max((value for value in (steady(on_cores), steady(on_device)) if value), default=None)
+    arena.add(_NAME, "decodes on both against the better pure plan", ratio(steady(hybrid), pure), "x", 1.1)
+    arena.add(_NAME, "decodes on cores against Ray Data, starts counted", ratio(whole(on_cores), whole(best_ray)), "x", 2.5)
+    working = best_ray.rows / best_ray.said["job_seconds"] if best_ray else None
+    arena.add(_NAME, "decodes on cores against Ray Data without ray.init", ratio(whole(on_cores), working), "x", 2.5)
+    after = loader.after_first if loader else None
+    arena.add(_NAME, "decodes on cores against DataLoader, both after the first batch", ratio(after_first(on_cores), after), "x", 1.4)
+    arena.add(_NAME, "decodes on cores, whole, against DataLoader after its first batch", ratio(whole(on_cores), after), "x")
+
+
+def short(arena: Arena) -> None:
+    """Run whole commands over few rows, by turns."""
+    rows = arena.settings.rows(32_768, 1_024)
+    source = arena.input(Recipe("jpeg", rows, 4 if arena.settings.quick else 64))
+    rates: dict[str, list[float]] = {}
+    for _ in range(arena.settings.rounds):
+        for done in (
+            antinfer(arena, "short: antinfer", source, rows),
+            ray_data(arena, source, rows, tuned=True, prefix="short: "),
+            data_loader(arena, source, rows, prefix="short: "),
+        ):
+            if done is not None:
+                rates.setdefault(done.contestant, []).append(done.whole_rate)
+    best = {name: max(values) for name, values in rates.items()}
+    for name, value in best.items():
+        arena.add("short", f"{name.removeprefix('short: ')}, whole command", value, "img/s", all_rates=rates[name])
+    for name, value in best.items():
+        if "Ray" in name:
+            arena.add("short", "antinfer against Ray Data, starts counted", ratio(best.get("short: antinfer"), value), "x", 3.0)
+
+
+def antinfer(arena: Arena, name: str, source: Path, rows: int, *, job: str = "images/job.yaml", **sets: Any) -> Run | None:
+    """Run one of our job files; `sets` are fields of it."""
+    usual: dict[str, Any] = {"pipeline.1.args.network": arena.settings.network("resnet50")}
+    if not arena.settings.compiled and job != "images/job.yaml":
+        usual["pipeline.1.args.compiled"] = "false"
+    return ours.run(arena, name, job, source, rows, usual | sets)
+
+
+def data_loader(arena: Arena, source: Path, rows: int, prefix: str = "") -> Run | None:
+    """Run the tuned DataLoader."""
+    settings = arena.settings
+    given = {"workers": settings.cores, "network": settings.network("resnet50"), "device": settings.device}
+    command = [sys.executable, "-m", "benchmarks.gpu.contestants.data_loader", str(source), "{out}", "--ticks", "{ticks}"]
+    command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    known = given | {"batch": 256, "prefetch_factor": 4, "pinned": True, "whole row groups decoded by workers": True}
+    return arena.run(f"{prefix}DataLoader", command, rows=rows, settings=known)
+
+
+def ray_data(arena: Arena, source: Path, rows: int, *, tuned: bool, prefix: str = "") -> Run | None:
+    """Run Ray Data, as it comes or with its settings turned."""
+    settings = arena.settings
+    given = {"tuned": int(tuned), "network": settings.network("resnet50"), "device": settings.device}
+    command = [sys.executable, "-m", "benchmarks.gpu.contestants.ray_data", str(source), "{out}", "--ticks", "{ticks}"]
+    command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    # It would take the little memory that a growing machine shows for all that there is, and end its workers.
+    return arena.run(
+        f"{prefix}Ray Data{', tuned' if tuned else ''}",
+        command,
+        rows=rows,
+        settings=given,
+        environment={"RAY_memory_monitor_refresh_ms": "0"},
+    )
+
+
+def steady(run: Run | None) -> float | None:
+    return run.steady if run else None
+
+
+def whole(run: Run | None) -> float | None:
+    return run.whole_rate if run else None
+
+
+def after_first(run: Run | None) -> float | None:
+    return run.after_first if run else None
+
+
+def ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value and base else None
