@@ -23,6 +23,7 @@ from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, che
 from antinfer.master.loop import Loop, now_ms
 from antinfer.master.planner import Extension, Planner
 from antinfer.master.publisher import Publisher
+from antinfer.master.stagetable import stage_table
 from antinfer.master.status import Figures, describe
 from antinfer.master.store.base import DiscontinuityError, Store
 from antinfer.master.streams import Streams
@@ -272,7 +273,9 @@ class Master:
     def _seal(self, first_chunk: int, rows: int) -> None:
         job, place = self._job, self._job.place
         records = sealing.final_records(place, job.suffix, rows)
-        sealing.seal(job.spec, place, records, job=job.mark.job, epoch=self._epoch, first_chunk=first_chunk, code=job.mark.code)
+        mark = job.mark
+        measured = {"seconds": (now_ms() - self._figures.started_at) / 1_000, "stages": stage_table(self._streams.all_stats())}
+        sealing.seal(job.spec, place, records, job=mark.job, epoch=self._epoch, first_chunk=first_chunk, code=mark.code, measured=measured)
 
     def _raise_outcome(self, loop: Loop) -> None:
         if loop.engine.phase is Phase.DONE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,17 @@ def final_records(place: OutputPlace, suffix: str, rows: int) -> list[CommitReco
     return records
 
 
-def seal(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], *, job: str, epoch: int, first_chunk: int, code: str) -> None:
+def seal(
+    spec: JobSpec,
+    place: OutputPlace,
+    records: Sequence[CommitRecord],
+    *,
+    job: str,
+    epoch: int,
+    first_chunk: int,
+    code: str,
+    measured: Mapping[str, Any] | None = None,
+) -> None:
     """Give types to the parts that were written before these were known, then write the final manifest, the report and ``_SUCCESS``,
     in this order; done again, it ends in the same.
 
@@ -53,6 +63,7 @@ def seal(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], *, 
         epoch: of this reign.
         first_chunk: first number that no manifest chunk of this reign has.
         code: fingerprint of user code and pipeline.
+        measured: what is known of this reign beside its records, for the report.
 
     Raises:
         UserCodeError: The user's own accumulator failed.
@@ -67,6 +78,7 @@ def seal(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], *, 
         records = latetypes.settle(place, records, spec.sink.type, part_options(spec))
     manifest.rewrite(place, epoch, first_chunk, records)
     report = _report(spec, place, records, job=job, epoch=epoch, code=code)
+    report |= measured or {}
     place.write(layout.REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode())
     place.write(layout.SUCCESS, manifest.seal_text(records))
 

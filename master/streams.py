@@ -88,5 +88,9 @@ class Streams:
         """Note what a worker says about itself."""
         self._stats[worker] = stats
 
+    def all_stats(self) -> list[Stats]:
+        """Return what each worker has said about itself last, those that have left included. May be called by any thread."""
+        return list(self._stats.values())
+
     def stats_of(self, worker: WorkerId) -> Stats | None:
         return self._stats.get(worker)

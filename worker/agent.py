@@ -99,9 +99,11 @@ class Agent:
         self._look_at: int | None = 0
         """When to look next whether the job is over; None while a look is under way."""
         self._missed_the_end = False
-        self._progress = hostlink.Progress(0, {})
+        self._progress = hostlink.Progress(0)
+        self._dead_hosts = hostlink.Progress(0)
         self._rows_before = 0
-        self._rows_of_dead_hosts = 0
+        self._rate = 0.0
+        self._rss_bytes = 0
         self._hosts_started = 0
 
     def run(self) -> Exit:
@@ -109,7 +111,7 @@ class Agent:
         restore = self._catch_signals()
         try:
             self._perform(self._session.start())
-            self._after(_STATS_MS, self._tell_stats)
+            self._after(_STATS_MS, self._tell_regularly)
             while self._exit is None:
                 self._turn()
         finally:
@@ -258,6 +260,9 @@ class Agent:
             return
         if isinstance(message, hostlink.Progress):
             self._progress = message
+        elif isinstance(message, hostlink.Staged):
+            # Before the commit that may be the last, so that the report has it all.
+            self._tell_stats()
         elif isinstance(message, hostlink.Failed) and message.kind is FailureKind.STORAGE:
             extra = {"action": "storage_trouble", "worker": self._options.worker}
             _log.warning("storage trouble, to be tried again: %s", message.error, extra=extra)
@@ -282,21 +287,33 @@ class Agent:
             self._bury_progress()
 
     def _bury_progress(self) -> None:
-        self._rows_of_dead_hosts += self._progress.rows
-        self._progress = hostlink.Progress(0, {})
+        self._dead_hosts = self._told()
+        self._progress = hostlink.Progress(0)
+
+    def _told(self) -> hostlink.Progress:
+        """Return what our hosts have done, the dead ones included."""
+        earlier = {stage.name: stage for stage in self._dead_hosts.stages}
+        here = [stage.after(earlier.pop(stage.name)) if stage.name in earlier else stage for stage in self._progress.stages]
+        # A host that has not said a word yet has not done anything either.
+        return hostlink.Progress(self._dead_hosts.rows + self._progress.rows, (*here, *earlier.values()))
+
+    def _tell_regularly(self) -> None:
+        self._after(_STATS_MS, self._tell_regularly)
+        rows = self._dead_hosts.rows + self._progress.rows
+        self._rss_bytes = resident_bytes(self._host.pid if self._host is not None else None)
+        self._rate = (rows - self._rows_before) * 1_000 / _STATS_MS
+        self._rows_before = rows
+        self._tell_stats()
 
     def _tell_stats(self) -> None:
-        self._after(_STATS_MS, self._tell_stats)
-        rows = self._rows_of_dead_hosts + self._progress.rows
-        rate = (rows - self._rows_before) * 1_000 / _STATS_MS
-        self._rows_before = rows
+        told = self._told()
         if self._link is not None and self._session.is_connected:
             self._link.send(
                 Stats(
-                    rows=rows,
-                    rows_per_second=rate,
-                    busy=self._progress.busy,
-                    rss_bytes=resident_bytes(self._host.pid if self._host is not None else None),
+                    rows=told.rows,
+                    rows_per_second=self._rate,
+                    stages=told.stages,
+                    rss_bytes=self._rss_bytes,
                     hostname=socket.gethostname(),
                     pid=os.getpid(),
                     host_restarts=max(0, self._hosts_started - 1),

@@ -16,6 +16,7 @@ from antinfer.core.messages import FailureKind
 from antinfer.core.plan import Piece, Shard
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
+from antinfer.rpc.values import StageStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Host to agent, every second: counters since the host started, for display."""
+    """Host to agent, every second and before each `Staged`: counters since the host started, for display."""
 
     rows: int
-    busy: dict[str, float]
-    """Stage name -> share of the last second in which it was at work, 0..1 (per degree of parallelism)."""
+    stages: tuple[StageStats, ...] = ()
+    """In the order of the pipeline."""
 
 
 ToHost = Setup | Work | Cut | Regrant | YieldRest | Stop
@@ -154,6 +155,8 @@ def decode(line: bytes) -> ToHost | FromHost:
         data["shard"] = Shard(index=ShardId(shard.pop("index")), pieces=pieces, **shard)
     if kind is Work or kind is Cut:
         data["rows"] = Rows(*data["rows"])
+    if kind is Progress:
+        data["stages"] = tuple(StageStats(**{**stage, "decisions": tuple(stage["decisions"])}) for stage in data["stages"])
     if kind is Staged:
         data["record"] = CommitRecord.from_json(data["record"])
     if kind is Failed:

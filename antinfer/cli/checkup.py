@@ -98,6 +98,7 @@ def _store(url: str) -> Finding:
 
 def _job(path: Path) -> list[Finding]:
     from antinfer.spec.load import load_job
+    from antinfer.spec.normal import all_stages
     from antinfer.spec.usercode import resolve
     from antinfer.storage.forecast import forecast
     from antinfer.storage.jobs import open_output
@@ -108,7 +109,7 @@ def _job(path: Path) -> list[Finding]:
         return [Finding("job file", "missing", str(error), error.hint)]
 
     def code() -> str:
-        targets = [target for stage in spec.stages() for target in (stage.target, stage.on_gpu) if target]
+        targets = [target for stage in all_stages(spec.pipeline) for target in (stage.target, stage.on_gpu) if target]
         for target in targets:
             resolve(target, spec.base_dir)
         return ", ".join(targets)

@@ -163,9 +163,14 @@ def _print_status(status: Status) -> None:
     if counters := figures.counters(status):
         typer.echo(f"  {counters}")
     for worker in status.workers:
-        busy = "" if worker.stats is None else "  ".join(f"{stage} {share:.0%}" for stage, share in worker.stats.busy.items())
+        typer.echo(f"  {worker.worker:<24} {worker.state:<9} {worker.leases:>3} leases  {figures.count(worker.rows_committed):>10} rows")
+    stages = figures.stages(status)
+    slowest = figures.bottleneck(stages)
+    for stage in stages:
         typer.echo(
-            f"  {worker.worker:<24} {worker.state:<9} {worker.leases:>3} leases  {figures.count(worker.rows_committed):>10} rows  {busy}"
+            f"  {stage.name:<24} {stage.busy:>4.0%} busy  {stage.starved:>4.0%} starved  {stage.blocked:>4.0%} blocked"
+            f"  {figures.count(stage.rows_per_second):>10} rows/s  {stage.copies}, batches of {stage.batch_rows:,}"
+            + ("  <- bottleneck" if stage.name == slowest else "")
         )
 
 

@@ -10,6 +10,7 @@ Every ``*_from_pb`` raises `InfraError` on a message that this version does not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from enum import Enum
 from typing import Any, TypeVar, assert_never, cast
 
@@ -41,7 +42,7 @@ from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.errors import InfraError
 from antinfer.rpc.v1 import work_pb2
-from antinfer.rpc.values import JobDocument, Stats
+from antinfer.rpc.values import JobDocument, StageStats, Stats
 
 ShardLookup = Callable[[ShardId], Shard]
 """Finds the planned shard behind a grant."""
@@ -57,6 +58,8 @@ def _codes(kinds: type[_E], prefix: str, wire: Any) -> tuple[dict[_E, int], dict
 _VERDICT_TO_PB, _VERDICT_FROM_PB = _codes(Verdict, "VERDICT", work_pb2.Verdict)
 _ACCEPTANCE_TO_PB, _ACCEPTANCE_FROM_PB = _codes(Acceptance, "ACCEPTANCE", work_pb2.Acceptance)
 _FAILURE_TO_PB, _FAILURE_FROM_PB = _codes(FailureKind, "FAILURE_KIND", work_pb2.FailureKind)
+_STAGE_FIELDS = tuple(field.name for field in fields(StageStats))
+"""The message has the same."""
 
 
 def _decode(codes: Mapping[int, _E], code: int, what: str) -> _E:
@@ -193,7 +196,7 @@ def stats_to_pb(stats: Stats) -> work_pb2.Stats:
     return work_pb2.Stats(
         rows=stats.rows,
         rows_per_second=stats.rows_per_second,
-        busy=stats.busy,
+        stages=[work_pb2.StageStats(**{name: getattr(stage, name) for name in _STAGE_FIELDS}) for stage in stats.stages],
         rss_bytes=stats.rss_bytes,
         hostname=stats.hostname,
         pid=stats.pid,
@@ -205,12 +208,17 @@ def stats_from_pb(pb: work_pb2.Stats) -> Stats:
     return Stats(
         rows=pb.rows,
         rows_per_second=pb.rows_per_second,
-        busy=dict(pb.busy),
+        stages=tuple(_stage_from_pb(stage) for stage in pb.stages),
         rss_bytes=pb.rss_bytes,
         hostname=pb.hostname,
         pid=pb.pid,
         host_restarts=pb.host_restarts,
     )
+
+
+def _stage_from_pb(pb: work_pb2.StageStats) -> StageStats:
+    found = {name: getattr(pb, name) for name in _STAGE_FIELDS}
+    return StageStats(**{**found, "decisions": tuple(pb.decisions)})
 
 
 def _request_to_pb(request: Request) -> work_pb2.Request:

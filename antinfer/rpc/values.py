@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Literal
 
 Phase = Literal["planning", "running", "finishing", "done", "failed"]
 WorkerState = Literal["working", "waiting", "draining", "lost"]
@@ -22,6 +22,60 @@ class JobDocument:
     """URI of the output place."""
 
 
+KEPT_DECISIONS: Final = 20
+"""Of each stage, the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageStats:
+    """What one stage of a worker has done since the worker started, and does now (in the last few seconds)."""
+
+    name: str
+    mode: str = "threads"
+    """What its copies are: `threads` or `processes`."""
+    degree: int = 1
+    """How many there are."""
+    batch_rows: int = 0
+    """Rows of a full batch."""
+    rows_in: int = 0
+    rows_out: int = 0
+    fused_rows: int = 0
+    """Of the rows in, those for which a predictor did the work of the hybrid stage before it too."""
+    batches: int = 0
+    queue_rows: int = 0
+    """Rows that wait in front of it now."""
+    busy_seconds: float = 0.0
+    starved_seconds: float = 0.0
+    """Its copies had nothing to do."""
+    blocked_seconds: float = 0.0
+    """They had, but what follows had no room. All three are summed over the copies."""
+    active_seconds: float = 0.0
+    """Time in which it got batches done."""
+    load_seconds: float = 0.0
+    """Longest time that a process took to set the user code up."""
+    busy: float = 0.0
+    starved: float = 0.0
+    blocked: float = 0.0
+    """Shares of the time of its copies now, 0..1."""
+    rows_per_second: float = 0.0
+    """Now."""
+    decisions: tuple[str, ...] = ()
+    """What was decided about it, the latest, each in one line."""
+
+    def after(self, earlier: StageStats) -> StageStats:
+        """Return these figures with those of an earlier process of the same worker added."""
+        return replace(
+            self,
+            load_seconds=max(earlier.load_seconds, self.load_seconds),
+            decisions=(*earlier.decisions, *self.decisions)[-KEPT_DECISIONS:],
+            **{name: getattr(earlier, name) + getattr(self, name) for name in SUMS},
+        )
+
+
+SUMS: Final = ("rows_in", "rows_out", "fused_rows", "batches", "busy_seconds", "starved_seconds", "blocked_seconds", "active_seconds")
+"""Figures of a stage that only grow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """What a worker tells about itself; nothing is decided from it."""
@@ -29,8 +83,8 @@ class Stats:
     rows: int = 0
     """Rows computed since the worker started, recomputed ones included."""
     rows_per_second: float = 0.0
-    busy: Mapping[str, float] = field(default_factory=dict)
-    """Stage name -> share of the last second in which it was at work, 0..1."""
+    stages: tuple[StageStats, ...] = ()
+    """In the order of the pipeline."""
     rss_bytes: int = 0
     """Resident memory of the agent and all its processes."""
     hostname: str = ""

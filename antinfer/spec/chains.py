@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from antinfer.spec.stages import StageSpec, all_stages
+from antinfer.spec.normal import all_stages
+from antinfer.spec.stages import StageSpec
 
 
 def check(stages: Sequence[StageSpec]) -> None:

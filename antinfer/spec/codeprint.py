@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from antinfer.errors import UserCodeError
+from antinfer.spec.normal import all_stages
 from antinfer.spec.usercode import FILE_PREFIX, module_file, split_reference
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def code_files(spec: JobSpec) -> dict[str, str]:
 
 def code_fingerprint(spec: JobSpec) -> str:
     """Return one sha256 hex digest over the user's source files, what each stage names, and the arguments it is given."""
-    stages = [[stage.kind, stage.target, stage.into, stage.args, stage.on_gpu, stage.on_gpu_args] for stage in spec.stages()]
+    stages = [[stage.kind, stage.target, stage.into, stage.args, stage.on_gpu, stage.on_gpu_args] for stage in all_stages(spec.pipeline)]
     text = json.dumps([code_files(spec), stages], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -67,7 +68,7 @@ def explain_code_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list
 
 
 def _targets(spec: JobSpec) -> Iterator[str]:
-    yield from (target for stage in spec.stages() for target in (stage.target, stage.on_gpu) if target)
+    yield from (target for stage in all_stages(spec.pipeline) for target in (stage.target, stage.on_gpu) if target)
     for options in spec.accumulators.values():
         if ":" in str(options["type"]):
             yield str(options["type"])

@@ -6,11 +6,11 @@ to needs neither: every key is there, and every value is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast, get_args
 
 if TYPE_CHECKING:
-    from antinfer.spec.schema import JobSpec
+    from antinfer.spec.schema import JobSpec, StageSpec
 
 StageKind = Literal["map_batches", "predict", "flat_map", "filter", "gather", "parallel"]
 STAGE_KINDS: Final[tuple[StageKind, ...]] = get_args(StageKind)
@@ -44,6 +44,14 @@ def normal_job(document: Mapping[str, Any]) -> JobSpec:
     Raises `ValueError`, `KeyError` or `TypeError` on anything else; `antinfer.spec.canonical.from_document` is for documents of people.
     """
     return cast("JobSpec", NormalJob(document))
+
+
+def all_stages(stages: Iterable[StageSpec]) -> Iterator[StageSpec]:
+    """Yield `stages` in order, those inside of branches behind their `parallel`."""
+    for stage in stages:
+        yield stage
+        for branch in stage.parallel.values():
+            yield from all_stages(branch)
 
 
 def _stage(document: Mapping[str, Any]) -> Fields:

@@ -6,14 +6,13 @@ absolute by the loader (`antinfer.spec.load`), and `antinfer.spec.problems` turn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from antinfer.spec import chains, forms
 from antinfer.spec.near import did_you_mean
-from antinfer.spec.stages import STAGE_MEANINGS, BucketSpec, Model, StageSpec, all_stages
+from antinfer.spec.stages import STAGE_MEANINGS, BucketSpec, Model, StageSpec
 
 __all__ = ["ACCUMULATOR_TYPES", "STAGE_MEANINGS", "BucketSpec", "JobSpec", "StageSpec"]
 
@@ -194,7 +193,3 @@ class JobSpec(Model):
             # Frozen for users; this fills the default in before anybody sees the value.
             object.__setattr__(self, "name", self.sink.path.rstrip("/").rpartition("/")[2] or "job")
         return self
-
-    def stages(self) -> Iterator[StageSpec]:
-        """Yield every stage in the order of the job file, those inside of branches behind their `parallel`."""
-        return all_stages(self.pipeline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -198,14 +198,6 @@ class StageSpec(Model):
         rest = {key: value for key, value in dumped.items() if key not in ("kind", "target", "into", "parallel")}
         value = {"into": self.into} if self.kind == "gather" else dumped["parallel"] if self.kind == "parallel" else self.target
         return {self.kind: value, **rest}
-
-
-def all_stages(stages: Iterable[StageSpec]) -> Iterator[StageSpec]:
-    """Yield `stages` in order, those inside of branches behind their `parallel`."""
-    for stage in stages:
-        yield stage
-        for branch in stage.parallel.values():
-            yield from all_stages(branch)
 
 
 def _kind_problem(found: list[StageKind], data: Mapping[str, Any]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from antinfer.rpc.values import Status
+from antinfer.rpc.values import StageStats, Status
 
 
 def count(value: float) -> str:
@@ -33,21 +35,54 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def busy_stages(status: Status) -> dict[str, float]:
-    """Mean share of the last second in which each stage was at work, over the workers that told; in pipeline order."""
-    shares: dict[str, list[float]] = defaultdict(list)
+@dataclass(frozen=True, slots=True)
+class StageFigures:
+    """What a stage does now on all workers together."""
+
+    name: str
+    busy: float
+    """Share of the time of its copies in which they are at work, 0..1."""
+    starved: float
+    """They have nothing to do."""
+    blocked: float
+    """What follows has no room."""
+    rows_per_second: float
+    copies: str
+    """How many there are, and of what kind."""
+    batch_rows: int
+
+
+def stages(status: Status) -> list[StageFigures]:
+    """Return what each stage does now, over the workers that told; in pipeline order."""
+    told: dict[str, list[StageStats]] = defaultdict(list)
     for worker in status.workers:
-        for stage, share in (worker.stats.busy if worker.stats is not None else {}).items():
-            shares[stage].append(share)
-    return {stage: sum(values) / len(values) for stage, values in shares.items()}
+        for stage in worker.stats.stages if worker.stats is not None and worker.state != "lost" else ():
+            told[stage.name].append(stage)
+    return [_stage(name, found) for name, found in told.items()]
 
 
-def bottleneck(busy: dict[str, float]) -> str:
+def _stage(name: str, found: list[StageStats]) -> StageFigures:
+    degree = max(1, sum(stage.degree for stage in found))
+    counts = {mode: sum(stage.degree for stage in found if stage.mode == mode) for mode in ("threads", "processes")}
+    return StageFigures(
+        name,
+        sum(stage.busy * stage.degree for stage in found) / degree,
+        sum(stage.starved * stage.degree for stage in found) / degree,
+        sum(stage.blocked * stage.degree for stage in found) / degree,
+        sum(stage.rows_per_second for stage in found),
+        " + ".join(_copies(number, mode) for mode, number in counts.items() if number),
+        max(stage.batch_rows for stage in found),
+    )
+
+
+def _copies(number: int, mode: str) -> str:
+    return f"{number} {mode}" if number != 1 else {"threads": "1 thread", "processes": "1 process"}[mode]
+
+
+def bottleneck(figures: Sequence[StageFigures]) -> str:
     """The stage that the others wait for: the busiest, when it is at work most of the time; empty when none is."""
-    if not busy:
-        return ""
-    stage = max(busy, key=lambda name: busy[name])
-    return stage if busy[stage] >= 0.5 else ""
+    slowest = max(figures, key=lambda stage: stage.busy, default=None)
+    return slowest.name if slowest is not None and slowest.busy >= 0.5 else ""
 
 
 def counters(status: Status) -> str:
@@ -71,7 +106,7 @@ def headline(status: Status) -> str:
         parts.append(f"planning: {status.files_planned:,} of {status.files_total:,} files")
     elif status.phase == "finishing":
         parts.append("finishing")
-    slowest = bottleneck(busy_stages(status))
+    slowest = bottleneck(stages(status))
     if slowest:
         parts.append(f"bottleneck: {slowest}")
     return ", ".join(parts)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _PLAIN_EVERY_S: Final = 5.0
 _BAR: Final = 32
+_STAGE_BAR: Final = 10
 
 
 class ProgressDisplay(Protocol):
@@ -95,14 +96,22 @@ class LiveProgress:
         bar = Text("█" * filled, style="green") + Text("░" * (_BAR - filled), style="dim")
         head = Text(f"{self._job}  ") + bar + Text(f"  {figures.headline(status)}")
         table = Table.grid(padding=(0, 2))
-        slowest = figures.bottleneck(busy := figures.busy_stages(status))
-        for stage, value in busy.items():
-            mark = "◀ bottleneck" if stage == slowest else ""
-            table.add_row(f"  {stage}", "▮" * round(value * 10) + "▯" * (10 - round(value * 10)), f"{value:.0%}", mark)
+        slowest = figures.bottleneck(stages := figures.stages(status))
+        for stage in stages:
+            filled = round(stage.busy * _STAGE_BAR)
+            table.add_row(
+                f"  {stage.name}",
+                "▮" * filled + "▯" * (_STAGE_BAR - filled),
+                f"{stage.busy:.0%}",
+                Text(f"{stage.starved:.0%} starved  {stage.blocked:.0%} blocked", style="dim"),
+                f"{figures.count(stage.rows_per_second)} rows/s",
+                stage.copies,
+                "◀ bottleneck" if stage.name == slowest else "",
+            )
         count = len(status.workers)
         leases = sum(worker.leases for worker in status.workers)
         workers = Text(f"  {count} worker{'' if count == 1 else 's'}, {leases} lease{'' if leases == 1 else 's'}", style="dim")
-        return Group(head, table, workers) if busy else Group(head, workers)
+        return Group(head, table, workers) if stages else Group(head, workers)
 
 
 def make_progress(job: str, *, plain: bool = False) -> ProgressDisplay:

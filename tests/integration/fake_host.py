@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from antinfer.core.ids import LeaseId, staged_name
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord, StagedObject
+from antinfer.rpc.values import StageStats
 from antinfer.worker import hostlink
 
 
@@ -53,7 +54,7 @@ def work(link: socket.socket, orders: SimpleQueue[hostlink.ToHost], settings: di
             name = staged_name(lease, shard, rows.start, stop, secrets.token_hex(4))
             say(hostlink.Staged(lease, CommitRecord(shard, rows.start, stop, name, (StagedObject("part"),), stop - rows.start)))
             done += stop - rows.start
-            say(hostlink.Progress(done, {"fake": 1.0}))
+            say(hostlink.Progress(done, (StageStats("fake", rows_in=done, busy=1.0),)))
             jobs[lease] = (shard, Rows(stop, rows.stop))
             if stop == rows.stop:
                 del jobs[lease]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -13,13 +14,16 @@ from antinfer.spec import usercode
 from antinfer.storage.jobs import RunDocument, open_input, open_output, part_options
 from antinfer.worker import hostlink
 from antinfer.worker.host import failing
+from antinfer.worker.host.accounts import Accounts
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.link import AgentLink
+from antinfer.worker.host.machine import MachineReader
 from antinfer.worker.host.parts import OutputPlan
+from antinfer.worker.host.pools import Pools
 from antinfer.worker.host.readers import Reader
-from antinfer.worker.host.threads import MapThread
+from antinfer.worker.host.tuning import Tuning
 from antinfer.worker.host.writers import Writer
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.graph import Call
@@ -32,6 +36,7 @@ _CREDIT_BYTES = 256 << 20
 _COMMIT_SECONDS = 30.0
 _READERS = 2
 _WRITERS = 2
+_TICK_SECONDS = 0.2
 _PROGRESS_SECONDS = 1.0
 _JOIN_SECONDS = 15.0
 
@@ -54,15 +59,20 @@ class Host:
         self._over = threading.Event()
         self._exit_code = 0
         self._threads: list[threading.Thread] = []
+        self._numbers = itertools.count()
+        self._telling = threading.Lock()
+        self._started = started
         document = RunDocument.from_json(setup.document)
         spec = document.spec
-        cpus = len(os.sched_getaffinity(0))
-        self._nodes = graph.build(spec, cpus)
+        gpus = visible_gpus()
+        machine = MachineReader(gpus)
+        cpus = max(1, round(machine.cpus))
+        nodes = graph.build(spec, cpus)
         self._place = open_output(spec)
         interval = _COMMIT_SECONDS if spec.commit_interval == "auto" else spec.commit_interval
         credits = Credits(_CREDIT_BYTES)
         self._leases = Leases(credits, link.send, interval)
-        self._flow = Flow(self._nodes, self._leases.collect)
+        self._flow = Flow(nodes, self._leases.collect)
         plan = OutputPlan(
             place=self._place,
             sink=spec.sink.type,
@@ -76,32 +86,29 @@ class Host:
             code=document.code,
         )
         source = open_input(spec, document.schema)
-        places = PredictorPlaces(self._nodes, self._flow, cpus, visible_gpus())
-        self._predictors = [predictor for _, predictor in places.first(started)]
+        tunes = spec.tuning == "auto"
+        places = PredictorPlaces(nodes, self._flow, cpus, gpus, probes=tunes)
+        self._pools = Pools(nodes, self._flow, places, self._start_thread)
+        self._tuning = Tuning(nodes, self._flow, self._pools, machine) if tunes else None
+        self._accounts = Accounts(self._flow, self._pools, self._tuning.decisions if self._tuning else {})
         # A chunk serves whole batches of the first stage; 1 where no stage has a fixed size.
-        step = next((node.limits.rows for node in self._nodes if isinstance(node, Call)), 1)
+        step = next((node.limits.rows for node in nodes if isinstance(node, Call)), 1)
         self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(_READERS)]
-        self._writers = [Writer(plan, self._leases, link.send) for _ in range(_WRITERS)]
+        self._writers = [Writer(plan, self._leases, self._send_staged) for _ in range(_WRITERS)]
 
     def run(self) -> int:
         """Set up, work until the agent says stop or is gone or user code fails for good; return the exit code."""
         self._start_thread("agent", self._listen)
-        for predictor in self._predictors:
-            self._start_thread("predictor", predictor.run)
-        maps = [
-            MapThread(index, node.stage, self._flow)
-            for index, node in enumerate(self._nodes)
-            if isinstance(node, Call) and not node.in_processes
-            for _ in range(node.degree)
-        ]
-        while not all(predictor.wait_ready(0.1) for predictor in self._predictors):
+        self._pools.start_processes(self._started)
+        self._pools.start_threads()
+        while not self._pools.wait_ready(0.1):
             if self._over.is_set():
                 return self._shut_down()
-        for name, workers in (("reader", self._readers), ("map", maps), ("writer", self._writers)):
+        for name, workers in (("reader", self._readers), ("writer", self._writers)):
             for worker in workers:
                 self._start_thread(name, worker.run)
         self._link.send(hostlink.Ready(time.monotonic() - self._began, slots=_READERS + 2))
-        self._report()
+        self._look_after()
         return self._shut_down()
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
@@ -126,20 +133,27 @@ class Host:
         # Nobody wants the results any more; the kernel ends the predictors with us.
         os._exit(0)
 
-    def _report(self) -> None:
-        """Send progress until it is over."""
-        names = [(index, node.name, node.degree) for index, node in enumerate(self._nodes) if isinstance(node, Call)]
-        before, at = self._busy_seconds(), time.monotonic()
-        while not self._over.wait(_PROGRESS_SECONDS):
-            now, seconds = time.monotonic(), self._busy_seconds()
-            busy = {name: min(1.0, (seconds[index] - before[index]) / (now - at) / degree) for index, name, degree in names}
-            self._link.send(hostlink.Progress(self._leases.rows_done, busy))
-            before, at = seconds, now
+    def _look_after(self) -> None:
+        """Tune and tell until it is over."""
+        told_at = time.monotonic()
+        while not self._over.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            if self._tuning is not None:
+                self._tuning.tick(now)
+            if now - told_at >= _PROGRESS_SECONDS:
+                told_at = now
+                self._tell()
 
-    def _busy_seconds(self) -> list[float]:
-        return [stats.busy_seconds for stats in self._flow.statistics()]
+    def _tell(self) -> None:
+        with self._telling:
+            self._link.send(hostlink.Progress(self._leases.rows_done, self._accounts.tick(time.monotonic())))
 
-    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
+    def _send_staged(self, message: hostlink.FromHost) -> None:
+        """Send what a writer has to say behind what is to be told about the work in it."""
+        self._tell()
+        self._link.send(message)
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
             try:
                 target()
@@ -147,9 +161,11 @@ class Host:
                 self._fail(error)
 
         # A daemon: user code that never returns must not keep the process alive.
-        thread = threading.Thread(target=guarded, name=f"{name}-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
+        thread = threading.Thread(target=guarded, name=f"{name}-{next(self._numbers)}", daemon=True)
+        self._threads = [other for other in self._threads if other.is_alive()]
         thread.start()
+        self._threads.append(thread)
+        return thread
 
     def _fail(self, error: BaseException) -> None:
         with self._guard:

@@ -138,19 +138,20 @@ class Flow:
             pieces = split(call, outcome, fans_out=at.stage.kind == "flat_map")
         after = self._routes.after[node]
         self._forward([(after, piece) for piece in pieces])
-        self.forget(node, seconds, rows_out=sum(piece.rows for piece in pieces), batches=1)
+        self.forget(node, seconds, rows=call.rows, rows_out=sum(piece.rows for piece in pieces), batches=1)
 
     def hold(self, node: int) -> None:
         """Count one more batch of `node` as under way: a batch that was taken is finished in two halves."""
         with self._lock:
             self._busy[node] += 1
 
-    def forget(self, node: int, seconds: float = 0.0, *, rows_out: int = 0, batches: int = 0) -> None:
+    def forget(self, node: int, seconds: float = 0.0, *, rows: int = 0, rows_out: int = 0, batches: int = 0) -> None:
         """Count one batch of `node` as done with."""
         with self._lock:
             self._busy[node] -= 1
             stats = self._stats[node]
             stats.busy_seconds += seconds
+            stats.rows_done += rows
             stats.rows_out += rows_out
             stats.batches += batches
             self._changed_at[node] = time.monotonic()

@@ -40,15 +40,22 @@ class Gpus:
         """
         if num_gpus <= 0:
             return ()
-        count = max(1, round(num_gpus))
-        share = num_gpus / count
-        fitting = [name for name in self.names if self._taken[name] + share <= 1 + _NOTHING]
+        count, share = _parts(num_gpus)
+        fitting = self._fitting(share)
         if len(fitting) < count:
             return None
         chosen = sorted(fitting, key=lambda name: self._taken[name] if spread else -self._taken[name])[:count]
         for name in chosen:
             self._taken[name] += share
         return tuple(name for name in self.names if name in chosen)
+
+    def has_room(self, num_gpus: float) -> bool:
+        """Tell whether `take` would find devices for one more predictor."""
+        count, share = _parts(num_gpus)
+        return num_gpus <= 0 or len(self._fitting(share)) >= count
+
+    def _fitting(self, share: float) -> list[str]:
+        return [name for name in self.names if self._taken[name] + share <= 1 + _NOTHING]
 
     def give_back(self, devices: Sequence[str], num_gpus: float) -> None:
         """Take note that a predictor has gone."""
@@ -59,6 +66,12 @@ class Gpus:
     def free(self) -> float:
         """How much of all devices together is not taken."""
         return sum(1 - taken for taken in self._taken.values())
+
+
+def _parts(num_gpus: float) -> tuple[int, float]:
+    """Return of how many devices a predictor gets a share, and how large that is."""
+    count = max(1, round(num_gpus))
+    return count, num_gpus / count
 
 
 def place(wishes: Sequence[GpuWish], gpus: Gpus) -> list[list[Devices]]:

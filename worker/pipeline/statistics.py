@@ -12,6 +12,8 @@ class NodeStats:
     name: str
     rows_in: int = 0
     """Rows given to executors."""
+    rows_done: int = 0
+    """Rows of batches that were finished."""
     rows_out: int = 0
     """Rows that came out, children of a flat_map included."""
     batches: int = 0

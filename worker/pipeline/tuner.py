@@ -233,6 +233,16 @@ class Tuner:
         decide = self._seek if self._trial is None else self._judge
         return self._apply(now, decide(now, window, stages, machine))
 
+    @property
+    def is_trying(self) -> bool:
+        """True while a change is on trial."""
+        return self._trial is not None
+
+    def pause(self) -> None:
+        """Forget what was measured since the last change: something else has been going on."""
+        self._last = None
+        self._window = None
+
     # -- measuring -------------------------------------------------------------------------------------------------------------------
     def _measure(self, since: float, seconds: float, stages: Sequence[StageSignal]) -> _Window:
         if self._window is None:

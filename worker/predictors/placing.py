@@ -17,7 +17,7 @@ _LOG = logging.getLogger("antinfer.predictors")
 class PredictorPlaces:
     """Makes predictors and knows which devices are taken. To be used from one thread."""
 
-    def __init__(self, nodes: Sequence[Node], feed: Feed, cpus: int, gpus: Sequence[str]) -> None:
+    def __init__(self, nodes: Sequence[Node], feed: Feed, cpus: int, gpus: Sequence[str], *, probes: bool = True) -> None:
         """Find a place for every predictor that the stages start with. Nothing is started.
 
         Args:
@@ -25,17 +25,21 @@ class PredictorPlaces:
             feed: Where batches come from.
             cpus: Cores of this worker.
             gpus: Its GPUs (`gpus.visible_gpus`).
+            probes: Search for the best batch size of predictors that leave it open.
 
         Raises:
             UserError: There are fewer GPUs than the stages ask for.
         """
         self._feed = feed
         self._gpus = Gpus(gpus)
-        self._calls = {index: node for index, node in enumerate(nodes) if isinstance(node, Call) and node.in_processes}
-        placed = place([_wish(call) for call in self._calls.values()], self._gpus)
-        self._placed: dict[int, list[Devices]] = dict(zip(self._calls, placed, strict=True))
-        self._threads = max(1, cpus // max(1, sum(map(len, placed))))
-        self._sizing = {index: _sizing(index, call, feed) for index, call in self._calls.items()}
+        self._calls = {index: node for index, node in enumerate(nodes) if isinstance(node, Call)}
+        first = [index for index, call in self._calls.items() if call.in_processes]
+        placed = place([_wish(self._calls[index]) for index in first], self._gpus)
+        self._placed: dict[int, list[Devices]] = dict(zip(first, placed, strict=True))
+        self._cpus = cpus
+        self.threads = self.share(sum(map(len, placed)))
+        """With how many threads the next processes compute."""
+        self._sizing = {index: _sizing(index, call, feed, probes=probes) for index, call in self._calls.items()}
         for call in self._calls.values():
             if gpus and call.stage.kind == "predict" and not _share(call):
                 _LOG.warning(
@@ -55,6 +59,14 @@ class PredictorPlaces:
             unwanted.discard()
         return made
 
+    def share(self, processes: int) -> int:
+        """Return how many threads each of so many processes shall compute with."""
+        return max(1, self._cpus // max(1, processes))
+
+    def has_room(self, node: int) -> bool:
+        """Tell whether there is a device for one more predictor of `node`."""
+        return self._gpus.has_room(_share(self._calls[node]))
+
     def another(self, node: int) -> Predictor | None:
         """Return one more predictor for `node`; None when its share of a GPU is nowhere free."""
         devices = self._gpus.take(_share(self._calls[node]), spread=True)
@@ -72,7 +84,7 @@ class PredictorPlaces:
             node,
             call.stage,
             self._feed,
-            threads=self._threads,
+            threads=self.threads,
             started=started,
             devices=seen,
             front=call.on_gpu,
@@ -90,6 +102,6 @@ def _wish(call: Call) -> GpuWish:
     return GpuWish(call.name, share, call.degree if call.spec is None or not share else call.spec.concurrency)
 
 
-def _sizing(node: int, call: Call, feed: Feed) -> Sizing:
-    is_auto = call.stage.kind == "predict" and call.limits.max_bytes is not None
+def _sizing(node: int, call: Call, feed: Feed, *, probes: bool) -> Sizing:
+    is_auto = probes and call.stage.kind == "predict" and call.limits.max_bytes is not None
     return Sizing(node, call.stage, feed, max_bytes=call.limits.max_bytes, probes=is_auto)

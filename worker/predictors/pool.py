@@ -78,6 +78,9 @@ class Predictor:
         """What the process may see of the GPUs; None: all."""
         self._front = front
         self._sizing = Sizing(node, stage, feed) if sizing is None else sizing
+        self.load_seconds = 0.0
+        """Time that the user code took to set up, the last time."""
+        self._told_threads = threads
         self._ready = threading.Event()
         self._inbox: deque[Message | None] = deque()
         self._again: deque[Assembled] = deque()
@@ -101,6 +104,16 @@ class Predictor:
     def is_ready(self) -> bool:
         return self._ready.is_set()
 
+    @property
+    def pid(self) -> int | None:
+        """The process at work; None before there is one."""
+        return None if self._process is None else self._process.pid
+
+    def limit_threads(self, threads: int) -> None:
+        """Have the process compute with `threads` threads from its next batch on. May be called by any thread."""
+        self._threads = threads
+        self._feed.wake_up(self._node)
+
     def retire(self) -> None:
         """Have `run` take no more batches, finish those under way, let the process tear down, and return. May be called by any thread."""
         self._retiring = True
@@ -117,6 +130,7 @@ class Predictor:
             while not self._is_done():
                 self._noticed = self._retiring
                 self._handle_messages()
+                self._tell_threads()
                 call = self._next()
                 if call is not None:
                     self._hand_over(call)
@@ -139,7 +153,7 @@ class Predictor:
 
     def _woken(self) -> bool:
         # Whoever waits for a batch must hear that it is to take none.
-        return bool(self._inbox) or self._retiring != self._noticed or self._is_done()
+        return bool(self._inbox) or self._retiring != self._noticed or self._is_done() or self._owes_threads
 
     def _next(self) -> Assembled | None:
         may_send = self._ready_now and len(self._under_way) < self._slots
@@ -147,6 +161,16 @@ class Predictor:
             return self._again.popleft()
         want = may_send and not self._again and not self._noticed
         return self._feed.take(self._node, want=want, wake=self._woken)
+
+    @property
+    def _owes_threads(self) -> bool:
+        return self._ready_now and self._told_threads != self._threads
+
+    def _tell_threads(self) -> None:
+        if self._owes_threads:
+            assert self._process is not None
+            self._told_threads = self._threads
+            self._process.limit_threads(self._told_threads)
 
     @property
     def _slots(self) -> int:
@@ -184,6 +208,7 @@ class Predictor:
     def _welcome(self, data: dict[str, Any]) -> None:
         self._ready_now = True
         self._deaths_in_setup = 0
+        self.load_seconds = data["load_seconds"]
         self._sizing.ready(data["device"], data["dtype"])
         _LOG.info(
             "%s is ready on %s after %.1f s",
@@ -254,7 +279,8 @@ class Predictor:
     def _adopt(self, started: spawn.Started) -> PredictorProcess:
         self._ready_now = False
         rows = self._feed.batch_rows(self._node)
-        process = PredictorProcess(started, self._stage, self._threads, devices=self.devices, front=self._front, rows=rows)
+        self._told_threads = threads = self._threads
+        process = PredictorProcess(started, self._stage, threads, devices=self.devices, front=self._front, rows=rows)
         threading.Thread(target=self._listen, args=(process,), name=f"listen-{self._stage.name}-{process.pid}", daemon=True).start()
         return process
 

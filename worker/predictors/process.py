@@ -68,6 +68,10 @@ class PredictorProcess:
         length, fresh = self._writers[slot].write(batch)
         self._send({"is": "batch", "slot": slot, "length": length, "fused": fused, "full": full}, fresh)
 
+    def limit_threads(self, threads: int) -> None:
+        """Have it compute with `threads` threads from the next batch on."""
+        self._send({"is": "threads", "threads": threads})
+
     def receive(self) -> Message | None:
         """Wait for a message; None when the process is gone."""
         return self._channel.receive()

@@ -102,9 +102,13 @@ class _Server:
             message = self._channel.receive()
             if message is None:
                 return
-            if message.data["is"] != "batch":
-                break
-            self._begin(message)
+            match message.data["is"]:
+                case "batch":
+                    self._begin(message)
+                case "threads":
+                    _limit_threads(message.data["threads"])
+                case _:
+                    break
         self._caller.close()
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------

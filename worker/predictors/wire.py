@@ -5,6 +5,7 @@
     host -> predictor    {"is": "setup", "stage": {...}, "threads": n, "devices": ["0"] | null, "front": {...} | null, "rows": n}
                          {"is": "batch", "slot": s, "length": n, "fused": bool, "full": n}
                                                                             + descriptor of the slot's slab when it is a new one
+                         {"is": "threads", "threads": n}
                          {"is": "stop"}
     predictor -> host    {"is": "ready", "load_seconds": x, "device": name, "dtype": name}
                          {"is": "failed", "error": ..., "hint": ..., "traceback": ...}

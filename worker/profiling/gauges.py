@@ -83,18 +83,30 @@ class GilProbe:
         return self._late / max(1, self._naps)
 
     def _run(self) -> None:
-        while not self._over:
-            before, began = _queued_seconds(), time.perf_counter()
-            time.sleep(_NAP_SECONDS)
-            late = time.perf_counter() - began - _NAP_SECONDS
-            # On a busy machine a thread waits for a core too, which is nobody's fault here.
-            self._late += late > _LATE_SECONDS and late - (_queued_seconds() - before) > _LATE_SECONDS
-            self._naps += 1
+        with _QueueClock() as queued:
+            while not self._over:
+                before, began = queued.seconds(), time.perf_counter()
+                time.sleep(_NAP_SECONDS)
+                late = time.perf_counter() - began - _NAP_SECONDS
+                # On a busy machine a thread waits for a core too, which is nobody's fault here.
+                self._late += late > _LATE_SECONDS and late - (queued.seconds() - before) > _LATE_SECONDS
+                self._naps += 1
 
 
-def _queued_seconds() -> float:
-    """Return how long this thread has waited for a core so far; 0 where the kernel does not count it."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
+class _QueueClock:
+    """How long the thread that enters it has waited for a core so far; stands still where the kernel does not count that."""
+
+    def __enter__(self) -> _QueueClock:
+        try:
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        except OSError:
+            self._file = -1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+    def seconds(self) -> float:
+        # One call of the kernel: whatever is waited for after it is not in the figure.
+        return int(os.pread(self._file, 100, 0).split()[1]) / 1e9 if self._file >= 0 else 0.0

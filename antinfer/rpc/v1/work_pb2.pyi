@@ -281,30 +281,65 @@ class Heartbeat(_message.Message):
     answered: int
     def __init__(self, session: _Optional[str] = ..., held: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., answered: _Optional[int] = ...) -> None: ...
 
+class StageStats(_message.Message):
+    __slots__ = ("name", "mode", "degree", "batch_rows", "rows_in", "rows_out", "fused_rows", "batches", "queue_rows", "busy_seconds", "starved_seconds", "blocked_seconds", "active_seconds", "load_seconds", "busy", "starved", "blocked", "rows_per_second", "decisions")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    DEGREE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_IN_FIELD_NUMBER: _ClassVar[int]
+    ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
+    FUSED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STARVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    STARVED_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    mode: str
+    degree: int
+    batch_rows: int
+    rows_in: int
+    rows_out: int
+    fused_rows: int
+    batches: int
+    queue_rows: int
+    busy_seconds: float
+    starved_seconds: float
+    blocked_seconds: float
+    active_seconds: float
+    load_seconds: float
+    busy: float
+    starved: float
+    blocked: float
+    rows_per_second: float
+    decisions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., mode: _Optional[str] = ..., degree: _Optional[int] = ..., batch_rows: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., fused_rows: _Optional[int] = ..., batches: _Optional[int] = ..., queue_rows: _Optional[int] = ..., busy_seconds: _Optional[float] = ..., starved_seconds: _Optional[float] = ..., blocked_seconds: _Optional[float] = ..., active_seconds: _Optional[float] = ..., load_seconds: _Optional[float] = ..., busy: _Optional[float] = ..., starved: _Optional[float] = ..., blocked: _Optional[float] = ..., rows_per_second: _Optional[float] = ..., decisions: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Stats(_message.Message):
-    __slots__ = ("rows", "rows_per_second", "busy", "rss_bytes", "hostname", "pid", "host_restarts")
-    class BusyEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: float
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    __slots__ = ("rows", "rows_per_second", "stages", "rss_bytes", "hostname", "pid", "host_restarts")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
-    BUSY_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
     RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     HOST_RESTARTS_FIELD_NUMBER: _ClassVar[int]
     rows: int
     rows_per_second: float
-    busy: _containers.ScalarMap[str, float]
+    stages: _containers.RepeatedCompositeFieldContainer[StageStats]
     rss_bytes: int
     hostname: str
     pid: int
     host_restarts: int
-    def __init__(self, rows: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., busy: _Optional[_Mapping[str, float]] = ..., rss_bytes: _Optional[int] = ..., hostname: _Optional[str] = ..., pid: _Optional[int] = ..., host_restarts: _Optional[int] = ...) -> None: ...
+    def __init__(self, rows: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., stages: _Optional[_Iterable[_Union[StageStats, _Mapping]]] = ..., rss_bytes: _Optional[int] = ..., hostname: _Optional[str] = ..., pid: _Optional[int] = ..., host_restarts: _Optional[int] = ...) -> None: ...
 
 class CommitOutcome(_message.Message):
     __slots__ = ("staged", "acceptance", "left")

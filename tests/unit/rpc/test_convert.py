@@ -32,7 +32,7 @@ from antinfer.errors import InfraError
 from antinfer.rpc.convert import downward_from_pb, downward_to_pb, job_document_from_pb, job_document_to_pb, upward_from_pb, upward_to_pb
 from antinfer.rpc.convert_status import status_from_pb, status_to_pb
 from antinfer.rpc.v1 import work_pb2
-from antinfer.rpc.values import JobDocument, Stats, Status, WorkerStatus
+from antinfer.rpc.values import JobDocument, StageStats, Stats, Status, WorkerStatus
 
 LEASE, OTHER = LeaseId(3, 7), LeaseId(3, 8)
 RECORD = CommitRecord(
@@ -57,6 +57,27 @@ SHARDS = {
     ShardId(5): Shard(ShardId(5), (Piece("s3://b/a.csv", 0, 1 << 33, None),), None, 1 << 33),
     ShardId(6): Shard(ShardId(6), (Piece("/d/ä b.parquet", 0, 2, 0), Piece("/d/c.parquet", 2, 4, 8)), 8, 77),
 }
+STAGE = StageStats(
+    "detect",
+    mode="processes",
+    degree=2,
+    batch_rows=64,
+    rows_in=1 << 33,
+    rows_out=7,
+    fused_rows=3,
+    batches=9,
+    queue_rows=11,
+    busy_seconds=1.5,
+    starved_seconds=2.5,
+    blocked_seconds=3.5,
+    active_seconds=4.5,
+    load_seconds=5.5,
+    busy=0.25,
+    starved=0.5,
+    blocked=0.125,
+    rows_per_second=6.5,
+    decisions=("detect: 1 -> 2", "ä"),
+)
 GRANTS = (Grant(LEASE, ShardId(5), Rows(0, UNSIZED)), Grant(OTHER, ShardId(6), Rows(3, 4), 4, "this row kills"))
 
 UPWARD = [
@@ -75,7 +96,7 @@ UPWARD = [
         leaving=True,
     ),
     Heartbeat(SessionId("s"), (LEASE,), 9),
-    Stats(5, 1.5, {"map": 0.5}, 1 << 33, "host", 12, 1),
+    Stats(5, 1.5, (STAGE, StageStats("bare")), 1 << 33, "host", 12, 1),
 ]
 
 DOWNWARD = [

@@ -10,6 +10,7 @@ import antinfer as ai
 from antinfer.errors import JobFileError, UsageError
 from antinfer.spec.canonical import canonical_json, explain_changes, from_document, job_fingerprint, to_yaml
 from antinfer.spec.load import build_job
+from antinfer.spec.normal import all_stages
 from antinfer.spec.schema import JobSpec
 from antinfer.spec.yamlfile import Lines, read_yaml
 
@@ -68,7 +69,7 @@ def test_the_file_and_python_make_the_same_job() -> None:
     assert spec.pipeline == in_python().spec.pipeline and in_python().spec.tuning == spec.tuning == "off"
     assert from_document(canonical_json(spec)).pipeline == spec.pipeline
     assert load(to_yaml(spec)) == spec
-    assert [stage.name for stage in spec.stages()] == [
+    assert [stage.name for stage in all_stages(spec.pipeline)] == [
         *("decode", "Small", "Big", "parallel"),
         *("find", "Embed", "gather", "is_clear", "Scene"),
     ]

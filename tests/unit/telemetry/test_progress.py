@@ -8,13 +8,18 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from antinfer.rpc.values import Stats, Status, WorkerStatus
+from antinfer.rpc.values import StageStats, Stats, Status, WorkerStatus
 from antinfer.telemetry import figures
 from antinfer.telemetry.progress import LiveProgress, PlainProgress
 
 
 def status(**changed) -> Status:
-    stats = Stats(busy={"encode": 0.9, "model": 0.4})
+    stats = Stats(
+        stages=(
+            StageStats("encode", busy=0.9, starved=0.1, degree=3, rows_per_second=50.0, batch_rows=64),
+            StageStats("model", mode="processes", busy=0.4, starved=0.1, blocked=0.5, degree=1, rows_per_second=50.0, batch_rows=8),
+        )
+    )
     worker = WorkerStatus("local-1", "working", leases=2, rows_committed=250, silent_seconds=0.1, stats=stats)
     running = Status("j", "/out", 1, "running", rows_total=1_000, rows_committed=250, rows_per_second=50.0, eta_seconds=15.0)
     return replace(running, **{"plan_complete": True, "workers": (worker,), **changed})
@@ -47,8 +52,20 @@ def test_quarantined_rows_show():
 
 
 def test_idle_stages_are_no_bottleneck():
-    assert figures.bottleneck({"encode": 0.3, "model": 0.4}) == ""
-    assert figures.bottleneck({}) == ""
+    stages = figures.stages(status())
+    assert figures.bottleneck([replace(stage, busy=0.4) for stage in stages]) == ""
+    assert figures.bottleneck([]) == ""
+
+
+def test_stages_of_all_workers_are_put_together():
+    one = WorkerStatus("a", "working", 1, 1, 0.1, Stats(stages=(StageStats("s", degree=3, busy=1.0, rows_per_second=30.0),)))
+    other = WorkerStatus("b", "working", 1, 1, 0.1, Stats(stages=(StageStats("s", mode="processes", busy=0.2, rows_per_second=5.0),)))
+    gone = replace(other, worker="c", state="lost")
+    mute = WorkerStatus("d", "working", 1, 1, 0.1)
+    (stage,) = figures.stages(status(workers=(one, other, gone, mute)))
+    # Weighed by copies: three at work all the time, one for a fifth of it.
+    assert stage.busy == pytest.approx(0.8)
+    assert stage.rows_per_second == 35.0 and stage.copies == "3 threads + 1 process"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.21, "3.2 s"), (245, "4:05"), (7384, "2:03:04")])
@@ -77,7 +94,9 @@ def test_terminal_shows_the_bar_the_stages_and_the_workers():
     text = console.export_text()
     assert "flights  ████████░" in text
     assert "250 of 1,000 rows (25%)" in text
-    assert "encode  ▮▮▮▮▮▮▮▮▮▯  90%  ◀ bottleneck" in text
+    shown = {line.split()[0]: " ".join(line.split()) for line in text.splitlines() if line.strip()}
+    assert shown["encode"] == "encode ▮▮▮▮▮▮▮▮▮▯ 90% 10% starved 0% blocked 50 rows/s 3 threads ◀ bottleneck"
+    assert shown["model"] == "model ▮▮▮▮▯▯▯▯▯▯ 40% 10% starved 50% blocked 50 rows/s 1 process"
     assert "1 worker, 2 leases" in text
     assert "[worker 1] a [bracketed] word of the user's" in text
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from antinfer.worker.pipeline.tuner import Decision, Limits, Machine, StageSignal, Tuner
 
 GIB = 1 << 30
+BUSY = StageSignal("s", "processes", 1, 1, 1, 4, rows=100, batches=10, busy_seconds=1.0, queued_batches=3.0, is_last=True)
 
 
 @dataclass
@@ -202,7 +203,7 @@ def test_copies_that_idle_go() -> None:
 
 def test_nothing_is_tried_while_copies_load_or_there_is_no_work() -> None:
     tuner = Tuner()
-    signal = StageSignal("s", "processes", 1, 1, 1, 4, rows=100, batches=10, busy_seconds=1.0, queued_batches=3.0, is_last=True)
+    signal = BUSY
     machine = Machine(8.0)
     idle = replace(signal, rows=0, batches=0, busy_seconds=0.0, starved_seconds=1.0, queued_batches=0.0)
     now = 0.0

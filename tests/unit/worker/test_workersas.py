@@ -1,0 +1,149 @@
+"""Threads or processes: the right answer for functions of every kind, at a price that short jobs do not pay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from antinfer.worker.pipeline.workersas import ALONE_AFTER, Counters, Wish, WorkersTrial
+
+TICK = 0.2
+ROWS = 100
+
+
+@dataclass
+class Function:
+    """A function by what one batch costs, on a machine with so many cores."""
+
+    gil: float = 0.0
+    """Seconds for which a batch holds the GIL."""
+    free: float = 0.0
+    """Seconds for which it computes without."""
+    wait: float = 0.0
+    """Seconds for which it waits for others than us."""
+    hand_over: float = 0.0
+    """Seconds of the host for a batch that goes to a process and back."""
+    cpus: float = 8.0
+    demand: float = 1e9
+    """Batches per second that come in."""
+
+    def rate(self, threads: int, processes: int) -> float:
+        """Return batches per second."""
+        seconds = self.gil + self.free + self.wait
+        limits = [(threads + processes) / seconds, self.demand]
+        if self.gil + self.free:
+            limits.append(self.cpus / (self.gil + self.free))
+        if threads and self.gil:
+            limits.append(1 / self.gil + processes / seconds)
+        if processes and self.hand_over:
+            limits.append(threads / seconds + 1 / self.hand_over)
+        return min(limits)
+
+
+class Bench:
+    """Runs a trial over a function."""
+
+    def __init__(self, function: Function, degree: int = 4, *, loads: float = 1.0, fails: bool = False) -> None:
+        self.function = function
+        self.trial = WorkersTrial(degree, function.cpus)
+        self.now = 0.0
+        self.counters = Counters()
+        self.loads, self.fails = loads, fails
+        self.wishes = [self.trial.wish]
+        self.batches = 0.0
+
+    def run(self, seconds: float, may_start: bool = True) -> None:
+        changed = -1e9
+        until = self.now + seconds
+        while self.now < until and self.trial.verdict is None:
+            self.now += TICK
+            wish = self.wishes[-1]
+            ready = self.now - changed >= self.loads or not wish.processes
+            self.work(wish.threads, wish.processes if ready else 0)
+            state = "failed" if wish.processes and self.fails else "settled" if ready else "changing"
+            self.trial.step(self.now, self.counters, state, may_start=may_start)  # type: ignore[arg-type]
+            if self.trial.wish != wish:
+                # Processes that are there already need no more time.
+                changed = self.now if self.trial.wish.processes and not wish.processes else -1e9
+                self.wishes.append(self.trial.wish)
+
+    def work(self, threads: int, processes: int) -> None:
+        function = self.function
+        rate = function.rate(threads, processes)
+        before = int(self.batches)
+        self.batches += rate * TICK
+        done = int(self.batches) - before
+        executors = threads + processes
+        compute = function.gil + function.free + function.wait
+        # A thread is at work while it waits for the GIL or a core, a process computes for as long as it does.
+        hungry = rate >= function.demand
+        share = min(1.0, rate * compute / executors) if processes or hungry else 1.0
+        busy = share * executors * done / rate
+        old = self.counters
+        self.counters = Counters(
+            old.rows + done * ROWS,
+            old.batches + done,
+            old.busy_seconds + busy,
+            old.idle_seconds + ((1 - share) * executors * TICK if hungry else 0.0),
+            old.cpu_seconds + (done * (function.gil + function.free) if threads else 0.0),
+        )
+
+
+@pytest.mark.parametrize(
+    ("function", "mode", "words"),
+    [
+        (Function(gil=0.05), "processes", "4 processes make"),
+        (Function(gil=0.04, free=0.01), "processes", "4 processes make"),
+        (Function(free=0.05), "threads", "lets go of the GIL"),
+        (Function(wait=0.05), "threads", "4.0 times as much as one"),
+        (Function(gil=0.001, wait=0.05), "threads", "times as much as one"),
+        (Function(gil=0.05, hand_over=0.05), "threads", "4 threads 2000"),
+        (Function(gil=0.05, cpus=1), "threads", "one thread is all there is"),
+    ],
+    ids=["holds", "mostly holds", "computes", "waits", "waits and holds", "dear to hand over", "one core"],
+)
+def test_each_kind_of_function_runs_the_better_way(function: Function, mode: str, words: str) -> None:
+    bench = Bench(function)
+    bench.run(60)
+    assert bench.trial.verdict is not None
+    assert bench.trial.verdict.mode == mode and words in bench.trial.verdict.reason, bench.trial.verdict
+    assert bench.trial.wish == (Wish(4, 0) if mode == "threads" else Wish(0, 4))
+
+
+def test_a_function_that_computes_beside_itself_is_known_without_a_trial() -> None:
+    bench = Bench(Function(free=0.05))
+    bench.run(60)
+    assert bench.wishes == [Wish(4, 0)] and bench.now < 2
+    assert bench.trial.verdict is not None and bench.trial.verdict.grows
+
+
+def test_threads_work_on_while_processes_load() -> None:
+    bench = Bench(Function(gil=0.05), loads=5.0)
+    bench.run(60)
+    assert bench.wishes == [Wish(4, 0), Wish(1, 0), Wish(4, 4), Wish(0, 4)]
+
+
+def test_a_short_job_pays_for_nothing() -> None:
+    bench = Bench(Function(gil=0.05))
+    bench.run(ALONE_AFTER)
+    assert bench.wishes == [Wish(4, 0)] and bench.trial.verdict is None and not bench.trial.is_active
+
+
+def test_a_stage_that_others_keep_waiting_is_left_alone() -> None:
+    bench = Bench(Function(gil=0.05, demand=2.0))
+    bench.run(60)
+    assert bench.wishes == [Wish(4, 0)] and bench.trial.verdict is None
+    # Until it is what others wait for.
+    bench.function.demand = 1e9
+    bench.run(60)
+    assert bench.trial.verdict is not None and bench.trial.verdict.mode == "processes"
+
+
+@pytest.mark.parametrize("why", ["fails", "never ready", "no memory"])
+def test_without_processes_it_is_threads(why: str) -> None:
+    bench = Bench(Function(gil=0.05), fails=why == "fails", loads=1e9 if why == "never ready" else 1.0)
+    bench.run(300, may_start=why != "no memory")
+    assert bench.trial.verdict is not None and bench.trial.verdict.mode == "threads"
+    assert bench.trial.wish == Wish(4, 0)
+    assert {"fails": "could not be set up", "never ready": "too long", "no memory": "lack memory"}[why] in bench.trial.verdict.reason

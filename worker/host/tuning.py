@@ -1,0 +1,168 @@
+"""The hand of the tuner: reads what the stages did, asks the policies, and resizes the pools."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import Final
+
+from antinfer.rpc.values import KEPT_DECISIONS
+from antinfer.worker.host.flow import Flow
+from antinfer.worker.host.machine import MachineReader, resident_bytes
+from antinfer.worker.host.pools import Pools, StagePool
+from antinfer.worker.pipeline import graph
+from antinfer.worker.pipeline.graph import Call, Node
+from antinfer.worker.pipeline.statistics import NodeStats
+from antinfer.worker.pipeline.tuner import Decision, Machine, StageSignal, Tuner
+from antinfer.worker.pipeline.workersas import Counters, Verdict, WorkersTrial
+
+_LOG = logging.getLogger("antinfer.tuning")
+
+_STEP_SECONDS: Final = 1.0
+_PROCESS_BYTES: Final = 256 << 20
+"""What a process of a map stage takes before anybody has seen one."""
+_RAM_SHARE: Final = 0.85
+
+
+class Tuning:
+    """Sets how many executors each stage has, and of which kind. To be used from the thread that uses the pools."""
+
+    def __init__(self, nodes: Sequence[Node], flow: Flow, pools: Pools, machine: MachineReader) -> None:
+        self._flow = flow
+        self._pools = pools
+        self._machine = machine
+        self._tuner = Tuner()
+        routes = graph.routes(nodes)
+        self._last_calls = {at for at, node in enumerate(nodes) if isinstance(node, Call) and not routes.outlets[at]}
+        self._trials = {pool.node: WorkersTrial(pool.call.degree, machine.cpus) for pool in pools if _is_open(pool.call)}
+        self._before: list[NodeStats] | None = None
+        self._stepped_at = 0.0
+        self.decisions: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_DECISIONS))
+        """Node -> what was decided about it, the latest."""
+        for node, trial in list(self._trials.items()):
+            if trial.verdict is not None:
+                del self._trials[node]
+
+    def tick(self, now: float) -> None:
+        """Look whether something is to be changed. To be called several times a second."""
+        stats = self._flow.statistics()
+        for pool in self._pools:
+            if pool.node in self._trials and self._may_step(pool.node):
+                self._step_trial(now, pool, stats[pool.node])
+        if now - self._stepped_at < _STEP_SECONDS:
+            return
+        if any(trial.is_active for trial in self._trials.values()):
+            # What others do now tells nothing about how they will do.
+            self._tuner.pause()
+            self._before = None
+        else:
+            self._step_tuner(now, stats)
+        self._stepped_at = now
+
+    # -- threads or processes --------------------------------------------------------------------------------------------------------
+    def _may_step(self, node: int) -> bool:
+        """One change at a time, or nobody knows what made the difference."""
+        others = (trial for at, trial in self._trials.items() if at != node)
+        return self._trials[node].is_active or not (self._tuner.is_trying or any(trial.is_active for trial in others))
+
+    def _step_trial(self, now: float, pool: StagePool, stats: NodeStats) -> None:
+        trial = self._trials[pool.node]
+        wish = trial.wish
+        idle = stats.starved_seconds + stats.blocked_seconds
+        counters = Counters(stats.rows_done, stats.batches, stats.busy_seconds, idle, pool.cpu_seconds)
+        state = pool.state(threads=wish.threads, processes=wish.processes)
+        trial.step(now, counters, state, may_start=trial.is_active and self._has_memory_for(pool))
+        if trial.wish != wish:
+            pool.resize(threads=trial.wish.threads, processes=trial.wish.processes, expendable=True)
+            self._pools.share_cores()
+        if trial.verdict is not None:
+            del self._trials[pool.node]
+            self._conclude(pool, trial.verdict)
+
+    def _conclude(self, pool: StagePool, verdict: Verdict) -> None:
+        _, most = self._bounds(pool)
+        if verdict.grows and most > pool.degree:
+            pool.resize(threads=most, processes=0)
+        line = f"{pool.call.name} runs in {pool.degree} {verdict.mode}: {verdict.reason}"
+        self._note(pool, "workers_as", line)
+
+    def _has_memory_for(self, pool: StagePool) -> bool:
+        machine = self._machine.read()
+        return machine.ram_used + pool.degree * _PROCESS_BYTES <= _RAM_SHARE * machine.ram_total or not machine.ram_total
+
+    # -- how many --------------------------------------------------------------------------------------------------------------------
+    def _step_tuner(self, now: float, stats: list[NodeStats]) -> None:
+        before, self._before = self._before, stats
+        if before is None:
+            self._tuner.pause()
+            before = stats
+        machine = self._machine.read()
+        pools = {pool.call.name: pool for pool in self._pools}
+        signals = [self._signal(pool, before[pool.node], stats[pool.node], machine) for pool in pools.values()]
+        for decision in self._tuner.step(now, signals, machine):
+            self._carry_out(pools[decision.stage], decision)
+
+    def _carry_out(self, pool: StagePool, decision: Decision) -> None:
+        if decision.degree != decision.before:
+            threads, processes = (decision.degree, 0) if pool.mode == "threads" else (0, decision.degree)
+            pool.resize(threads=threads, processes=processes)
+            self._pools.share_cores()
+        self._note(pool, "tune", decision.reason)
+
+    def _signal(self, pool: StagePool, before: NodeStats, now: NodeStats, machine: Machine) -> StageSignal:
+        pool.reap()
+        fewest, most = self._bounds(pool)
+        on_gpu = _num_gpus(pool.call) > 0
+        predictors = pool.predictors()
+        rows = self._flow.batch_rows(pool.node)
+        return StageSignal(
+            pool.call.name,
+            pool.mode,
+            pool.degree,
+            pool.ready,
+            fewest,
+            most,
+            rows=now.rows_done - before.rows_done,
+            batches=now.batches - before.batches,
+            busy_seconds=now.busy_seconds - before.busy_seconds,
+            starved_seconds=now.starved_seconds - before.starved_seconds,
+            blocked_seconds=now.blocked_seconds - before.blocked_seconds,
+            queued_batches=now.queue_rows / rows,
+            batch_rows=rows,
+            on_gpu=on_gpu,
+            has_place=not on_gpu or self._pools.has_room(pool.node),
+            ram_bytes=max((resident_bytes(predictor.pid) for predictor in predictors if predictor.pid is not None), default=0),
+            gpu_bytes=machine.gpu_used // max(1, self._gpu_neighbours()) if on_gpu else 0,
+            is_last=pool.node in self._last_calls,
+        )
+
+    def _bounds(self, pool: StagePool) -> tuple[int, int]:
+        spec = pool.call.spec
+        if spec is None or pool.node in self._trials or isinstance(spec.concurrency, int):
+            return pool.degree, pool.degree
+        if spec.concurrency != "auto":
+            return spec.concurrency
+        if spec.num_gpus:
+            return 1, pool.degree + self._pools.has_room(pool.node)
+        return 1, max(pool.degree, int(self._machine.cpus / spec.num_cpus))
+
+    def _gpu_neighbours(self) -> int:
+        """Return about how many predictors share one GPU."""
+        sharing = [pool for pool in self._pools if _num_gpus(pool.call) > 0]
+        devices = {name for pool in sharing for predictor in pool.predictors() for name in predictor.devices or ()}
+        count = sum(len(pool.predictors()) for pool in sharing)
+        return -(-count // max(1, len(devices)))
+
+    def _note(self, pool: StagePool, action: str, line: str) -> None:
+        self.decisions[pool.node].append(line)
+        _LOG.info("%s", line, extra={"action": action, "stage": pool.call.name, "degree": pool.degree, "workers_as": pool.mode})
+
+
+def _num_gpus(call: Call) -> float:
+    return 0.0 if call.spec is None else call.spec.num_gpus
+
+
+def _is_open(call: Call) -> bool:
+    """Tell whether it is left to us how the copies of a stage run."""
+    return call.stage.kind != "predict" and call.spec is not None and call.spec.workers_as == "auto"
