@@ -29,7 +29,11 @@ _RESULTS: Final = Path(__file__).parent / "results"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the numbers that antinfer promises.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the numbers that antinfer promises.",
+        epilog="What needs a GPU has a command of its own: python -m benchmarks.gpu --help",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones (all): {', '.join(BENCHMARKS)}")
     parser.add_argument("--quick", action="store_true", help="small sizes and one repetition: shows that it runs, the numbers mean nothing")
     parser.add_argument("--out", type=Path, help="JSON file to write (benchmarks/results/<time>.json)")

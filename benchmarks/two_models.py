@@ -1,9 +1,9 @@
 """A model for pictures and a model for the faces in them, on the CPU, against the same two in sequence in one process.
 
 The batch sizes are 16 pictures and 32 faces. In sequence, the faces of 16 pictures make batches of their own, the last one of which is not
-full; in a pipeline they wait for those of other pictures. The usual way, one picture at a time, is there too: each picture's faces are a batch.
-On a GPU, where the one process leaves the device idle while it decodes and cuts, and small batches cost as much as large ones, all of this
-weighs more than on two cores that are busy either way.
+full; in a pipeline they wait for those of other pictures. The usual way, one picture at a time, is there too: its faces are a batch. On a
+GPU, which one process leaves idle while it decodes and cuts, and on which small batches cost as much as large ones, all of this weighs more
+than on two cores that are busy either way.
 """
 
 from __future__ import annotations

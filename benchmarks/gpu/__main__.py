@@ -30,11 +30,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="tiny models and few rows: shows that it runs, the numbers mean nothing")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of rows")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of the suite short")
+    parser.add_argument("--decoders", type=int, help="threads that decode in our jobs (as many as antinfer finds right)")
     parser.add_argument("--budget", type=float, default=540.0, help="seconds for all suites together, data included")
     parser.add_argument("--label", default="", help="text to keep with the results, such as a commit")
     options = parser.parse_args()
     started = time.monotonic()
-    settings = Settings(options.device, options.quick, options.scale, options.rounds, len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    settings = Settings(options.device, options.quick, options.scale, options.rounds, cores, options.decoders)
     arena = Arena(options.data, settings)
     arena.allow(options.budget)
     described = _machine(options)
@@ -85,6 +87,7 @@ def _write(path: Path, described: dict[str, Any], arena: Arena, options: argpars
         "machine": described,
         "suites": options.suites,
         "scale": options.scale,
+        "decoders": options.decoders,
         "seconds": round(seconds, 1),
         "inputs": arena.inputs,
         "results": [result.to_json() for result in arena.results],

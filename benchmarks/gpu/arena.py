@@ -44,6 +44,8 @@ class Settings:
     """Factor on the number of rows of every suite."""
     rounds: int
     cores: int
+    decoders: int | None = None
+    """Threads that decode in our jobs; None: as many as antinfer finds right."""
 
     def rows(self, full: int, quick: int) -> int:
         """Return how many rows to take where a whole run takes `full`; a multiple of the row groups."""
@@ -94,7 +96,7 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         rates = {"whole_rate": self.whole_rate} if self.rows else {}
         if self.rates:
-            rates |= {"after_first_rate": self.rates.after_first, "steady_rate": self.rates.steady}  # type: ignore[dict-item]
+            rates |= {"after_first_rate": self.rates.after_first, "steady_rate": self.rates.steady, "tuned_rate": self.rates.tuned}  # type: ignore[dict-item]
         return {
             "contestant": self.contestant,
             "settings": self.settings,
@@ -252,7 +254,8 @@ def _finish(command: list[str], work: Path, environment: dict[str, str], limit: 
             code = None
         finally:
             _end(process)
-    return code, *((work / name).read_text(encoding="utf-8", errors="replace") for name in ("stdout", "stderr"))
+    said, complained = ((work / name).read_text(encoding="utf-8", errors="replace") for name in ("stdout", "stderr"))
+    return code, said, complained
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

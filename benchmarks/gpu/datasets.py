@@ -44,7 +44,7 @@ class Recipe:
     rows: int
     files: int
     links: int = 1
-    """Each file appears under so many names: rows are read so many times as often as they take room on disk."""
+    """Each file appears under so many names: rows are read so many times, and take room on disk once."""
     distinct: int = 1_024
     """Different pictures among the rows."""
     form: str = "parquet"
@@ -52,7 +52,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.form}-{self.rows}x{self.links}-{self.files}"
+        return f"{self.kind}-{self.form}-{self.rows}-{self.files}"
 
     @property
     def total_rows(self) -> int:
@@ -62,6 +62,13 @@ class Recipe:
 
 def prepare(recipe: Recipe, folder: Path) -> tuple[Path, dict[str, Any]]:
     """Make the data set below `folder` unless it is there; return its own folder, and what is known of it (JSON data)."""
+    place, known = _made(recipe, folder)
+    if recipe.links > 1:
+        place = _linked(place, recipe.links)
+    return place, known | {"links": recipe.links}
+
+
+def _made(recipe: Recipe, folder: Path) -> tuple[Path, dict[str, Any]]:
     place = folder / recipe.name
     mark = place / "_recipe.json"
     if not mark.exists():
@@ -74,11 +81,24 @@ def prepare(recipe: Recipe, folder: Path) -> tuple[Path, dict[str, Any]]:
         global _pictures
         _pictures = pictures
         sizes = _each(_write, [(recipe, place, index) for index in range(recipe.files)])
-        known = asdict(recipe) | {"bytes": sum(sizes), "seconds": time.perf_counter() - started}
+        known = asdict(recipe) | {"links": 1, "bytes": sum(sizes), "seconds": time.perf_counter() - started}
         if recipe.kind == "jpeg":
             known["mean_jpeg_bytes"] = sum(map(len, pictures)) / len(pictures)
         mark.write_text(json.dumps(known), encoding="utf-8")
     return place, json.loads(mark.read_text(encoding="utf-8"))
+
+
+def _linked(place: Path, links: int) -> Path:
+    """Return a folder beside `place` in which each of its files has so many names."""
+    other = place.with_name(f"{place.name}-x{links}")
+    if not other.exists():
+        scratch = place.with_name(f"{other.name}.tmp")
+        scratch.mkdir(exist_ok=True)
+        for path in place.glob("rows-*"):
+            for link in range(links):
+                os.link(path, scratch / f"{path.stem}-{link:02d}{path.suffix}")
+        scratch.rename(other)
+    return other
 
 
 _pictures: list[bytes] = []
@@ -135,8 +155,6 @@ def _write(item: tuple[Recipe, Path, int]) -> int:
         _write_arrow(path, ids)
     else:
         _write_parquet(path, recipe.kind, ids, recipe.rows)
-    for link in range(1, recipe.links):
-        os.link(path, place / f"rows-{index:04d}-again-{link:02d}.{recipe.form}")
     return path.stat().st_size
 
 

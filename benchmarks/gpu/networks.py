@@ -25,7 +25,8 @@ class Normalised(nn.Module):
         scale: Any = self.scale
         # Not a copy: what lies in memory row by row, pixel by pixel, is channels_last.
         planes = pixels.permute(0, 3, 1, 2)
-        return self.network(planes.to(scale.dtype) * scale + self.shift)
+        result: torch.Tensor = self.network(planes.to(scale.dtype) * scale + self.shift)
+        return result
 
 
 class Classifier(Normalised):

@@ -8,22 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-EARLY = 0.25
-LATE = 0.9
+STEADY = (0.25, 0.9)
 """Steady is what lies between these shares of the rows: behind the warming up, before the last stages run dry."""
+TUNED = (0.6, 0.9)
+"""The same for what has to find its settings first."""
 
 
 class Ticks:
-    """Writes one line per batch into a file of this process's own. An empty folder: writes nothing."""
+    """Writes one line per batch into a file of its own in `folder`; writes nothing when that is empty."""
 
     def __init__(self, folder: str) -> None:
-        # Open as long as the process lives; every line is written at once.
-        self._file = open(Path(folder) / f"{os.getpid()}-{id(self)}", "a", encoding="ascii", buffering=1) if folder else None  # noqa: SIM115
+        path = Path(folder) / f"{os.getpid()}-{time.monotonic_ns()}"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644) if folder else None
 
     def add(self, rows: int) -> None:
         """Note that the results of `rows` rows are on the host now."""
         if self._file is not None:
-            self._file.write(f"{time.monotonic():.6f} {rows}\n")
+            os.write(self._file, f"{time.monotonic():.6f} {rows}\n".encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Rates:
     after_first: float | None
     """From the first batch, not counted, to the last; None for fewer than two."""
     steady: float | None
+    tuned: float | None
     window: tuple[float, float] | None
     """When the steady part began and ended."""
 
@@ -61,19 +63,24 @@ def rates(ticks: Sequence[Tick]) -> Rates | None:
     rows = sum(tick.rows for tick in ticks)
     first, last = ticks[0], ticks[-1]
     after_first = (rows - first.rows) / (last.at - first.at) if last.at > first.at else None
+    steady, window = _between(ticks, rows, STEADY)
+    return Rates(rows, first.at, after_first, steady, _between(ticks, rows, TUNED)[0], window)
+
+
+def _between(ticks: Sequence[Tick], rows: int, shares: tuple[float, float]) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the rate between two shares of all rows, and when that was."""
     begin = end = None
     done = inside = 0
     for tick in ticks:
         done += tick.rows
         if begin is None:
-            if done >= EARLY * rows:
-                begin = tick
-        elif done <= LATE * rows or end is None:
+            begin = tick if done >= shares[0] * rows else None
+        elif done <= shares[1] * rows or end is None:
             end = tick
             inside += tick.rows
     if begin is None or end is None or end.at <= begin.at:
-        return Rates(rows, first.at, after_first, None, None)
-    return Rates(rows, first.at, after_first, inside / (end.at - begin.at), (begin.at, end.at))
+        return None, None
+    return inside / (end.at - begin.at), (begin.at, end.at)
 
 
 def series(ticks: Sequence[Tick], step: float = 0.5) -> list[int]:

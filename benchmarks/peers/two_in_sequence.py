@@ -1,7 +1,7 @@
 """Two models one after the other in one process: ``python -m benchmarks.peers.two_in_sequence IN OUT PICTURES FACES``.
 
-PICTURES and FACES are the batch sizes of the two: so many pictures are read, decoded and looked at, then all faces in them, in batches of at
-most FACES. Its seconds begin when both models are loaded.
+PICTURES and FACES are the batch sizes of the two: so many pictures are read, decoded and looked at, then all faces in them, in batches of
+at most FACES. Its seconds begin when both models are loaded.
 """
 
 from __future__ import annotations

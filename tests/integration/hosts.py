@@ -55,10 +55,14 @@ class HostProcess:
     def send(self, message: hostlink.ToHost) -> None:
         self._socket.sendall(hostlink.encode(message))
 
+    def everything(self) -> Iterator[Any]:
+        """Yield what the host says until it is gone."""
+        for line in self._lines:
+            yield hostlink.decode(line)
+
     def messages(self) -> Iterator[Any]:
         """Yield what the host says, progress left out, until it is gone."""
-        for line in self._lines:
-            message = hostlink.decode(line)
+        for message in self.everything():
             if not isinstance(message, hostlink.Progress):
                 self.said.append(message)
                 yield message

@@ -195,9 +195,9 @@ class Pools:
 
     def share_cores(self) -> None:
         """Have all processes compute with their share of the cores, as many as they are now."""
-        predictors = [predictor for pool in self for predictor in pool.predictors()]
-        self._places.threads = threads = self._places.share(len(predictors))
+        self._places.threads = threads = self._places.share(sum(pool.count("processes") for pool in self))
         if threads != self._threads:
             self._threads = threads
-            for predictor in predictors:
-                predictor.limit_threads(threads)
+            for pool in self:
+                for predictor in pool.predictors():
+                    predictor.limit_threads(threads)

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from benchmarks.gpu import pictures
 from benchmarks.gpu.contestants.model import Labels
 from benchmarks.gpu.ticks import Ticks
 
@@ -31,8 +32,6 @@ class Pictures(IterableDataset[Any]):
         self._paths = sorted(folder.glob("*.parquet"))
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, list[int], list[str]]]:
-        from benchmarks.gpu import pictures
-
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for path in self._paths[first::step]:

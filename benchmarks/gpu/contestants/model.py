@@ -29,9 +29,9 @@ class Labels:
         """Begin a batch, rows x side x side x 3 bytes."""
         label, score = self._model(pixels.to(self._device, non_blocking=True))
         label, score = (each.to("cpu", non_blocking=True) for each in (label, score))
-        event = None
+        event: Any = None
         if self._device != "cpu":
-            event = torch.cuda.Event(blocking=True)
+            event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             event.record()
         # The pixels stay with it: the device may not have read them yet.
         self._waiting.append((event, label, score, (tag, pixels)))

@@ -61,16 +61,24 @@ def loaded_decode(arena: Arena) -> float | None:
 
 
 def joint(arena: Arena) -> tuple[float | None, float | None]:
-    """Return what cores, decoder and model can do together, and the share of the pictures that the cores decode then.
+    """Return what cores, decoder and model of this machine can do together, and the share of the pictures that the cores decode then."""
+    cores, decoder, computes = (
+        rate(decode(arena, arena.settings.cores)),
+        rate(gpu_decode(arena, "ours")),
+        rate(model(arena, compiled=True)),
+    )
+    if cores is None or decoder is None or computes is None:
+        return None, None
+    return together(cores, decoder, computes)
+
+
+def together(cores: float, decoder: float, model: float) -> tuple[float, float]:
+    """Return the best rate, and the share of the pictures that the cores decode for it.
 
     The device decodes and computes by turns: a picture decoded there takes 1/model + 1/decoder of its time, another one 1/model.
     """
-    rates = rate(decode(arena, arena.settings.cores)), rate(gpu_decode(arena, "ours")), rate(model(arena, compiled=True))
-    if None in rates:
-        return None, None
-    cores, decoder, computes = (each or 1.0 for each in rates)
     shares = [n / 1_000 for n in range(1, 1_001)]
-    return max((min(cores / share, 1 / (1 / computes + (1 - share) / decoder)), share) for share in shares)
+    return max((min(cores / share, 1 / (1 / model + (1 - share) / decoder)), share) for share in shares)
 
 
 def _seconds(arena: Arena) -> float:

@@ -22,11 +22,14 @@ def run(arena: Arena) -> None:
     on_device = antinfer(arena, "antinfer, decodes on the device", source, rows, job="images/hybrid.yaml", **{"pipeline.0.gpu_share": 1})
     loader = data_loader(arena, source, rows)
     rays = [ray_data(arena, source, rows, tuned=tuned) for tuned in (True, False)]
+    plain = {"pipeline.1.predict": "benchmarks.gpu.classifier:Plain"}
+    by_hand = antinfer(arena, "antinfer, decodes on cores, a plain class", source, rows, **plain)
     loaded = ceilings.loaded_decode(arena)
     best, _ = ceilings.joint(arena)
     best_ray = max(filter(None, rays), key=lambda run: run.whole_rate, default=None)
 
     arena.add(_NAME, "antinfer, decodes on cores, steady", steady(on_cores), "img/s")
+    arena.add(_NAME, "antinfer, decodes on cores, a plain class, steady", steady(by_hand), "img/s")
     arena.add(_NAME, "antinfer, decodes on both, steady", steady(hybrid), "img/s")
     arena.add(_NAME, "antinfer, decodes on the device, steady", steady(on_device), "img/s")
     arena.add(_NAME, "decodes on cores against decoding alone beside a load", ratio(steady(on_cores), loaded), "x", 0.95)
@@ -67,6 +70,8 @@ def antinfer(arena: Arena, name: str, source: Path, rows: int, *, job: str = "im
     usual: dict[str, Any] = {"pipeline.1.args.network": arena.settings.network("resnet50")}
     if not arena.settings.compiled and job != "images/job.yaml":
         usual["pipeline.1.args.compiled"] = "false"
+    if arena.settings.decoders:
+        usual["pipeline.0.concurrency"] = arena.settings.decoders
     return ours.run(arena, name, job, source, rows, usual | sets)
 
 

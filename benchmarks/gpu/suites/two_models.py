@@ -22,7 +22,9 @@ def run(arena: Arena) -> None:
     few = arena.input(Recipe("jpeg", few_rows, 4))
     alone = in_sequence(arena, few, few_rows, 1)
     detector, embedder = settings.network("small"), settings.network("resnet18")
-    sets = {"pipeline.1.args.detector": detector, "pipeline.3.args.embedder": embedder}
+    sets: dict[str, object] = {"pipeline.1.args.detector": detector, "pipeline.3.args.embedder": embedder}
+    if settings.decoders:
+        sets["pipeline.0.concurrency"] = settings.decoders
     done = [
         ours.run(arena, f"two_models: antinfer, {what}", f"two_models/{job}.yaml", source, rows, sets, models=(1, 3))
         for what, job in (("pixels through the detector", "job"), ("pixels beside the detector", "beside"))
