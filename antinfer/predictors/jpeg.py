@@ -72,11 +72,13 @@ class DecodeJpeg:
             return self(batch)
         bad: dict[int, str] = {}
         files = self._files(batch)
-        whole, small = self._on_gpu(files, bad)
-        if bad:
-            raise BadRows(bad)
-        images = self._scaled(len(files), whole, small)
-        return {self._into: images.permute(0, 2, 3, 1), **{name: batch[name] for name in self._keep}}
+        # As the model's own inputs are made: one that is compiled would be compiled again for others.
+        with torch.inference_mode():
+            whole, small = self._on_gpu(files, bad)
+            if bad:
+                raise BadRows(bad)
+            images = self._scaled(len(files), whole, small)
+            return {self._into: images.permute(0, 2, 3, 1), **{name: batch[name] for name in self._keep}}
 
     def _files(self, batch: Mapping[str, Any]) -> Sequence[bytes]:
         for name in (self._column, *self._keep):

@@ -191,9 +191,10 @@ class TorchPredictor:
         if self._torch is None:
             self.setup()
         rows = min((len(column) for column in batch.values()), default=0)
-        tensors = self._to_device(batch)
         size = self._static_rows(rows)
+        # All of it, copies included: a compiled model is compiled again for tensors that were made outside.
         with self._torch.inference_mode(), self._casting():
+            tensors = self._to_device(batch)
             if size > rows:
                 tensors = {name: self._padded(tensor, size) for name, tensor in tensors.items()}
             made = self.postprocess(self._forward(self.preprocess(tensors)))
