@@ -34,25 +34,30 @@ def measurements(profile: Profile) -> None:
     """Print what was measured."""
     bad = f", {profile.bad_rows:,} of them given up" if profile.bad_rows else ""
     cores = f"{profile.cores} core{'s' * (profile.cores != 1)}"
-    head = ("stage", "runs as", "copies", "batch", "rows/s", "scaling", "CPU µs/row", "in/row", "out/row", "GIL held", "loads in")
+    head = ("stage", "runs as", "batch", "rows/s", "scales", "µs/row", "in/row", "out/row", "GIL")
     lines: list[Sequence[str]] = []
     for stage in profile.stages:
         if not stage.measurements:
-            lines.append((stage.name, "no row reached it", *[""] * (len(head) - 2)))
+            lines.append((stage.name, "nothing came", *[""] * (len(head) - 2)))
         lines += [_line(stage, each, stage.measurements, stage.name) for each in stage.measurements]
         lines += [_line(stage, each, stage.fused, f"{stage.name} + {stage.hybrid}") for each in stage.fused]
     if profile.others_share > _MUCH:
         typer.echo(f"note: other processes took {profile.others_share:.0%} of the cores meanwhile, so rates are too low", err=True)
     _print(f"{profile.job}: each stage alone, with the first {profile.rows:,} rows{bad}, on {cores}", head, _without_repeats(lines))
+    for stage in profile.stages:
+        if stage.kind == "predict" and stage.load_seconds is not None:
+            where = f" on GPU {', '.join(stage.devices)}" if stage.devices else ""
+            typer.echo(f"{stage.name} loads{where} in {figures.duration(stage.load_seconds)}")
 
 
 def ceilings(profile: Profile, forecast: Forecast) -> None:
     """Print what follows for the whole."""
-    head = ("stage", "ceiling, input rows/s", "load", "cores")
+    head = ("stage", "ceiling", "load", "cores")
     lines = [
         (each.name, "-" if each.ceiling is None else _rate(each.ceiling), f"{each.load:.0%}", f"{each.cores:.2f}")
         for each in forecast.stages
     ]
+    typer.echo("")
     _print(f"expected: {_rate(forecast.rate)} input rows/s, {forecast.cores_used:.1f} of {profile.cores} cores busy", head, lines)
     for name, share in forecast.fused_shares.items():
         stage = profile.stage(name)
@@ -64,18 +69,23 @@ def ceilings(profile: Profile, forecast: Forecast) -> None:
 
 def comparison(compared: Comparison) -> None:
     """Print what was expected and what was reached."""
-    head = ("stage", "expected rows/s", "reached rows/s", "reached", "busy, expected", "busy, reached")
+    head = ("stage", "expected", "reached", "a copy: expected", "reached", "busy: expected", "reached")
     lines = [
         (
             each.name,
             _optional(each.expected, _rate),
             _optional(each.reached, _rate),
-            _optional(each.share, _percent),
-            _optional(each.expected_busy, _percent),
-            _optional(each.reached_busy, _percent),
+            _optional(each.copy_expected, _rate),
+            _optional(each.copy_reached, _rate),
+            _optional(each.busy_expected, _percent),
+            _optional(each.busy_reached, _percent),
         )
         for each in compared.stages
+        if each.reached is not None or each.copy_reached is not None
     ]
+    if not lines:
+        typer.echo(f"{compared.headline()}\nthe report says nothing of single stages")
+        return
     _print(compared.headline(), head, lines)
 
 
@@ -84,16 +94,14 @@ def _line(stage: StageProfile, each: Measurement, among: Sequence[Measurement], 
     kind = each.runs_as if each.degree > 1 else {"threads": "thread", "processes": "process"}[each.runs_as]
     return (
         name,
-        kind + (f" on GPU {', '.join(stage.devices)}" if stage.devices else ""),
-        str(each.degree),
+        f"{each.degree} {kind}",
         f"{each.batch_rows:,}" if each.batch_rows else "",
         _rate(each.rows_per_second),
         "" if times is None or each.degree == 1 else f"x{times:.2f}",
-        f"{_MICRO * each.cpu_seconds_per_row:.3g}",
+        _cost(_MICRO * each.cpu_seconds_per_row),
         figures.size(stage.row_bytes_in) if stage.row_bytes_in else "",
         figures.size(stage.row_bytes_out) if stage.row_bytes_out else "",
         "" if each.gil_share is None else _percent(each.gil_share),
-        "" if stage.load_seconds is None or each.runs_as != "processes" else figures.duration(stage.load_seconds),
     )
 
 
@@ -102,7 +110,7 @@ def _without_repeats(lines: list[Sequence[str]]) -> list[Sequence[str]]:
     made: list[Sequence[str]] = []
     before = ""
     for line in lines:
-        made.append(("", *line[1:7], "", "", *line[9:]) if line[0] == before else line)
+        made.append(("", *line[1:6], "", "", *line[8:]) if line[0] == before else line)
         before = line[0]
     return made
 
@@ -111,31 +119,35 @@ def _print(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> N
     # Columns that are empty all the way down say nothing.
     used = [at for at in range(len(head)) if any(line[at] for line in lines)]
     head, lines = [head[at] for at in used], [[line[at] for at in used] for line in lines]
+    typer.echo(title)
     if sys.stdout.isatty():
-        _print_rich(title, head, lines)
+        _print_rich(head, lines)
         return
     widths = [max(len(line[at]) for line in (head, *lines)) for at in range(len(head))]
-    typer.echo(title)
     for line in (head, *lines):
         cells = [text.ljust(width) if name in _TEXTS else text.rjust(width) for name, text, width in zip(head, line, widths, strict=True)]
         typer.echo(f"  {'  '.join(cells)}".rstrip())
 
 
-def _print_rich(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    from rich import box
+def _print_rich(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    # Eighty columns are to be enough.
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in head:
-        table.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=name == "stage")
+        table.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
     for line in lines:
         table.add_row(*line)
-    Console().print(table)
+    Console(highlight=False).print(table)
 
 
 def _rate(value: float) -> str:
     return figures.count(value) if value >= 100 else f"{value:.3g}"
+
+
+def _cost(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _percent(value: float) -> str:

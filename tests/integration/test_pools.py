@@ -181,13 +181,10 @@ def tasks() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_executors_join_and_leave_while_rows_flow(tmp_path: Path) -> None:
-    seed = random.randrange(1 << 30)
-    print("seed", seed)
-    chance = random.Random(seed)
-    threads_before, slabs_before, children_before = tasks(), slabs(), set(children(os.getpid()))
-    log = tmp_path / "log"
-    bench = Bench(tmp_path, "Slow", args={"log": str(log)})
+def resize_at_random(folder: Path, chance: random.Random) -> Counter[str]:
+    """Run a bench whose pool changes all the time to its end; return how often copies were built and torn down, by process."""
+    log = folder / "log"
+    bench = Bench(folder, "Slow", args={"log": str(log)})
     bench.pools.start_threads()
     for _ in range(12):
         bench.put(60)
@@ -198,12 +195,18 @@ def test_executors_join_and_leave_while_rows_flow(tmp_path: Path) -> None:
     wait_until(lambda: bench.is_settled(1, 1), "one of each")
     bench.wait_for_all()
     bench.stop()
-    counts = Counter(log.read_text().splitlines())
+    return Counter(log.read_text().splitlines())
+
+
+def test_executors_join_and_leave_while_rows_flow(tmp_path: Path) -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    threads_before, slabs_before, children_before = tasks(), slabs(), set(children(os.getpid()))
+    counts = resize_at_random(tmp_path, random.Random(seed))
     here = os.getpid()
     assert counts[f"built {here}"] == counts[f"left {here}"] > 1
     # A process that was sent away before it was ready has been killed; every other one has torn down.
     assert all(counts[line.replace("left", "built")] == 1 for line in counts if line.startswith("left") and not line.endswith(f" {here}"))
-    del bench
     wait_until(lambda: set(children(os.getpid())) <= children_before, "no process is left")
     wait_until(lambda: tasks() <= threads_before, "no thread is left")
     wait_until(lambda: slabs() <= slabs_before, "no shared memory is left")
@@ -303,6 +306,30 @@ def test_the_better_way_is_found_on_real_batches(tmp_path: Path, target: str, mo
     wait_until(lambda: bench.is_settled(2, 0) if mode == "threads" else bench.is_settled(0, 2), line)
     bench.wait_for_all()
     assert (os.getpid() in bench.seen["pid"]) == (mode == "threads")
+    bench.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("most", "reached"), [(2, 2), (1, 1)])
+def test_the_tuner_adds_processes_where_that_pays(tmp_path: Path, most: int, reached: int) -> None:
+    keys = {"workers_as": "processes", "concurrency": (1, most), "args": {"seconds": 0.04}}
+    bench = Bench(tmp_path, "Slow", degree=1, in_processes=True, **keys)
+    bench.pools.start_processes([])
+    wait_until(lambda: bench.pools.wait_ready(0.1), "ready")
+    tuning = Tuning(bench.nodes, bench.flow, bench.pools, FixedMachine())
+    deadline = time.monotonic() + (60 if most > 1 else 8)
+    while len(tuning.decisions[0]) < 2 and time.monotonic() < deadline:
+        if bench.put_rows - bench.found.total() < 200:
+            bench.put(400)
+        tuning.tick(time.monotonic())
+        time.sleep(0.1)
+    assert bench.pool.degree == reached, tuning.decisions
+    if most > 1:
+        grown, kept = tuning.decisions[0]
+        assert "1 -> 2 processes" in grown and "2 stay" in kept
+    else:
+        assert not tuning.decisions[0]
+    bench.wait_for_all()
     bench.stop()
 
 

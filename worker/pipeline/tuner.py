@@ -453,7 +453,6 @@ class Tuner:
         decisions = []
         for name, (before, to) in trial.changes.items():
             memory = self._of(name)
-            memory.proven = True
             if to - before > 1:
                 memory.step = (to - before) // 2
             else:

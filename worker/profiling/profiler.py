@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from antinfer.spec.canonical import job_fingerprint
 from antinfer.spec.schema import JobSpec, StageSpec
 from antinfer.storage.jobs import part_options
 from antinfer.storage.place import open_place
+from antinfer.worker.host.machine import usable_cpus
 from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.runs import Chunk
 from antinfer.worker.pipeline import graph
@@ -74,7 +74,7 @@ class _Profiler:
         self._options = options
         self._folder = folder
         self._say = say
-        self._cpus = len(os.sched_getaffinity(0))
+        self._cpus = max(1, round(usable_cpus()))
         self._gpus = visible_gpus()
         self._nodes = graph.build(spec, self._cpus)
         self._devices = self._places()
@@ -185,7 +185,9 @@ class _Profiler:
         assert spec is not None
         most = _most(spec)
         if most is None:
-            most = max(1, len(self._devices.get(at, []))) if spec.kind == "predict" else self._cpus
+            # As far as a run would go.
+            grown = max(call.degree, int(self._cpus / spec.num_cpus)) if self._spec.tuning == "auto" else call.degree
+            most = max(1, len(self._devices[at])) if spec.num_gpus else grown
         if spec.num_gpus:
             fitting = place([GpuWish(call.name, spec.num_gpus, "auto")], Gpus(self._gpus))[0]
             most = min(most, len(fitting))

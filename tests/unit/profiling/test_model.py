@@ -190,17 +190,27 @@ def test_advice_names_what_helps(kind, more, expected):
 
 
 def test_comparison_of_a_run_with_its_profile():
-    found = profile(stage("decode", measured(800, 0.002, degree=4)), stage("model", measured(1000, runs_as="processes"), kind="predict"))
-    told = {"name": "decode", "rows_in": 9000, "busy_seconds": 50.0, "starved_seconds": 10.0, "blocked_seconds": 40.0}
-    compared = compare(found, forecast(found), {"rows_in": 9000, "seconds": 15.0, "stages": [told]})
+    found = profile(
+        stage("decode", measured(800, 0.002, degree=4)),
+        stage("embed", measured(5000, runs_as="processes"), kind="predict", share=2.0),
+        stage("writer", measured(10_000), kind="writer"),
+    )
+    waits = {"starved_seconds": 10.0, "blocked_seconds": 40.0}
+    told = [
+        {"name": "decode", "rows_in": 9000, "busy_seconds": 50.0, "rows_per_second": 600.0, **waits},
+        {"name": "embed", "rows_in": 18_000, "busy_seconds": 4.0, "rows_per_second": 1300.0, "starved_seconds": 0.0},
+    ]
+    compared = compare(found, forecast(found), {"rows_in": 9000, "stages": told})
 
+    # The faces of 650 photographs a second would have been embedded, had more been decoded than those of 600.
     assert (compared.expected, compared.reached) == (pytest.approx(800), pytest.approx(600))
-    decode, model = compared.stages
-    assert (decode.expected, decode.reached, decode.share) == (pytest.approx(200), pytest.approx(180), pytest.approx(0.9))
-    assert (decode.expected_busy, decode.reached_busy) == (pytest.approx(1.0), pytest.approx(0.5))
-    assert (model.reached, model.reached_busy) == (None, None)
-    assert "reached 600 (75%" in compared.headline()
-    assert "busiest decode" in compared.headline()
+    decode, embed, writer = compared.stages
+    assert (decode.expected, decode.reached) == (pytest.approx(800), pytest.approx(600))
+    assert (decode.copy_expected, decode.copy_reached) == (pytest.approx(200), pytest.approx(180))
+    assert (decode.busy_expected, decode.busy_reached) == (pytest.approx(1.0), pytest.approx(0.5))
+    assert (embed.expected, embed.busy_reached) == (pytest.approx(1600), pytest.approx(1.0))
+    assert (writer.reached, writer.copy_reached, writer.busy_reached) == (None, None, None)
+    assert compared.headline() == "job: expected 800 input rows/s a worker, reached 600 (75%); expected bottleneck decode, busiest embed"
 
 
 def test_comparison_with_a_report_that_says_little():
@@ -208,4 +218,4 @@ def test_comparison_with_a_report_that_says_little():
     compared = compare(found, forecast(found), {"rows_in": 10})
 
     assert (compared.reached, compared.busiest) == (None, "")
-    assert compared.headline() == "job: expected 800 input rows/s; expected bottleneck decode"
+    assert compared.headline() == "job: expected 800 input rows/s a worker; expected bottleneck decode"
