@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 HOST_COMMAND: Final = (sys.executable, "-m", "antinfer.worker.host")
+# Arrow's allocator gives pages back at once and takes fresh ones for the next batch, which the kernel clears under a lock of all threads.
+_ALLOCATOR: Final = {"MIMALLOC_PURGE_DELAY": "10000"}
+"""Milliseconds for which the host and its predictors keep what they have freed; a user's own setting wins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +38,6 @@ def spawn(command: Sequence[str] = HOST_COMMAND) -> Spawned:
             # Standard output belongs to whoever started the agent and may be read by a program; what user code prints is for people.
             stdout=2,
             start_new_session=True,
+            env={**_ALLOCATOR, **os.environ},
         )
     return Spawned(process, ours)

@@ -32,7 +32,8 @@ from antinfer.worker.predictors.gpus import visible_gpus
 from antinfer.worker.predictors.placing import PredictorPlaces
 from antinfer.worker.schemas import SchemaGate
 
-_CREDIT_BYTES = 256 << 20
+_CREDIT_BYTES = (256 << 20, 4 << 30)
+"""What readers may have in the pipeline at least and at most; between, a sixteenth of the memory: with it goes the number of cores."""
 _COMMIT_SECONDS = 30.0
 _READERS = 2
 _WRITERS = 2
@@ -70,7 +71,7 @@ class Host:
         nodes = graph.build(spec, cpus)
         self._place = open_output(spec)
         interval = _COMMIT_SECONDS if spec.commit_interval == "auto" else spec.commit_interval
-        credits = Credits(_CREDIT_BYTES)
+        credits = Credits(min(max(_CREDIT_BYTES[0], machine.read().ram_total // 16), _CREDIT_BYTES[1]))
         self._leases = Leases(credits, link.send, interval)
         self._flow = Flow(nodes, self._leases.collect)
         plan = OutputPlan(
