@@ -215,9 +215,12 @@ def test_a_device_that_an_assertion_broke_costs_the_guilty_row_only(steps: Path)
 
 def test_the_batch_size_is_found(steps: Path) -> None:
     with Running(steps, stage_of(steps, "Predict"), 4096, probes=True) as running:
-        for begin in range(0, 40_000, 4_000):
+        # How many batches it takes depends on how even they are.
+        for begin in range(0, 400_000, 4_000):
             running.put(images(begin, 4_000))
-        running.wait(40_000)
+            running.wait(begin + 4_000)
+            if (steps / "sizes").exists():
+                break
         assert 16 <= running.flow.batch_rows(0) <= 4096
     assert list((steps / "sizes").iterdir())
 
@@ -250,7 +253,9 @@ def test_gpu_and_cpu_decode_alike(pil: Any) -> None:
     on_gpu = DecodeJpeg().submit(batch)["image"]
     assert on_gpu.is_cuda and on_gpu.dtype == torch.uint8 and tuple(on_gpu.shape) == (7, 224, 224, 3)
     difference = np.abs(on_gpu.cpu().numpy().astype(int) - DecodeJpeg()(batch)["image"].astype(int))
-    assert difference.mean(axis=(1, 2, 3)).max() < 4
+    # Both are free in how they scale colours up, which shows where pictures are scaled up too.
+    limits = [3 if min(size) > 200 else 8 for size in sizes] + [3]
+    assert (difference.mean(axis=(1, 2, 3)) < limits).all()
 
 
 def test_kinds_of_jpeg_that_the_gpu_may_not_know_are_decoded_all_the_same(pil: Any) -> None:

@@ -12,6 +12,7 @@ from benchmarks.gpu.datasets import Recipe
 from benchmarks.gpu.suites import ceilings
 
 _NAME = "images"
+_NO_DECODERS: dict[str, Any] = {"pipeline.0.gpu_share": 1, "pipeline.0.workers_as": "threads", "pipeline.0.concurrency": 1}
 
 
 def run(arena: Arena) -> None:
@@ -19,7 +20,7 @@ def run(arena: Arena) -> None:
     source, rows = ceilings.jpegs(arena), arena.settings.rows(200_000, 1_024)
     on_cores = antinfer(arena, "antinfer, decodes on cores", source, rows)
     hybrid = antinfer(arena, "antinfer, decodes on both", source, rows, job="images/hybrid.yaml")
-    on_device = antinfer(arena, "antinfer, decodes on the device", source, rows, job="images/hybrid.yaml", **{"pipeline.0.gpu_share": 1})
+    on_device = antinfer(arena, "antinfer, decodes on the device", source, rows, job="images/hybrid.yaml", **_NO_DECODERS)
     loader = data_loader(arena, source, rows)
     rays = [ray_data(arena, source, rows, tuned=tuned) for tuned in (True, False)]
     plain = {"pipeline.1.predict": "benchmarks.gpu.classifier:Plain"}
