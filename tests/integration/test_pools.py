@@ -310,6 +310,36 @@ def test_the_better_way_is_found_on_real_batches(tmp_path: Path, target: str, mo
 
 
 @pytest.mark.slow
+def test_a_crowd_that_waits_for_itself_is_replaced_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, "holds_the_gil", degree=2, concurrency=(1, 4))
+    # What threads compute is told, for few machines have the cores: all the time while they are two, half of it when they are four.
+    told = {"busy": 0.0, "cpu": 0.0}
+
+    def cpu_seconds(pool: StagePool) -> float:
+        busy = bench.flow.statistics()[0].busy_seconds
+        told["cpu"] += (busy - told["busy"]) * (1.0 if pool.degree < 4 else 0.5)
+        told["busy"] = busy
+        return told["cpu"]
+
+    monkeypatch.setattr(StagePool, "cpu_seconds", property(cpu_seconds))
+    monkeypatch.setattr(MachineReader, "cpu_seconds", lambda _: 0.0)
+    bench.pools.start_threads()
+    tuning = Tuning(bench.nodes, bench.flow, bench.pools, FixedMachine())
+    deadline = time.monotonic() + 90
+    while len(tuning.decisions[0]) < 2 and time.monotonic() < deadline:
+        if bench.put_rows - bench.found.total() < 200:
+            bench.put(400)
+        tuning.tick(time.monotonic())
+        time.sleep(0.1)
+    first, second = list(tuning.decisions[0])[:2]
+    assert first.startswith("holds_the_gil runs in 4 threads: 2 threads keep"), first
+    assert second.startswith("holds_the_gil runs in 4 processes: 4 threads compute on "), second
+    wait_until(lambda: bench.is_settled(0, 4), second)
+    bench.wait_for_all()
+    bench.stop()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "reached"), [(2, 2), (1, 1)])
 def test_the_tuner_adds_processes_where_that_pays(tmp_path: Path, most: int, reached: int) -> None:
     keys = {"workers_as": "processes", "concurrency": (1, most), "args": {"seconds": 0.04}}

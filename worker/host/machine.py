@@ -32,19 +32,19 @@ class MachineReader:
         self._proc, self._groups = proc, groups
         self.cpus = usable_cpus(groups)
         self._gpus = GpuReader(gpus) if gpus else None
-        self._cpu_seconds = self._cpu_time()
+        self._cpu_seconds = self.cpu_seconds()
         self._at = time.monotonic()
 
     def read(self) -> Machine:
         """Return the state now; the use of cores is that since the last call."""
-        now, seconds = time.monotonic(), self._cpu_time()
+        now, seconds = time.monotonic(), self.cpu_seconds()
         used = (seconds - self._cpu_seconds) / max(1e-3, now - self._at)
         self._at, self._cpu_seconds = now, seconds
         total, taken = self._memory()
         gpu_total, gpu_used = (0, 0) if self._gpus is None else self._gpus.fullest()
         return Machine(self.cpus, min(self.cpus, used), total, taken, gpu_total, gpu_used)
 
-    def _cpu_time(self) -> float:
+    def cpu_seconds(self) -> float:
         """Return the seconds for which our cores were at work: those of the group when it has a quota, else of all that runs on them."""
         if _words(self._groups / "cpu.max")[:1] not in ([], ["max"]):
             for key, value in self._pairs("cpu.stat"):

@@ -32,26 +32,31 @@ class Tuning:
         self._flow = flow
         self._pools = pools
         self._machine = machine
+        self._seen = machine.read()
         self._tuner = Tuner()
         routes = graph.routes(nodes)
         self._last_calls = {at for at, node in enumerate(nodes) if isinstance(node, Call) and not routes.outlets[at]}
-        self._trials = {pool.node: WorkersTrial(pool.call.degree, machine.cpus) for pool in pools if _is_open(pool.call)}
+        self._trials: dict[int, WorkersTrial] = {}
         self._before: list[NodeStats] | None = None
         self._stepped_at = 0.0
         self.decisions: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_DECISIONS))
         """Node -> what was decided about it, the latest."""
-        for node, trial in list(self._trials.items()):
-            if trial.verdict is not None:
-                del self._trials[node]
+        for pool in pools:
+            if _is_open(pool.call):
+                self._open_trial(pool, pool.call.degree)
 
     def tick(self, now: float) -> None:
         """Look whether something is to be changed. To be called several times a second."""
         stats = self._flow.statistics()
         for pool in self._pools:
-            if pool.node in self._trials and self._may_step(pool.node):
-                self._step_trial(now, pool, stats[pool.node])
+            if pool.node in self._trials:
+                if self._may_step(pool.node):
+                    self._step_trial(now, pool, stats[pool.node])
+                else:
+                    self._trials[pool.node].pause()
         if now - self._stepped_at < _STEP_SECONDS:
             return
+        self._seen = self._machine.read()
         if any(trial.is_active for trial in self._trials.values()):
             # What others do now tells nothing about how they will do.
             self._tuner.pause()
@@ -61,6 +66,13 @@ class Tuning:
         self._stepped_at = now
 
     # -- threads or processes --------------------------------------------------------------------------------------------------------
+    def _open_trial(self, pool: StagePool, degree: int, *, crowd: bool = False) -> None:
+        """Have a trial from now on, or none when there is nothing to try."""
+        self._trials.pop(pool.node, None)
+        trial = WorkersTrial(degree, self._machine.cpus, crowd=crowd)
+        if trial.verdict is None:
+            self._trials[pool.node] = trial
+
     def _may_step(self, node: int) -> bool:
         """One change at a time, or nobody knows what made the difference."""
         others = (trial for at, trial in self._trials.items() if at != node)
@@ -69,10 +81,13 @@ class Tuning:
     def _step_trial(self, now: float, pool: StagePool, stats: NodeStats) -> None:
         trial = self._trials[pool.node]
         wish = trial.wish
+        if trial.watches_crowd and pool.degree != wish.threads:
+            self._open_trial(pool, pool.degree, crowd=True)
+            return
         idle = stats.starved_seconds + stats.blocked_seconds
-        counters = Counters(stats.rows_done, stats.batches, stats.busy_seconds, idle, pool.cpu_seconds)
+        counters = Counters(stats.rows_done, stats.batches, stats.busy_seconds, idle, pool.cpu_seconds, self._machine.cpu_seconds())
         state = pool.state(threads=wish.threads, processes=wish.processes)
-        trial.step(now, counters, state, may_start=trial.is_active and self._has_memory_for(pool))
+        trial.step(now, counters, state, may_start=self._has_memory_for(pool))
         if trial.wish != wish:
             pool.resize(threads=trial.wish.threads, processes=trial.wish.processes, expendable=True)
             self._pools.share_cores()
@@ -86,9 +101,11 @@ class Tuning:
             pool.resize(threads=most, processes=0)
         line = f"{pool.call.name} runs in {pool.degree} {verdict.mode}: {verdict.reason}"
         self._note(pool, "workers_as", line)
+        if verdict.grows:
+            self._open_trial(pool, pool.degree, crowd=True)
 
     def _has_memory_for(self, pool: StagePool) -> bool:
-        machine = self._machine.read()
+        machine = self._seen
         return machine.ram_used + pool.degree * _PROCESS_BYTES <= _RAM_SHARE * machine.ram_total or not machine.ram_total
 
     # -- how many --------------------------------------------------------------------------------------------------------------------
@@ -97,7 +114,7 @@ class Tuning:
         if before is None:
             self._tuner.pause()
             before = stats
-        machine = self._machine.read()
+        machine = self._seen
         pools = {pool.call.name: pool for pool in self._pools}
         signals = [self._signal(pool, before[pool.node], stats[pool.node], machine) for pool in pools.values()]
         for decision in self._tuner.step(now, signals, machine):
@@ -139,7 +156,9 @@ class Tuning:
 
     def _bounds(self, pool: StagePool) -> tuple[int, int]:
         spec = pool.call.spec
-        if spec is None or pool.node in self._trials or isinstance(spec.concurrency, int):
+        if spec is None or isinstance(spec.concurrency, int):
+            return pool.degree, pool.degree
+        if (trial := self._trials.get(pool.node)) is not None and not trial.watches_crowd:
             return pool.degree, pool.degree
         if spec.concurrency != "auto":
             return spec.concurrency

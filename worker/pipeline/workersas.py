@@ -7,6 +7,10 @@ job never pays for one.
 1. Threads work as they always do. If they keep more than one core busy without waiting for each other, that is the answer.
 2. Otherwise one thread works alone for a few batches. If several together make much more than one alone, that is the answer.
 3. Otherwise processes are started beside the threads, and take over when all of them are ready. The better way stays.
+
+What is true of a few threads need not be true of many: the short moments for which each holds the GIL add up, until threads wait for each
+other while cores idle. So threads that were accepted are watched a second time when there are as many as there can be, in a trial that
+knows them as a crowd: if they wait although cores are free, it goes on with step 3.
 """
 
 from __future__ import annotations
@@ -15,12 +19,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from antinfer.worker.pipeline.tuner import Mode
+from antinfer.worker.pipeline.tuner import BUSY, Limits, Mode
 
 WATCH_SECONDS = 1.0
 """Threads are watched until they have worked for so long, all together."""
 ALONE_AFTER = 2.0
 """One thread is tried alone, and processes soon after, when the stage has worked for so long: about what it takes to start them."""
+CROWD = 4
+"""From so many threads on they are a crowd."""
+CROWD_AFTER = 8.0
+"""Processes are tried instead of a crowd when it has worked for so long: there are more of them to start, and less to gain."""
+_CROWD_SECONDS = 2.0
+"""A crowd, and what takes its place, is measured for so long."""
+_CROWD_WAITING = 0.9
+"""A crowd that computes for less than this share of its time may gain by processes, as long as there are cores for them."""
 _PATIENCE = 120.0
 """Processes that are not ready by then are given up."""
 _LONGEST_WINDOW = 15.0
@@ -43,6 +55,8 @@ class Counters:
     """Starved or blocked."""
     cpu_seconds: float = 0.0
     """Computed by the threads themselves."""
+    machine_cpu_seconds: float = 0.0
+    """Computed by all that runs on our cores, since any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,7 @@ class Verdict:
 
 class _Phase(Enum):
     WATCH = "watch"
+    CROWD = "crowd"
     ALONE = "alone"
     START = "start"
     MEASURE = "measure"
@@ -75,31 +90,48 @@ class _Phase(Enum):
 class WorkersTrial:
     """The trial of one stage. Call `step` a few times a second; do what it wishes until there is a verdict."""
 
-    def __init__(self, degree: int, cpus: float) -> None:
+    def __init__(self, degree: int, cpus: float, *, crowd: bool = False) -> None:
         """
         Args:
             degree: Threads that the stage has.
             cpus: Cores of the machine.
+            crowd: The second look, at threads of which a few have been accepted.
         """
         self._degree = degree
         self._cpus = cpus
-        self._phase = _Phase.WATCH
+        self._phase = _Phase.CROWD if crowd else _Phase.WATCH
+        self._busy_window = _CROWD_SECONDS * degree if crowd else 0.5
+        """Processes are measured until they have worked for so many seconds, all together."""
         self._worked_since: float | None = None
         self._since = 0.0
         self._base: Counters | None = None
         self._several = 0.0
         self._alone = 0.0
+        self._preface = ""
+        """What led to the trial of processes, for its reason."""
         self._settling = 0
         """Batches that are done when the first round of a measurement is through."""
         self.wish = Wish(degree, 0)
         self.verdict: Verdict | None = None
-        if min(degree, cpus) < 2:
+        if crowd and min(degree, cpus) < CROWD:
+            self._end("threads", degree, f"{degree} threads are no crowd")
+        elif min(degree, cpus) < 2:
             self._end("threads", degree, "one thread is all there is to run")
 
     @property
     def is_active(self) -> bool:
         """True while the stage does not run as it always would, for the sake of the trial."""
-        return self.verdict is None and self._phase is not _Phase.WATCH
+        return self.verdict is None and self._phase not in (_Phase.WATCH, _Phase.CROWD)
+
+    @property
+    def watches_crowd(self) -> bool:
+        """True while a crowd works as it always would. One of another size needs another trial."""
+        return self._phase is _Phase.CROWD
+
+    def pause(self) -> None:
+        """Begin anew with watching a crowd: what others do now may change how it does."""
+        if self.watches_crowd:
+            self._base = None
 
     def step(self, now: float, counters: Counters, state: Literal["changing", "settled", "failed"], *, may_start: bool = True) -> None:
         """Take in how things stand; `wish` and `verdict` may be others afterwards.
@@ -120,6 +152,8 @@ class WorkersTrial:
         match self._phase:
             case _Phase.WATCH:
                 self._watch(now, counters, now - self._worked_since)
+            case _Phase.CROWD:
+                self._watch_crowd(now, counters, state, now - self._worked_since, may_start=may_start)
             case _Phase.ALONE:
                 self._try_alone(now, counters, state, may_start=may_start)
             case _Phase.START:
@@ -150,6 +184,26 @@ class WorkersTrial:
             self._several = done.rows / done.busy_seconds * self._degree
             self._enter(_Phase.ALONE, Wish(1, 0))
 
+    def _watch_crowd(self, now: float, counters: Counters, state: str, worked: float, *, may_start: bool) -> None:
+        done = self._measured(now, counters, state, 3 * self._degree, self._busy_window)
+        if done is None or worked < CROWD_AFTER:
+            return
+        seconds = now - self._since
+        crowd = f"{self._degree} threads compute on {done.cpu_seconds / seconds:.1f} cores"
+        at_work = done.busy_seconds >= BUSY * self._degree * seconds
+        has_cores = done.machine_cpu_seconds < Limits().cpu_share * self._cpus * seconds
+        if at_work and done.cpu_seconds >= _CROWD_WAITING * done.busy_seconds:
+            self._end("threads", self._degree, f"{crowd} and do not wait for each other")
+        elif not (at_work and has_cores):
+            # They wait for another stage, or for cores that others have. It may not stay so.
+            self._restart(now, counters)
+        elif not may_start:
+            self._end("threads", self._degree, f"{crowd}, but processes lack memory")
+        else:
+            self._several = done.rows / done.busy_seconds * self._degree
+            self._preface = f"{crowd}: "
+            self._enter(_Phase.START, Wish(self._degree, self._degree))
+
     def _try_alone(self, now: float, counters: Counters, state: str, *, may_start: bool) -> None:
         done = self._measured(now, counters, state, 2, 0.25)
         if done is None:
@@ -177,16 +231,16 @@ class WorkersTrial:
         if state == "failed":
             self._end("threads", self._degree, "processes could not be set up")
             return
-        done = self._measured(now, counters, state, 3 * self._degree, 0.5)
+        done = self._measured(now, counters, state, 3 * self._degree, self._busy_window)
         if done is None:
             return
         seconds = now - self._since
         # A pool is at its limit by its user code, or by the hand-over, in which case nobody waits for work.
         at_work = max(done.busy_seconds, self._degree * seconds - done.idle_seconds) / (self._degree * seconds)
         made = done.rows / seconds / min(1.0, max(0.01, at_work))
-        figures = (
-            f"{self._degree} processes make {made:.0f} rows/s, {self._degree} threads {self._several:.0f}, one alone {self._alone:.0f}"
-        )
+        figures = f"{self._preface}{self._degree} processes make {made:.0f} rows/s, {self._degree} threads {self._several:.0f}"
+        if self._alone:
+            figures += f", one alone {self._alone:.0f}"
         better = made >= _BETTER * max(self._several, self._alone)
         self._end("processes" if better else "threads", self._degree, figures)
 
@@ -218,6 +272,7 @@ class WorkersTrial:
             counters.busy_seconds - base.busy_seconds,
             counters.idle_seconds - base.idle_seconds,
             counters.cpu_seconds - base.cpu_seconds,
+            counters.machine_cpu_seconds - base.machine_cpu_seconds,
         )
 
     def _restart(self, now: float, counters: Counters) -> None:

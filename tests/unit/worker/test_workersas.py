@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from antinfer.worker.pipeline.workersas import ALONE_AFTER, Counters, Wish, WorkersTrial
+from antinfer.worker.pipeline.workersas import ALONE_AFTER, CROWD_AFTER, Counters, Wish, WorkersTrial
 
 TICK = 0.2
 ROWS = 100
@@ -25,6 +25,10 @@ class Function:
     hand_over: float = 0.0
     """Seconds of the host for a batch that goes to a process and back."""
     cpus: float = 8.0
+    most_threads: float = 1e9
+    """Cores that all threads of one process keep at work, however many they are."""
+    taken: float = 0.0
+    """Cores that others keep at work."""
     demand: float = 1e9
     """Batches per second that come in."""
 
@@ -33,7 +37,9 @@ class Function:
         seconds = self.gil + self.free + self.wait
         limits = [(threads + processes) / seconds, self.demand]
         if self.gil + self.free:
-            limits.append(self.cpus / (self.gil + self.free))
+            limits.append((self.cpus - self.taken) / (self.gil + self.free))
+        if threads:
+            limits.append((self.most_threads + processes) / seconds)
         if threads and self.gil:
             limits.append(1 / self.gil + processes / seconds)
         if processes and self.hand_over:
@@ -44,9 +50,9 @@ class Function:
 class Bench:
     """Runs a trial over a function."""
 
-    def __init__(self, function: Function, degree: int = 4, *, loads: float = 1.0, fails: bool = False) -> None:
+    def __init__(self, function: Function, degree: int = 4, *, loads: float = 1.0, fails: bool = False, crowd: bool = False) -> None:
         self.function = function
-        self.trial = WorkersTrial(degree, function.cpus)
+        self.trial = WorkersTrial(degree, function.cpus, crowd=crowd)
         self.now = 0.0
         self.counters = Counters()
         self.loads, self.fails = loads, fails
@@ -87,6 +93,7 @@ class Bench:
             old.busy_seconds + busy,
             old.idle_seconds + ((1 - share) * executors * TICK if hungry else 0.0),
             old.cpu_seconds + (done * (function.gil + function.free) if threads else 0.0),
+            old.machine_cpu_seconds + function.taken * TICK + done * (function.gil + function.free),
         )
 
 
@@ -147,3 +154,72 @@ def test_without_processes_it_is_threads(why: str) -> None:
     assert bench.trial.verdict is not None and bench.trial.verdict.mode == "threads"
     assert bench.trial.wish == Wish(4, 0)
     assert {"fails": "could not be set up", "never ready": "too long", "no memory": "lack memory"}[why] in bench.trial.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("function", "degree", "mode", "words"),
+    [
+        (Function(free=0.05, cpus=16, most_threads=11), 16, "processes", "16 threads compute on 11.0 cores: 16 processes make"),
+        (Function(free=0.05, cpus=16, most_threads=11, hand_over=0.005), 16, "threads", "20000 rows/s, 16 threads 22"),
+        (Function(free=0.05, cpus=16, most_threads=15), 16, "threads", "do not wait for each other"),
+        (Function(free=0.05, cpus=4, most_threads=2.8), 4, "processes", "4 threads compute on 2.8 cores: 4 processes make"),
+    ],
+    ids=["waits", "waits but is dear to hand over", "computes", "small"],
+)
+def test_a_crowd_runs_the_better_way(function: Function, degree: int, mode: str, words: str) -> None:
+    bench = Bench(function, degree, crowd=True)
+    bench.run(90)
+    assert bench.trial.verdict is not None and not bench.trial.verdict.grows
+    assert bench.trial.verdict.mode == mode and words in bench.trial.verdict.reason, bench.trial.verdict
+    assert bench.trial.wish == (Wish(degree, 0) if mode == "threads" else Wish(0, degree))
+    assert not bench.trial.is_active and not bench.trial.watches_crowd
+
+
+def test_a_crowd_that_computes_starts_no_processes() -> None:
+    bench = Bench(Function(free=0.05, cpus=16), 16, crowd=True)
+    bench.run(60)
+    assert bench.wishes == [Wish(16, 0)] and bench.trial.verdict is not None and bench.now < CROWD_AFTER + 3
+
+
+@pytest.mark.parametrize("why", ["no cores", "kept waiting"])
+def test_a_crowd_that_waits_for_others_is_left_alone_until_it_does_not(why: str) -> None:
+    function = Function(free=0.05, cpus=16, most_threads=11)
+    if why == "no cores":
+        function.taken = 5
+    else:
+        function.demand = 100
+    bench = Bench(function, 16, crowd=True)
+    bench.run(120)
+    assert bench.wishes == [Wish(16, 0)] and bench.trial.verdict is None and bench.trial.watches_crowd
+    function.taken, function.demand = 0, 1e9
+    bench.run(60)
+    assert bench.trial.verdict is not None and bench.trial.verdict.mode == "processes"
+
+
+def test_a_crowd_in_a_short_job_pays_for_nothing() -> None:
+    bench = Bench(Function(free=0.05, cpus=16, most_threads=11), 16, crowd=True)
+    bench.run(CROWD_AFTER)
+    assert bench.wishes == [Wish(16, 0)] and bench.trial.verdict is None and not bench.trial.is_active
+
+
+@pytest.mark.parametrize(("degree", "cpus"), [(3, 16), (16, 3)])
+def test_few_threads_are_no_crowd(degree: int, cpus: float) -> None:
+    verdict = WorkersTrial(degree, cpus, crowd=True).verdict
+    assert verdict is not None and verdict.mode == "threads"
+
+
+def test_a_crowd_stays_where_processes_lack_memory() -> None:
+    bench = Bench(Function(free=0.05, cpus=16, most_threads=11), 16, crowd=True)
+    bench.run(60, may_start=False)
+    assert bench.wishes == [Wish(16, 0)]
+    assert bench.trial.verdict is not None and "lack memory" in bench.trial.verdict.reason
+
+
+def test_a_crowd_is_measured_anew_after_a_pause() -> None:
+    bench = Bench(Function(free=0.05, cpus=16, most_threads=11), 16, crowd=True)
+    for _ in range(60):
+        bench.run(1)
+        bench.trial.pause()
+    assert bench.wishes == [Wish(16, 0)] and bench.trial.verdict is None
+    bench.run(60)
+    assert bench.trial.verdict is not None and bench.trial.verdict.mode == "processes"
