@@ -19,8 +19,8 @@ from benchmarks.contest import by_turns, faster, usual_environment
 from benchmarks.report import Result
 
 _ROOT = Path(__file__).resolve().parents[1]
-_LOADED = "loaded"
-"""File that models of a job write the time into at which they are ready to work."""
+_LOADED = "loaded*"
+"""Files that the models of a job write the time into at which they are ready to work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,10 @@ class Arena:
 
     def run(self, command: list[str]) -> Ran:
         """Run a command. Raises RuntimeError when it fails or writes another number of rows."""
-        out, loaded = self.folder / "out", self.folder / _LOADED
+        out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
-        loaded.unlink(missing_ok=True)
+        for note in self.folder.glob(_LOADED):
+            note.unlink()
         # Ray would write a token into the home directory, and report its use.
         quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1"}
         environment = usual_environment(PYTHONPATH=f"{_ROOT}:{self.folder}", **quiet)
@@ -65,8 +66,8 @@ class Arena:
         written = ds.dataset(out, format="parquet").count_rows()
         if written != self.rows:
             raise RuntimeError(f"{' '.join(command)} wrote {written} of {self.rows} rows")
-        since_loaded = ended - float(loaded.read_text()) if loaded.exists() else ended - started
-        return Ran(ended - started, _said(done.stdout) or since_loaded)
+        loaded = max((float(note.read_text()) for note in self.folder.glob(_LOADED)), default=started)
+        return Ran(ended - started, _said(done.stdout) or ended - loaded)
 
 
 def _said(output: str) -> float | None:

