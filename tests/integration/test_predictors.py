@@ -277,7 +277,7 @@ def test_one_that_dies_while_retiring_loses_nothing(make: Any) -> None:
 
 
 def test_the_size_is_found_and_remembered(make: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bench: Bench = make("Overlaps", 256, seconds=0.01)
+    bench: Bench = make("Overlaps", 256, seconds=0.05)
     caplog.set_level("INFO", "antinfer.predictors")
     sizing = Sizing(0, bench.stage, bench.flow, max_bytes=600, probes=True, memory=bench.memory)
     assert bench.flow.batch_rows(0) == 8
@@ -285,12 +285,12 @@ def test_the_size_is_found_and_remembered(make: Any, tmp_path: Path, caplog: pyt
     rows = 3000
     bench.put(0, rows)
     bench.wait(rows)
-    # A batch takes 10 ms whatever its size, so only its bytes end the search.
+    # A batch takes 50 ms whatever its size, so only its bytes end the search.
     assert bench.flow.batch_rows(0) == 64
     lines = [record.message for record in caplog.records if getattr(record, "action", "") == "batch_size"]
     assert len(lines) == 4 and "trying 16" in lines[0] and "MiB" in lines[-1]
     assert bench.memory.recall(bench.stage, "CPU", "") == 64
-    again: Bench = make("Overlaps", 256, seconds=0.01)
+    again: Bench = make("Overlaps", 256, seconds=0.05)
     sizing = Sizing(0, again.stage, again.flow, probes=True, memory=again.memory)
     assert again.start(sizing=sizing).wait_ready(30)
     wait_until(lambda: again.flow.batch_rows(0) == 64, "the size of the first run")

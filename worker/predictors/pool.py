@@ -25,6 +25,8 @@ from antinfer.worker.predictors.wire import Message
 _LOG = logging.getLogger("antinfer.predictors")
 _DEATHS_OF_A_BATCH = 2
 _DEATHS_IN_SETUP = 5
+_HANG_UP_SECONDS = 1.0
+"""A channel lives on after its process where user code has started others that inherited it; nobody waits for them."""
 
 
 class Feed(Protocol):
@@ -146,6 +148,8 @@ class Predictor:
             if self._process is not None:
                 self._process.kill()
             raise
+        finally:
+            self._hang_up()
 
     # -- feeding ---------------------------------------------------------------------------------------------------------------------
     def _is_done(self) -> bool:
@@ -281,14 +285,23 @@ class Predictor:
         rows = self._feed.batch_rows(self._node)
         self._told_threads = threads = self._threads
         process = PredictorProcess(started, self._stage, threads, devices=self.devices, front=self._front, rows=rows)
-        threading.Thread(target=self._listen, args=(process,), name=f"listen-{self._stage.name}-{process.pid}", daemon=True).start()
+        name = f"listen-{self._stage.name}-{process.pid}"
+        self._listener = threading.Thread(target=self._listen, args=(process,), name=name, daemon=True)
+        self._listener.start()
         return process
+
+    def _hang_up(self) -> None:
+        """Let go of the channel of the last process, once its listener has heard the end of it."""
+        if self._process is None:
+            return
+        self._listener.join(_HANG_UP_SECONDS)
+        if not self._listener.is_alive():
+            self._process.close()
 
     def _listen(self, process: PredictorProcess) -> None:
         while True:
             message = process.receive()
             if message is None and self._stopping:
-                process.close()
                 return
             self._inbox.append(message)
             self._feed.wake_up(self._node)
