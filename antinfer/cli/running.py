@@ -90,8 +90,10 @@ def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) ->
 
 def _run(load: Callable[[], JobSpec], name: str, options: Options) -> None:
     def load_with_store() -> JobSpec:
+        from antinfer.spec.load import with_store
+
         spec = load()
-        return spec.model_copy(update={"store": spec.store.model_copy(update={"url": options.store})}) if options.store else spec
+        return with_store(spec, options.store) if options.store else spec
 
     started = time.monotonic()
     with make_progress(name, plain=options.as_json) as shown:

@@ -226,7 +226,9 @@ def run_job(
 
     shown = PlainProgress()
     if store_url:
-        spec = spec.model_copy(update={"store": spec.store.model_copy(update={"url": store_url})})
+        from antinfer.spec.load import with_store
+
+        spec = with_store(spec, store_url)
     Supervisor(
         LocalOptions(workers, force),
         on_line=shown.line if progress else quiet_line,

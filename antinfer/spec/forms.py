@@ -147,7 +147,8 @@ def _paths(value: object) -> object:
     return tuple(value)
 
 
-def _store_url(url: str) -> str:
+def check_store_url(url: str) -> str:
+    """Return `url`. Raises ValueError when it is no URL of a store."""
     scheme = url.split("://", 1)[0] if "://" in url else ""
     if url and scheme not in _STORE_SCHEMES:
         # The URL itself stays out of the message: it may hold a password.
@@ -179,5 +180,5 @@ ColumnsOrStar = Annotated[
     tuple[str, ...] | Literal["*"], Form('list of column names, or `"*"`: all columns of the source'), BeforeValidator(_columns_or_star)
 ]
 Paths = Annotated[tuple[str, ...], Form("path, URI or glob, or a list of them"), BeforeValidator(_paths)]
-StoreUrl = Annotated[str, Form("`redis://`, `rediss://` or `unix://` URL"), AfterValidator(_store_url)]
+StoreUrl = Annotated[str, Form("`redis://`, `rediss://` or `unix://` URL"), AfterValidator(check_store_url)]
 JsonDict = Annotated[dict[str, JsonValue], Form("mapping of names to JSON values"), BeforeValidator(_json_dict)]

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from antinfer.errors import JobFileError
+from antinfer.errors import JobFileError, UsageError
+from antinfer.spec import forms
 from antinfer.spec.near import did_you_mean
 from antinfer.spec.problems import job_file_error, known_keys
 from antinfer.spec.schema import JobSpec
@@ -68,6 +69,15 @@ def absolute_path(path: str, base_dir: str) -> str:
     if separator:
         return f"{scheme}://{rest.rstrip('/') or '/'}"
     return os.path.normpath(os.path.join(base_dir, os.path.expanduser(path)))
+
+
+def with_store(spec: JobSpec, url: str) -> JobSpec:
+    """Return `spec` with the store at `url`. Raises UsageError when that is no URL of a store."""
+    try:
+        forms.check_store_url(url)
+    except ValueError as error:
+        raise UsageError(f"the store {error}") from error
+    return spec.model_copy(update={"store": spec.store.model_copy(update={"url": url})})
 
 
 def _find(path: Path) -> Path:
