@@ -120,6 +120,11 @@ def test_a_worker_is_killed(scene: Scene, undisturbed: dict[str, Any]) -> None:
     assert {"w1", "w2"} <= report["workers"].keys()
 
 
+def _expired(cluster: Cluster) -> int:
+    status = cluster.status()
+    return status.counters["leases_expired"] if status else 0
+
+
 def _leases(cluster: Cluster, worker: str) -> int:
     status = cluster.status()
     return sum(member.leases for member in status.workers if member.worker == worker) if status else 0
@@ -201,10 +206,10 @@ def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]
     zombie, other = scene.workers()
     scene.wait_for_instant(0.05, 0.3)
     frozen = _freeze_with_leases(cluster, zombie, "w1")
-    wait_until(lambda: not _leases(cluster, "w1"), "its leases are taken away")
+    wait_until(lambda: _expired(cluster) > 0, "its leases are taken away")
+    # Whether somebody else has its rows by now is a matter of luck: if not, it may go on with them under new leases.
     cluster.fault("it wakes up", lambda: _send_all(frozen, signal.SIGCONT))
     scene.end(undisturbed, zombie, other, master)
-    assert attempts(scene.spec) > 1
 
 
 def test_a_paused_worker_wakes_up_when_all_is_over(scene: Scene, undisturbed: dict[str, Any]) -> None:
