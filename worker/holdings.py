@@ -182,7 +182,7 @@ class Holdings:
         self._let_go(lost)
         if not lost:
             if was_computing:
-                self._tell(hostlink.Regrant(old, lease.id))
+                self._tell(hostlink.Regrant(old, lease.id, lease.attempt))
             return
         if was_computing:
             self._tell(hostlink.Cut(old, NO_ROWS))

@@ -60,6 +60,8 @@ class Regrant:
 
     old: LeaseId
     new: LeaseId
+    attempt: int
+    """Of the new lease: its rows were leased once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def decode(line: bytes) -> ToHost | FromHost:
     if data.get("lease") is not None:
         data["lease"] = LeaseId(*data["lease"])
     if kind is Regrant:
-        data = {name: LeaseId(*lease) for name, lease in data.items()}
+        data |= {name: LeaseId(*data[name]) for name in ("old", "new")}
     if kind is Work:
         shard = data["shard"]
         pieces = tuple(Piece(**piece) for piece in shard.pop("pieces"))

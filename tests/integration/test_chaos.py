@@ -207,9 +207,9 @@ def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]
     scene.wait_for_instant(0.05, 0.3)
     frozen = _freeze_with_leases(cluster, zombie, "w1")
     wait_until(lambda: _expired(cluster) > 0, "its leases are taken away")
-    # Whether somebody else has its rows by now is a matter of luck: if not, it may go on with them under new leases.
     cluster.fault("it wakes up", lambda: _send_all(frozen, signal.SIGCONT))
     scene.end(undisturbed, zombie, other, master)
+    assert attempts(scene.spec) > 1, "its rows were leased again to nobody, not even to itself"
 
 
 def test_a_paused_worker_wakes_up_when_all_is_over(scene: Scene, undisturbed: dict[str, Any]) -> None:

@@ -416,11 +416,11 @@ def test_a_cut_lease_stops_short_and_a_renamed_one_stages_under_its_new_name(tmp
         host.send(job.work(0))
         host.send(hostlink.Cut(LeaseId(1, 0), Rows(0, 1234)))
         host.send(job.work(1))
-        host.send(hostlink.Regrant(LeaseId(1, 1), LeaseId(2, 9)))
+        host.send(hostlink.Regrant(LeaseId(1, 1), LeaseId(2, 9), 3))
         found = {message.lease: message.record for message in (host.wait_for(hostlink.Staged), host.wait_for(hostlink.Staged))}
         assert host.stop() == 0
     assert (found[LeaseId(1, 0)].start, found[LeaseId(1, 0)].stop, found[LeaseId(1, 0)].rows_out) == (0, 1234, 1234)
-    assert found[LeaseId(2, 9)].staged.startswith("2-9.1.0-500.")
+    assert found[LeaseId(2, 9)].staged.startswith("2-9.1.0-500.") and found[LeaseId(2, 9)].attempt == 3
     job.publish(list(found.values()))
     assert job.table()["x"].to_pylist() == [*range(1234), *range(3000, 3500)]
 

@@ -206,7 +206,7 @@ class World:
                 case hostlink.Cut() as cut:
                     self.leases.cut(cut.lease, cut.rows)
                 case hostlink.Regrant() as regrant:
-                    self.leases.rename(regrant.old, regrant.new)
+                    self.leases.rename(regrant.old, regrant.new, regrant.attempt)
                 case hostlink.YieldRest() as back:
                     self.leases.yield_rest(back.lease)
 

@@ -22,9 +22,9 @@ from antinfer.worker.host.link import AgentLink
 from antinfer.worker.host.machine import MachineReader
 from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.pools import Pools
-from antinfer.worker.host.readers import Reader
+from antinfer.worker.host.readers import READERS, Reader
 from antinfer.worker.host.tuning import Tuning
-from antinfer.worker.host.writers import Writer
+from antinfer.worker.host.writers import WRITERS, Writer
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.predictors import spawn
@@ -35,8 +35,6 @@ from antinfer.worker.schemas import SchemaGate
 _CREDIT_BYTES = (256 << 20, 4 << 30)
 """What readers may have in the pipeline at least and at most; between, a sixteenth of the memory: with it goes the number of cores."""
 _COMMIT_SECONDS = 30.0
-_READERS = 2
-_WRITERS = 2
 _TICK_SECONDS = 0.2
 _PROGRESS_SECONDS = 1.0
 _JOIN_SECONDS = 15.0
@@ -94,8 +92,8 @@ class Host:
         self._accounts = Accounts(self._flow, self._pools, self._tuning.decisions if self._tuning else {})
         # A chunk serves whole batches of the first stage; 1 where no stage has a fixed size.
         step = next((node.limits.rows for node in nodes if isinstance(node, Call)), 1)
-        self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(_READERS)]
-        self._writers = [Writer(plan, self._leases, self._send_staged) for _ in range(_WRITERS)]
+        self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(READERS)]
+        self._writers = [Writer(plan, self._leases, self._send_staged) for _ in range(WRITERS)]
 
     def run(self) -> int:
         """Set up, work until the agent says stop or is gone or user code fails for good; return the exit code."""
@@ -108,7 +106,7 @@ class Host:
         for name, workers in (("reader", self._readers), ("writer", self._writers)):
             for worker in workers:
                 self._start_thread(name, worker.run)
-        self._link.send(hostlink.Ready(time.monotonic() - self._began, slots=_READERS + 2))
+        self._link.send(hostlink.Ready(time.monotonic() - self._began, slots=READERS + 2))
         self._look_after()
         return self._shut_down()
 
@@ -121,7 +119,7 @@ class Host:
                 case hostlink.Cut():
                     self._leases.cut(message.lease, message.rows)
                 case hostlink.Regrant():
-                    self._leases.rename(message.old, message.new)
+                    self._leases.rename(message.old, message.new, message.attempt)
                 case hostlink.YieldRest():
                     self._leases.yield_rest(message.lease)
                 case hostlink.Stop():

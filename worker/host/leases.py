@@ -54,11 +54,11 @@ class Leases:
                 self._drop(run)
                 self._start(Run(Work(run.lease, run.shard, rows, run.attempt, run.quarantine)), first=True)
 
-    def rename(self, old: LeaseId, new: LeaseId) -> None:
+    def rename(self, old: LeaseId, new: LeaseId, attempt: int) -> None:
         with self._lock:
             run = self._runs.pop(old, None)
             if run is not None:
-                run.lease = new
+                run.lease, run.attempt = new, attempt
                 self._runs[new] = run
 
     def yield_rest(self, lease: LeaseId) -> None:

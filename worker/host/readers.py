@@ -20,6 +20,8 @@ from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.frames import reach
 from antinfer.worker.pipeline.pieces import BadRow, Piece
 
+READERS = 2
+"""So many threads read in a host."""
 _CHUNK_ROWS = 1 << 16
 _CHUNK_BYTES = 16 << 20
 _UNSIZED_CHUNK_ROWS = 1 << 13

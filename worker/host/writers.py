@@ -11,6 +11,8 @@ from antinfer.worker.host.parts import OpenPart, OutputPlan
 from antinfer.worker.host.runs import Run
 from antinfer.worker.hostlink import FromHost, Staged
 
+WRITERS = 2
+"""So many threads write in a host."""
 _PART_BYTES = 256 << 20
 
 

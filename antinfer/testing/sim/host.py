@@ -106,7 +106,7 @@ class Host(Party):
             case hostlink.Regrant():
                 task = self._tasks.pop(message.old, None)
                 if task is not None:
-                    task.lease = message.new
+                    task.lease, task.attempt = message.new, message.attempt
                     self._tasks[message.new] = task
             case hostlink.YieldRest():
                 if message.lease in self._tasks:

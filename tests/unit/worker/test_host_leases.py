@@ -92,7 +92,7 @@ def test_a_renamed_lease_answers_by_its_new_name() -> None:
     scene = Scene()
     run = scene.start(1)
     scene.leases.yield_rest(LeaseId(1, 1))
-    scene.leases.rename(LeaseId(1, 1), LeaseId(2, 5))
+    scene.leases.rename(LeaseId(1, 1), LeaseId(2, 5), 2)
     scene.write(run)
     assert scene.said == [Released(LeaseId(2, 5))]
 

@@ -326,7 +326,7 @@ def test_a_range_granted_again_goes_on_under_its_new_lease(bench: Bench) -> None
     assert bench.sent(Join) == [Join(WorkerId("w"), "", held)]
     new = LeaseId(2, 1)
     bench.master(Welcome(Verdict.WORK, SessionId("s2"), Epoch(2), 1_000, regranted=(Grant(new, ShardId(0), Rows(0, 100), 2),)))
-    assert bench.told() == [hostlink.Regrant(A, new), hostlink.Cut(B, NO_ROWS)]
+    assert bench.told() == [hostlink.Regrant(A, new, 2), hostlink.Cut(B, NO_ROWS)]
     bench.host(hostlink.Staged(new, record(new, 0, 10)))
     assert list(bench.session.leases) == [new]
 
