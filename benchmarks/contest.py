@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -27,11 +26,6 @@ def by_turns(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dic
 def times_faster(seconds: Mapping[str, Sequence[float]], ours: str, theirs: str) -> tuple[float, ...]:
     """Return, per round, how many times the speed of `theirs` `ours` has, given the seconds that each took."""
     return tuple(their / our for our, their in zip(seconds[ours], seconds[theirs], strict=True))
-
-
-def medians(figures: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return the median figure of each contestant."""
-    return {name: statistics.median(values) for name, values in figures.items()}
 
 
 def usual_environment(**more: str) -> dict[str, str]:

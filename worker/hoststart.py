@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 HOST_COMMAND: Final = (sys.executable, "-m", "antinfer.worker.host")
-# Arrow's allocator gives pages back at once and takes fresh ones for the next batch, which the kernel clears under a lock of all threads.
+# Arrow's allocator soon gives pages back and takes fresh ones for the next batch, which the kernel has to clear first.
 _ALLOCATOR: Final = {"MIMALLOC_PURGE_DELAY": "10000"}
 """Milliseconds for which the host and its predictors keep what they have freed; a user's own setting wins."""
 

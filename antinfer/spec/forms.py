@@ -163,7 +163,6 @@ def _json_dict(value: object) -> object:
 
 Auto = Literal["auto"]
 _DURATION = Form("duration: `30s`, `10m`, `6h`, `1h30m`; a bare number is seconds")
-Duration = Annotated[float, _DURATION, BeforeValidator(parse_duration)]
 OptionalDuration = Annotated[float | None, _DURATION, BeforeValidator(_duration_or(None))]
 AutoDuration = Annotated[float | Auto, Form("`auto` or a duration: `30s`, `10m`, `6h`"), BeforeValidator(_duration_or("auto"))]
 AutoSize = Annotated[int | Auto, Form("`auto` or a size: `64MB`, `128MiB`, `1GB`; a bare number is bytes"), BeforeValidator(_size_or_auto)]

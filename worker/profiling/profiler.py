@@ -16,7 +16,9 @@ from antinfer.storage.jobs import part_options
 from antinfer.storage.place import open_place
 from antinfer.worker.host.machine import usable_cpus
 from antinfer.worker.host.parts import OutputPlan
+from antinfer.worker.host.readers import READERS
 from antinfer.worker.host.runs import Chunk
+from antinfer.worker.host.writers import WRITERS
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
 from antinfer.worker.pipeline.batchsize import FIRST_ROWS, KNEE
@@ -34,8 +36,6 @@ from antinfer.worker.profiling.rehearsal import Given, Rehearsed, rehearse
 from antinfer.worker.profiling.sample import Sample, read_sample
 from antinfer.worker.schemas import SchemaGate
 
-_THREADS_AT_THE_ENDS = (1, 2)
-"""A host has two readers and two writers."""
 _WORTH = 0.05
 """Twice as many copies must bring so much, or no more of them are tried."""
 _SIZE_STEP = 4
@@ -208,7 +208,7 @@ class _Profiler:
     def _reader(self, sample: Sample, rehearsed: Rehearsed) -> StageProfile:
         row_bytes = sample.batch.nbytes / sample.batch.num_rows
         made = []
-        for degree in _THREADS_AT_THE_ENDS:
+        for degree in range(1, READERS + 1):
             self._say(f"reader: {degree} {_noun('threads', degree)}")
             tally = ends.read(sample.source, sample.shards, row_bytes, degree, self._options.seconds)
             made.append(_measurement(tally, "threads", degree, 0))
@@ -224,7 +224,7 @@ class _Profiler:
             made = (_measurement(tally, "threads", 1, 0),)
             stages.append(StageProfile("accumulators", "accumulators", rows, share, row_bytes, 0.0, made, within="writer"))
         written, made_by_writers = 0.0, []
-        for degree in _THREADS_AT_THE_ENDS:
+        for degree in range(1, WRITERS + 1):
             self._say(f"writer: {degree} {_noun('threads', degree)}")
             tally = ends.write(self._spec, results, self._folder, degree, self._options.seconds)
             made_by_writers.append(_measurement(tally, "threads", degree, 0))
