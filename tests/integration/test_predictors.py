@@ -16,12 +16,13 @@ import pytest
 
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.pipeline.assembler import BatchLimits
+from antinfer.worker.pipeline.batchsize import SLOTS
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.pool import Predictor
-from antinfer.worker.predictors.process import SLOTS, PredictorProcess
+from antinfer.worker.predictors.process import PredictorProcess
 from antinfer.worker.predictors.sizing import SizeMemory, Sizing
 from tests.integration.hosts import Job, is_alive, wait_until
 

@@ -15,10 +15,11 @@ KNEE = 0.08
 """Doubling must raise the rows per second by this share to be worth another one."""
 _WORTH = 0.02
 """The last doubling is kept when it brought at least this."""
-_SAMPLES = 2
-"""Batches that are timed at each size; the first one of each process is not."""
-_SAMPLES_IN_DOUBT = 6
-"""Batches that are timed before a size is found not to pay: the time of a single one says little."""
+SLOTS = 3
+"""Batches under way in one process: one is computed, one is on its way to the device, and one is being written. They are timed together:
+they overlap, one that is collected late makes the next one look short, and only their sum is true."""
+_WINDOWS_IN_DOUBT = 3
+"""Windows that are timed before a size is found not to pay: a single one says little."""
 _MEMORY_SHARE = 0.85
 """Of the memory that is free, so much may be taken by the next doubling."""
 _GOOD_BATCHES = 64
@@ -58,11 +59,27 @@ class Decision:
 class _Trial:
     """What is known of one size."""
 
-    seen: set[int] = field(default_factory=set)
+    begun: dict[int, list[float]] = field(default_factory=dict)
+    """Process -> seconds of the batches of its window under way."""
     best: float = 0.0
-    """Rows per second of the fastest batch: what disturbs a batch can only make it slower."""
-    samples: int = 0
+    """Rows per second of the fastest window: what disturbs a batch can only make it slower."""
+    windows: int = 0
     free_bytes: int | None = None
+
+    def count(self, sample: Sample) -> bool:
+        """Count a batch; true when it ends a window."""
+        window = self.begun.get(sample.executor)
+        if window is None:
+            # The first one of a process warms it up, compiles, or finds its memory.
+            self.begun[sample.executor] = []
+            return False
+        window.append(sample.seconds)
+        if len(window) < SLOTS:
+            return False
+        self.best = max(self.best, sample.rows * SLOTS / sum(window))
+        self.windows += 1
+        window.clear()
+        return True
 
 
 class BatchSizePolicy:
@@ -104,13 +121,7 @@ class BatchSizePolicy:
         trial = self._trials.setdefault((self.rows, sample.fused), _Trial())
         if sample.free_bytes is not None:
             trial.free_bytes = sample.free_bytes
-        if sample.executor not in trial.seen:
-            # It warms up, compiles, or finds its memory.
-            trial.seen.add(sample.executor)
-            return None
-        trial.samples += 1
-        trial.best = max(trial.best, sample.rows / sample.seconds)
-        return self._judge(trial, sample)
+        return self._judge(trial, sample) if trial.count(sample) else None
 
     def ran_out(self, rows: int) -> Decision | None:
         """Learn that a batch of `rows` rows did not fit into memory; None when later batches are smaller already."""
@@ -131,12 +142,13 @@ class BatchSizePolicy:
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
     def _judge(self, trial: _Trial, sample: Sample) -> Decision | None:
-        before = self._trials.get((self.rows // 2, sample.fused))
-        if trial.samples < _SAMPLES:
+        before = self._timed(self.rows // 2, sample.fused)
+        if before is None and self._timed(self.rows // 2, not sample.fused) is not None and trial.windows < _WINDOWS_IN_DOUBT:
+            # Those of the other kind have something to be compared with; they may come yet.
             return None
-        gain = trial.best / before.best - 1 if before is not None and before.best else None
+        gain = None if before is None else trial.best / before.best - 1
         if gain is not None and gain < KNEE:
-            if trial.samples < _SAMPLES_IN_DOUBT:
+            if trial.windows < _WINDOWS_IN_DOUBT:
                 return None
             rows = self.rows if gain >= _WORTH else self.rows // 2
             return self._settled(rows, f"{self.rows} rows are {gain:+.0%} faster than {self.rows // 2}: {rows} rows is the knee")
@@ -146,6 +158,10 @@ class BatchSizePolicy:
             return self._settled(self.rows, f"{self.rows} rows, {trial.best:.0f} rows/s{brought}: {stop}")
         old, self.rows = self.rows, 2 * self.rows
         return Decision(self.rows, f"{old} rows make {trial.best:.0f} rows/s{brought}: trying {self.rows}")
+
+    def _timed(self, rows: int, fused: bool) -> _Trial | None:
+        trial = self._trials.get((rows, fused))
+        return trial if trial is not None and trial.windows else None
 
     def _barrier(self, sample: Sample, trial: _Trial, before: _Trial | None) -> str:
         """Say what stands in the way of twice as many rows; empty when nothing does."""

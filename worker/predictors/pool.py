@@ -13,12 +13,12 @@ import numpy as np
 from antinfer.errors import UserCodeError
 from antinfer.worker.calls import select_columns
 from antinfer.worker.pipeline.assembler import Assembled
-from antinfer.worker.pipeline.batchsize import Sample
+from antinfer.worker.pipeline.batchsize import SLOTS, Sample
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
-from antinfer.worker.predictors.process import SLOTS, PredictorProcess
+from antinfer.worker.predictors.process import PredictorProcess
 from antinfer.worker.predictors.sizing import Sizing
 from antinfer.worker.predictors.wire import Message
 

@@ -12,15 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from antinfer.worker.pipeline import arrays
+from antinfer.worker.pipeline.batchsize import SLOTS
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Slab, SlabWriter
-
-SLOTS = 3
-"""Batches under way in one process: one is computed, one is on its way to the device, and one is being written."""
 
 _STOP_SECONDS = 10.0
 """Time for the user's teardown."""

@@ -70,9 +70,18 @@ def test_the_first_batch_of_each_process_is_not_timed() -> None:
         # Compiling takes a minute; had it counted, doubling would look like a wonder.
         slow = device.run(8, executor)
         assert policy.observe(Sample(8, slow.size_bytes, 60.0, executor)) is None
-    assert policy.observe(device.run(8, 1)) is None
-    decision = policy.observe(device.run(8, 2))
+    for executor in (1, 2, 3, 1, 2, 3, 1):
+        assert (decision := policy.observe(device.run(8, executor))) is None or executor == 1
     assert decision is not None and decision.rows == 16
+
+
+def test_batches_that_overlap_are_timed_together() -> None:
+    policy = BatchSizePolicy(8, 4096, max_bytes=64_000, probes=True)
+    for turn in range(60):
+        # Three at a time, each as long as the others: the last two are collected together with the first.
+        policy.observe(Sample(policy.rows, policy.rows * 1000, 0.05 if turn % 3 == 0 else 1e-6 * (1 + turn % 7)))
+    # Each doubling doubles the rows per second, so only the bytes end the search.
+    assert policy.rows == 64
 
 
 def test_batches_of_other_sizes_say_nothing_about_this_one() -> None:
