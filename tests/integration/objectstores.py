@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.servers import free_port
+from antinfer.testing.chaos.servers import free_port
 
 SERVERS = ("moto", "seaweedfs")
 

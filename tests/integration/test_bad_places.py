@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from antinfer.testing.chaos.servers import ValkeyServer, valkey
 from tests.integration.commands import ROWS, JobFolder, antinfer, check_mended, interrupt_half_way, kill, run, start, wait_until
-from tests.integration.servers import ValkeyServer, valkey
 
 EVERY_ID = list(range(ROWS))
 

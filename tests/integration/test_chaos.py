@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 
+from antinfer.errors import AntinferError
 from antinfer.spec.canonical import to_yaml
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import manifest
 from antinfer.storage.jobs import open_output
-from tests.integration.jobs import Cluster, Process, Scoring, read_report, wait_until
-from tests.integration.servers import ValkeyServer
+from antinfer.testing.chaos.cluster import Cluster
+from antinfer.testing.chaos.processes import Process, signal_all, wait_until
+from antinfer.testing.chaos.servers import ValkeyServer
+from tests.integration.jobs import Scoring, read_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -32,7 +35,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     scoring = Scoring(tmp_path_factory.mktemp("undisturbed"), pause_s=0.0)
     spec = scoring.make()
     with tempfile.TemporaryDirectory(prefix="ai-") as folder:
-        cluster = Cluster(spec, scoring.rows, Path(folder))
+        cluster = Cluster(spec, scoring.rows, Path(folder), grounds=(scoring.folder,))
         try:
             cluster.master()
             cluster.finish(cluster.worker("w1"), *cluster.processes[:1])
@@ -50,7 +53,7 @@ class Scene:
         self.chance = random.Random(seed)
         self.scoring = Scoring(folder)
         self.spec: JobSpec = self.scoring.make()
-        self.cluster = Cluster(self.spec, self.scoring.rows, logs, TTL_S)
+        self.cluster = Cluster(self.spec, self.scoring.rows, logs, TTL_S, grounds=(folder,))
         self.valkey = ValkeyServer(logs / "valkey")
 
     @property
@@ -77,6 +80,7 @@ class Scene:
         report = read_report(self.output)
         assert report["rows_in"] == self.scoring.rows
         assert report["accumulators"] == undisturbed
+        print(*self.cluster.faults, sep="\n")
         assert self.cluster.faults
         return report
 
@@ -207,7 +211,7 @@ def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]
     scene.wait_for_instant(0.05, 0.3)
     frozen = _freeze_with_leases(cluster, zombie, "w1")
     wait_until(lambda: _expired(cluster) > 0, "its leases are taken away")
-    cluster.fault("it wakes up", lambda: _send_all(frozen, signal.SIGCONT))
+    cluster.fault("it wakes up", lambda: signal_all(frozen, signal.SIGCONT))
     scene.end(undisturbed, zombie, other, master)
     assert attempts(scene.spec) > 1, "its rows were leased again to nobody, not even to itself"
 
@@ -217,11 +221,11 @@ def test_a_paused_worker_wakes_up_when_all_is_over(scene: Scene, undisturbed: di
     master = cluster.master()
     zombie, other = scene.workers()
     scene.wait_for_instant()
-    frozen = [zombie.pid, *zombie.find("")]
-    cluster.fault("SIGSTOP of a worker", lambda: _send_all(frozen, signal.SIGSTOP))
+    frozen = zombie.everything()
+    cluster.fault("SIGSTOP of a worker", lambda: signal_all(frozen, signal.SIGSTOP))
     assert other.wait() == 0, other.log
     assert master.wait() == 0, master.log
-    _send_all(frozen, signal.SIGCONT)
+    signal_all(frozen, signal.SIGCONT)
     scene.end(undisturbed, zombie)
     assert "the job is done, and its master has left" in zombie.log
 
@@ -231,17 +235,12 @@ def _freeze_with_leases(cluster: Cluster, worker: Process, name: str) -> list[in
     while True:
         wait_until(lambda: _leases(cluster, name), f"{name} holds leases")
         # The whole worker, as a suspended machine would: its predictors must not go on computing either.
-        frozen = [worker.pid, *worker.find("")]
-        cluster.fault("SIGSTOP of a worker", partial(_send_all, frozen, signal.SIGSTOP))
+        frozen = worker.everything()
+        cluster.fault("SIGSTOP of a worker", partial(signal_all, frozen, signal.SIGSTOP))
         time.sleep(0.3)
         if _leases(cluster, name):
             return frozen
-        _send_all(frozen, signal.SIGCONT)
-
-
-def _send_all(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        os.kill(pid, number)
+        signal_all(frozen, signal.SIGCONT)
 
 
 def test_a_worker_is_drained(scene: Scene, undisturbed: dict[str, Any]) -> None:
@@ -321,7 +320,7 @@ def test_a_storm(scene: Scene, undisturbed: dict[str, Any], round: int) -> None:
     storm = Storm(scene)
     try:
         storm.rage()
-    except AssertionError as error:
+    except (AssertionError, AntinferError) as error:
         raise AssertionError(f"round {round}: {error}\n{scene.cluster.logs()}") from None
     scene.end(undisturbed, *storm.workers, storm.master)
 
@@ -385,10 +384,10 @@ class Storm:
 
     def _zombie(self) -> None:
         worker = self.workers[self._any()]
-        frozen = [worker.pid, *worker.find("")]
-        self._cluster.fault("SIGSTOP of a worker", lambda: _send_all(frozen, signal.SIGSTOP))
+        frozen = worker.everything()
+        self._cluster.fault("SIGSTOP of a worker", lambda: signal_all(frozen, signal.SIGSTOP))
         time.sleep(self._scene.chance.uniform(0.5, 2 * TTL_S))
-        _send_all(frozen, signal.SIGCONT)
+        signal_all(frozen, signal.SIGCONT)
 
     def _drain(self) -> None:
         index = self._any()

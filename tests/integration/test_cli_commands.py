@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from antinfer.testing.chaos.servers import valkey
 from tests.integration.commands import ROWS, JobFolder, antinfer, environment, finish, kill, start, wait_until
-from tests.integration.servers import valkey
 
 EVERY_ID = list(range(ROWS))
 

@@ -18,9 +18,9 @@ from antinfer.rpc.client import AdminClient, WorkClient
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import manifest
 from antinfer.storage.jobs import open_output
+from antinfer.testing.chaos.servers import ValkeyServer, valkey
 from tests.integration.masters import MasterProcess, make_job, read_back
 from tests.integration.scripted import ScriptedWorker
-from tests.integration.servers import ValkeyServer, valkey
 
 Start = Callable[..., MasterProcess]
 

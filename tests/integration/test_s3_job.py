@@ -16,7 +16,9 @@ import pytest
 
 from antinfer.spec.canonical import to_yaml
 from antinfer.spec.schema import JobSpec
-from tests.integration.jobs import Cluster, Scoring, command_line, wait_until
+from antinfer.testing.chaos.cluster import Cluster
+from antinfer.testing.chaos.processes import wait_until
+from tests.integration.jobs import Scoring, command_line
 from tests.integration.objectstores import client_of, environment_of, object_store
 
 pytest.importorskip("boto3")
@@ -49,7 +51,7 @@ class Stand:
             self.client.upload_file(str(file), BUCKET, f"{self.prefix}/in/{file.name}")
         # The state of the embedded store lies below the home directory when the output is far away.
         self.environment = {"HOME": str(folder)} if storage else {"HOME": str(folder), **environment_of(options)}
-        self.cluster = Cluster(self.spec, self.scoring.rows, logs, 2.0, self.environment, self.names)
+        self.cluster = Cluster(self.spec, self.scoring.rows, logs, 2.0, self.environment, self.names, (folder,))
 
     def names(self, folder: str = "out") -> list[str]:
         """List the objects below `folder`, relative to it."""

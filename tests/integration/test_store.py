@@ -18,7 +18,7 @@ from antinfer.master.store.base import Applied, Batch, DiscontinuityError, Durab
 from antinfer.master.store.keys import Keys
 from antinfer.master.store.memory import MemoryStore, Server
 from antinfer.master.store.redis import RedisStore
-from tests.integration.servers import ValkeyServer, free_port, valkey
+from antinfer.testing.chaos.servers import ValkeyServer, free_port, valkey
 
 Scenario = Callable[["Backend"], Awaitable[None]]
 

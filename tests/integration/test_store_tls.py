@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from antinfer.errors import StoreError
 from antinfer.master.store.base import Applied, Batch
 from antinfer.master.store.redis import RedisStore
-from tests.integration.servers import valkey
+from antinfer.testing.chaos.servers import valkey
 
 
 def _certificate(folder: Path) -> Path:

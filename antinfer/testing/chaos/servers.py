@@ -1,0 +1,96 @@
+"""Real Valkey servers with any settings, for jobs whose store is not the embedded one."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from antinfer.errors import StoreError
+from antinfer.master.store.embedded import find_server
+from antinfer.testing.chaos.processes import wait_until
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ValkeyServer:
+    """A server process on a loopback port whose settings its owner chooses; it can be killed, started again and wiped."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        """`settings`: of the server's configuration file; several words in one value are separated by semicolons."""
+        self.port = free_port()
+        self.directory = directory
+        self._settings = {"appendonly": "yes", "appendfsync": "always", "save": "", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it on what its directory holds. Raises `StoreError` when it does not come up."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.directory), "logfile": "log", **self._settings}
+        words = [word for name, value in settings.items() for word in (f"--{name}", *value.split(";"))]
+        self._process = subprocess.Popen([find_server(), *words], cwd=self.directory, stdin=subprocess.DEVNULL)
+        wait_until(lambda: self._listens() or not self.is_alive, "the server listens", seconds=10)
+        if not self.is_alive:
+            raise StoreError(f"the server in {self.directory} did not start")
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def kill(self) -> int | None:
+        """Kill it with SIGKILL; return its exit status, None when it did not run."""
+        if self._process is None:
+            return None
+        self._process.kill()
+        status = self._process.wait()
+        self._process = None
+        return status
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def forget(self) -> int:
+        """Delete all that it wrote; it must not run. Returns the number of bytes."""
+        lost = 0
+        for file in (self.directory / "appendonlydir").glob("*"):
+            lost += file.stat().st_size
+            file.unlink()
+        return lost
+
+    def wipe(self) -> None:
+        """Start again with nothing."""
+        self.kill()
+        self.forget()
+        self.start()
+
+
+@contextlib.contextmanager
+def valkey(directory: Path, **settings: str) -> Iterator[ValkeyServer]:
+    """Run a server for the time of the block."""
+    server = ValkeyServer(directory, **settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
