@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 VARIABLE: Final = "ANTINFER_FAULTPOINTS"
 CLAIMED: Final = "claimed"
@@ -20,9 +20,8 @@ FIRED: Final = "fired"
 POINTS: Final[Mapping[str, str]] = {
     # From a lease to a staged object, in the stage host and its predictors.
     "host.read": "a reader has read rows of a range",
-    "map.call": "a map function is about to be called with a batch, in a thread of the host",
     "predictor.load": "a predictor process is about to load its user code",
-    "predictor.call": "a predictor process is about to call its user code with a batch",
+    "user.call": "user code is about to be called with a batch or a row, in a predictor process or a thread of the host",
     "predictor.answer": "a predictor process has a result and has not sent it",
     "part.open": "a writer begins a part",
     "part.close": "all rows of a part are in its local files, which are not closed",
@@ -33,9 +32,9 @@ POINTS: Final[Mapping[str, str]] = {
     "commit.sent": "the agent has put a request with commits on its stream",
     "commit.received": "the master has taken in a request with commits",
     "commit.decided": "the engine has decided on a batch of events; nothing of it is durable",
-    "persist.sent": "the store was sent a batch and has not answered",
+    "store.sent": "the store was sent commands and has not answered",
     "commit.durable": "a batch is durable; no answer and no effect has left",
-    "commit.answered": "answers have left; effects have not begun",
+    "commit.answered": "answers are about to leave, and effects to begin",
     "commit.confirmed": "the agent has been told what became of commits",
     # From the answer to the final name, and everything else that a master does to an output place.
     "publish.begin": "commits are about to be published",
@@ -56,7 +55,7 @@ POINTS: Final[Mapping[str, str]] = {
     "seal.success": "the mark of success is written; nobody has heard",
     # Single operations of an output place; an error raised here is met like one of the operating system.
     "storage.spool": "a folder or a draft for local files is about to be made",
-    "storage.part": "rows are about to be written into a local part file",
+    "storage.part": "a local part file is about to be opened, written to or closed",
     "storage.stage": "one file is about to be staged",
     "storage.publish": "one staged object is about to be given its final name",
     "storage.write": "a small object is about to be written",
@@ -89,6 +88,8 @@ class Plan(TypedDict, total=False):
     """Exit status for ``exit``."""
     where: Mapping[str, str]
     """Fires only where each of these words about the point has this value; ``program`` and ``pid`` are known at every point."""
+    row: Mapping[str, object]
+    """Fires only where user code is about to be called with a row that has these values: a poison row."""
     after: int
     """Visits of one process to let pass first."""
     times: int
@@ -125,8 +126,10 @@ class _Points:
                 plan: Plan = json.loads(file.read())
         except FileNotFoundError:
             return None
-        told = {**{key: str(value) for key, value in what.items()}, "program": self._program, "pid": str(os.getpid())}
+        told = {**{key: str(value) for key, value in what.items() if key != "rows"}, "program": self._program, "pid": str(os.getpid())}
         if not all(_fits(told.get(key, ""), value, part=key == "program") for key, value in plan.get("where", {}).items()):
+            return None
+        if "row" in plan and not _has_row(what.get("rows"), plan["row"]):
             return None
         self._visits[name] = self._visits.get(name, 0) + 1
         if self._visits[name] <= plan.get("after", 0):
@@ -173,6 +176,16 @@ class _Points:
 
 def _fits(value: str, wanted: str, *, part: bool) -> bool:
     return wanted in value if part else value == wanted
+
+
+def _has_row(rows: Any, wanted: Mapping[str, object]) -> bool:
+    """Tell whether `rows`, a record batch or one row as a mapping, has a row with the values `wanted`."""
+    if isinstance(rows, Mapping):
+        return all(name in rows and rows[name] == value for name, value in wanted.items())
+    if rows is None or not set(wanted) <= set(rows.schema.names):
+        return False
+    columns = [rows.column(name).to_pylist() for name in wanted]
+    return tuple(wanted.values()) in set(zip(*columns, strict=True))
 
 
 def _act(plan: Plan, point: str) -> str:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from antinfer import faultpoints
 from antinfer.core import commands, invariants
 from antinfer.core.engine import Engine, Phase
 from antinfer.core.events import Event, Published, Ticked
@@ -154,6 +155,9 @@ class Loop:
         """Make the state durable, then carry out what was decided from it."""
         if self._check:
             invariants.check(self.engine)
+        commits = sum(len(command.records) for command in ordered if isinstance(command, commands.Publish))
+        if commits:
+            faultpoints.hit("commit.decided", commits=commits)
         changes = self.engine.take_changes()
         # Even a batch without changes passes the fence: what a master that rules no more answers, repeats and refusals too, may be wrong.
         if changes or ordered:
@@ -161,7 +165,11 @@ class Loop:
             token = f"{self._tokens}-{self.batches}"
             await self._store.persist(Batch(self.engine.epoch, self._seq, token, changes.puts, changes.deletes, changes.reset))
             self._seq += 1
+        if commits:
+            faultpoints.hit("commit.durable", commits=commits)
         self._carry_out(ordered)
+        if commits:
+            faultpoints.hit("commit.answered", commits=commits)
         if self._holdback is not None:
             for event in events:
                 if isinstance(event, Published):

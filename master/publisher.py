@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from antinfer import faultpoints
 from antinfer.core import commands
 from antinfer.core.events import (
     Event,
@@ -104,7 +105,9 @@ class Publisher:
                     return
             # Looked at after the commits were received: what is staged later cannot slip past another master's sweep (rule 9).
             self._patiently("reading epochs", self._check_epoch)
+            faultpoints.hit("publish.begin", commits=len(records))
             outcomes = self._publish_some(records)
+            faultpoints.hit("publish.done", commits=len(records))
             done = tuple(str(record.staged) for record, found in zip(records, outcomes, strict=True) if found)
             missing = tuple(str(record.staged) for record, found in zip(records, outcomes, strict=True) if not found)
             if missing:
@@ -156,7 +159,9 @@ class Publisher:
             case commands.Flush(records):
                 # A try that failed may have written its chunk after all; a number is never used for other records.
                 self._chunks += 1
+                faultpoints.hit("flush.begin", commits=len(records))
                 manifest.append(self._place, self._epoch, self._chunks, records)
+                faultpoints.hit("flush.done", commits=len(records))
                 flushed = tuple(str(record.staged) for record in records)
                 self._post(lambda at: Flushed(at, flushed))
             case commands.ListStaging():
@@ -165,16 +170,20 @@ class Publisher:
                 listed = tuple(self._place.list_staging())
                 self._post(lambda at: StagingListed(at, listed))
             case commands.Collect(staged):
+                faultpoints.hit("collect.begin", objects=len(staged))
                 self._place.collect(staged)
                 _log.info("collected %d staged objects", len(staged), extra={"action": "collect"})
             case commands.SweepStaging(before, keep):
                 self._check_epoch()
+                faultpoints.hit("sweep.begin", before=before)
                 self._place.sweep(before, keep)
                 self._post(StagingSwept)
             case commands.Recover(records):
                 self._check_epoch()
+                faultpoints.hit("recover.begin", commits=len(records))
                 self._recover(records)
             case commands.ListOutput():
+                faultpoints.hit("list.begin")
                 flushed_keys = {record.key for record in manifest.read_all(self._place)}
                 records = tuple(manifest.list_output(self._place, self._suffix, self._check_epoch))
                 unflushed = tuple(record for record in records if record.key not in flushed_keys)
@@ -184,6 +193,7 @@ class Publisher:
                 self._post(lambda at: OutputListed(at, records, unflushed))
             case commands.AuditOutput():
                 self._check_epoch()
+                faultpoints.hit("audit.begin")
                 removed = manifest.audit_parts(self._place, self._suffix, still_rules=self._check_epoch)
                 if removed:
                     _log.warning("removed %d objects that no record names", len(removed), extra={"action": "audit", "names": removed[:100]})
@@ -193,6 +203,7 @@ class Publisher:
                 # Uploads whose worker died before it marked them cost money for as long as they stay open.
                 self._place.sweep(self._epoch + 1, ())
                 self._seal(self._chunks + 1, rows)
+                faultpoints.hit("seal.success")
                 self._post(Sealed)
             case _:
                 raise InternalError(f"no effect is known for {command!r}")

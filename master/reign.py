@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from antinfer import faultpoints
 from antinfer.core import guards
 from antinfer.core.budgets import BadRowBudget
 from antinfer.core.config import EngineConfig
@@ -78,7 +79,9 @@ async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, int,
         epoch = max(highest, fence.epoch) + 1
         if await asyncio.to_thread(place.claim_epoch, epoch, owner):
             break
+    faultpoints.hit("epoch.claimed", epoch=epoch)
     await store.claim(epoch, owner, unbroken=highest == fence.epoch)
+    faultpoints.hit("epoch.stored", epoch=epoch)
     return epoch, highest, fence.epoch
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from antinfer import faultpoints
 from antinfer.core.records import CommitRecord
 from antinfer.errors import InternalError
 from antinfer.storage import layout
@@ -76,10 +77,13 @@ def seal(
         from antinfer.storage import latetypes
 
         records = latetypes.settle(place, records, spec.sink.type, part_options(spec))
+    faultpoints.hit("seal.begin", epoch=epoch)
     manifest.rewrite(place, epoch, first_chunk, records)
+    faultpoints.hit("seal.manifest", epoch=epoch)
     report = _report(spec, place, records, job=job, epoch=epoch, code=code)
     report |= measured or {}
     place.write(layout.REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode())
+    faultpoints.hit("seal.report", epoch=epoch)
     place.write(layout.SUCCESS, manifest.seal_text(records))
 
 

@@ -17,8 +17,9 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, assert_never
 
+from antinfer import faultpoints
 from antinfer.core.ids import WorkerId
-from antinfer.core.messages import FailureKind
+from antinfer.core.messages import Answer, FailureKind, Request
 from antinfer.errors import AntinferError, Blame
 from antinfer.rpc.channel import Tls
 from antinfer.rpc.status import refuses_us
@@ -140,6 +141,8 @@ class Agent:
                 case SendUp():
                     if self._link is not None:
                         self._link.send(action.message)
+                        if isinstance(action.message, Request) and action.message.commits:
+                            faultpoints.hit("commit.sent", worker=self._options.worker)
                 case ToHost():
                     if self._host is not None:
                         self._host.send(action.message)
@@ -177,6 +180,8 @@ class Agent:
             case Opened():
                 self._on_opened(link, news.job)
             case Said():
+                if isinstance(news.message, Answer) and news.message.outcomes:
+                    faultpoints.hit("commit.confirmed", worker=self._options.worker)
                 self._step(Received(_now(), news.message, news.shards))
             case Closed():
                 self._link = None
@@ -261,6 +266,7 @@ class Agent:
         if isinstance(message, hostlink.Progress):
             self._progress = message
         elif isinstance(message, hostlink.Staged):
+            faultpoints.hit("commit.told", worker=self._options.worker, staged=message.record.staged)
             # Before the commit that may be the last, so that the report has it all.
             self._tell_stats()
         elif isinstance(message, hostlink.Failed) and message.kind is FailureKind.STORAGE:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
+from antinfer import faultpoints
 from antinfer.core.ids import ShardId
 from antinfer.core.messages import Downward, Upward
 from antinfer.core.plan import Shard
@@ -74,7 +75,8 @@ class Link:
         try:
             self._deliver(self, Opened(self._client.get_job(timeout_s=_GET_JOB_S)))
             for message, shards in self._client.work(self._upward()):
-                self._deliver(self, Said(message, shards))
+                for _ in range(faultpoints.copies("worker.receive", kind=type(message).__name__)):
+                    self._deliver(self, Said(message, shards))
         except AntinferError as caught:
             error = caught
         except Exception as caught:  # noqa: BLE001 - the last frame of a thread: whoever waits for `Closed` must hear of everything
@@ -87,4 +89,5 @@ class Link:
 
     def _upward(self) -> Iterator[Upward | Stats]:
         while (message := self._outbox.get()) is not None:
-            yield message
+            for _ in range(faultpoints.copies("worker.send", kind=type(message).__name__)):
+                yield message

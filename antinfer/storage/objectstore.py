@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, Final, cast
 from uuid import uuid4
 
+from antinfer import faultpoints
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import InternalError, JobFileError, OutputError
@@ -71,6 +72,7 @@ class ObjectPlace:
         name = layout.epoch_name(epoch)
         claim = json.dumps({"epoch": epoch, "owner": owner, "nonce": uuid4().hex}).encode()
         with self._wrapped(f"claiming epoch {epoch}"):
+            faultpoints.hit("storage.claim", epoch=epoch)
             for _ in range(_CLAIM_TRIES):
                 try:
                     self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=claim, IfNoneMatch="*")
@@ -97,6 +99,7 @@ class ObjectPlace:
     def stage(self, staged: StagedName, kind: ObjectKind, final: str, source: str) -> StagedObject:
         key = self._key(final)
         with self._wrapped(f"staging {staged}"):
+            faultpoints.hit("storage.stage", staged=staged, kind=kind)
             upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, Metadata={STAGED_KEY: staged})["UploadId"]
             # Before the data: an upload whose worker dies half-way is found by its marker.
             self.write(layout.staged_path(staged, kind), json.dumps({"key": key, "upload": upload}).encode())
@@ -106,6 +109,7 @@ class ObjectPlace:
 
     def local_spool(self) -> str:
         try:
+            faultpoints.hit("storage.spool")
             return self._spool.folder()
         except OSError as error:
             message = f"output {self.uri}: no local folder for files on their way there: {error}"
@@ -114,7 +118,9 @@ class ObjectPlace:
     def publish(self, record: CommitRecord, suffix: str) -> None:
         with self._wrapped(f"publishing {record.staged}"):
             for staged, final in zip(record.objects, layout.final_names(record, suffix), strict=True):
+                faultpoints.hit("storage.publish", staged=record.staged, kind=staged.kind)
                 self._publish_one(record, staged, final)
+                faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
             self._delete([self._key(layout.staged_path(record.staged, staged.kind)) for staged in record.objects])
 
     def list_staging(self) -> list[str]:
@@ -149,12 +155,14 @@ class ObjectPlace:
 
     def remove(self, names: tuple[str, ...]) -> None:
         with self._wrapped("removing"):
+            faultpoints.hit("storage.remove", objects=len(names))
             self._delete([self._key(name) for name in names])
 
     # -- whole small objects -------------------------------------------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes | None:
         with self._wrapped(f"reading {name}"):
+            faultpoints.hit("storage.read", object=name)
             try:
                 return cast(bytes, self._client.get_object(Bucket=self._bucket, Key=self._key(name))["Body"].read())
             except self._errors.ClientError as error:
@@ -164,6 +172,7 @@ class ObjectPlace:
 
     def write(self, name: str, data: bytes) -> None:
         with self._wrapped(f"writing {name}"):
+            faultpoints.hit("storage.write", object=name)
             self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=data)
 
     def open(self, name: str) -> BinaryIO:
@@ -268,6 +277,7 @@ class ObjectPlace:
         """List the objects whose name begins with `start` and has no further ``/``, in name order."""
         found: list[StoredObject] = []
         with self._wrapped(f"listing {start}"):
+            faultpoints.hit("storage.list", folder=start)
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(start), Delimiter="/"):
                 for item in page.get("Contents", ()):

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
+from antinfer import faultpoints
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import InternalError, JobFileError, OutputError
@@ -51,6 +52,7 @@ class PosixPlace:
         folder = layout.folder(layout.EPOCHS)
         claim = json.dumps({"epoch": epoch, "owner": owner}).encode()
         with self._wrapped(f"claiming epoch {epoch}"):
+            faultpoints.hit("storage.claim", epoch=epoch)
             self._make_folder(folder)
             draft = self._draft()
             final = self._path(layout.epoch_name(epoch))
@@ -79,6 +81,7 @@ class PosixPlace:
         folder = layout.folder(layout.STAGING)
         target = self._path(layout.staged_path(staged, kind))
         with self._wrapped(f"staging {staged}"):
+            faultpoints.hit("storage.stage", staged=staged, kind=kind)
             self._make_folder(folder)
             _sync_file(source)
             try:
@@ -92,6 +95,7 @@ class PosixPlace:
 
     def local_spool(self) -> str:
         with self._wrapped("making a spool folder"):
+            faultpoints.hit("storage.spool")
             self._make_folder(layout.folder(layout.SPOOL))
             return self._spool.folder()
 
@@ -101,10 +105,12 @@ class PosixPlace:
             for folder in {os.path.dirname(name) for name in finals}:
                 self._make_folder(folder)
             for staged, final in zip(record.objects, finals, strict=True):
+                faultpoints.hit("storage.publish", staged=record.staged, kind=staged.kind)
                 self._publish_one(record, staged.kind, final)
                 # Each before the next: a power cut must not leave a part without what belongs to it. And also when nothing was left to
                 # rename: whoever renamed before us may have died before its sync.
                 _sync_folder(self._path(os.path.dirname(final)))
+                faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
 
     def list_staging(self) -> list[str]:
         found = (layout.split_staged(stored.name) for stored in self.list_objects(layout.STAGING))
@@ -129,6 +135,7 @@ class PosixPlace:
 
     def remove(self, names: tuple[str, ...]) -> None:
         with self._wrapped("removing"):
+            faultpoints.hit("storage.remove", objects=len(names))
             gone: set[str] = set()
             for name in names:
                 try:
@@ -144,6 +151,7 @@ class PosixPlace:
 
     def read(self, name: str) -> bytes | None:
         with self._wrapped(f"reading {name}"):
+            faultpoints.hit("storage.read", object=name)
             try:
                 return Path(self._path(name)).read_bytes()
             except FileNotFoundError:
@@ -152,6 +160,7 @@ class PosixPlace:
     def write(self, name: str, data: bytes) -> None:
         folder = os.path.dirname(name)
         with self._wrapped(f"writing {name}"):
+            faultpoints.hit("storage.write", object=name)
             self._make_folder(folder)
             draft = self._draft()
             try:
@@ -211,6 +220,7 @@ class PosixPlace:
     def _list(self, folder: str) -> list[StoredObject]:
         found: list[StoredObject] = []
         with self._wrapped(f"listing {folder or 'parts'}"):
+            faultpoints.hit("storage.list", folder=folder)
             try:
                 entries = os.scandir(self._path(folder))
             except FileNotFoundError:

@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 import grpc
 
+from antinfer import faultpoints
 from antinfer.core.events import HeartbeatSeen, Joined, Requested
 from antinfer.core.messages import Heartbeat, Join, Request, Upward
 from antinfer.errors import AntinferError, MasterError
@@ -54,7 +55,8 @@ class WorkService(work_pb2_grpc.WorkServicer):
         reader = asyncio.create_task(self._read(requests, stream))
         try:
             while (message := await stream.next()) is not None:
-                yield convert.downward_to_pb(message, self._lookup)
+                for _ in range(faultpoints.copies("master.send", worker=stream.worker, kind=type(message).__name__)):
+                    yield convert.downward_to_pb(message, self._lookup)
             if reader.done() and (error := reader.exception()) is not None:
                 raise error
         except AntinferError as error:
@@ -66,7 +68,9 @@ class WorkService(work_pb2_grpc.WorkServicer):
     async def _read(self, requests: AsyncIterator[work_pb2.UpMessage], stream: Stream) -> None:
         try:
             async for pb in requests:
-                self._take_in(convert.upward_from_pb(pb), stream)
+                message = convert.upward_from_pb(pb)
+                for _ in range(faultpoints.copies("master.receive", worker=stream.worker, kind=type(message).__name__)):
+                    self._take_in(message, stream)
         finally:
             stream.end()
 
@@ -76,6 +80,8 @@ class WorkService(work_pb2_grpc.WorkServicer):
                 stream.worker = message.worker
                 self._streams.post(lambda at: Joined(at, stream.id, message))
             case Request():
+                if message.commits:
+                    faultpoints.hit("commit.received", worker=stream.worker)
                 self._streams.post(lambda at: Requested(at, stream.id, message))
             case Heartbeat():
                 self._streams.post(lambda at: HeartbeatSeen(at, stream.id, message))

@@ -14,6 +14,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from antinfer import faultpoints
 from antinfer.errors import StoreError
 from antinfer.master.store.faults import safe_url
 
@@ -94,6 +95,7 @@ class Link:
             packed = b"".join(_pack(tuple(command)) for command in commands)
             async with self._in_time():
                 await connection.send_packed_command(packed, check_health=False)
+                faultpoints.hit("store.sent", command=commands[0][0])
                 return [await _read(connection) for _ in commands]
         except BaseException:
             await self.drop()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from antinfer import faultpoints
@@ -72,9 +73,9 @@ def test_it_fires_once_and_says_so(folder: PointFolder) -> None:
 
 
 def test_what_user_code_could_raise(folder: PointFolder) -> None:
-    folder.arm("predictor.call", "error", message="bad weights")
+    folder.arm("user.call", "error", message="bad weights")
     with pytest.raises(RuntimeError, match="bad weights"):
-        faultpoints.hit("predictor.call")
+        faultpoints.hit("user.call")
 
 
 def test_choosy_plans(folder: PointFolder) -> None:
@@ -84,6 +85,17 @@ def test_choosy_plans(folder: PointFolder) -> None:
     assert folder.proofs() == []
     faultpoints.hit("commit.sent", worker="w2")
     assert [proof.what["worker"] for proof in folder.proofs()] == ["w2"]
+
+
+def test_a_poison_row_is_found_in_batches_and_alone(folder: PointFolder) -> None:
+    folder.arm("user.call", "error", message="poison", row={"id": 3, "name": "c"}, times=0)
+    batch = pa.record_batch({"id": [1, 2, 3], "name": ["a", "b", "c"]})
+    faultpoints.hit("user.call", rows=batch.slice(0, 2))
+    faultpoints.hit("user.call", rows=batch.select(["id"]))
+    faultpoints.hit("user.call", rows={"id": 3, "name": "x"})
+    for rows in (batch, batch.slice(2), {"id": 3, "name": "c"}):
+        with pytest.raises(RuntimeError, match="poison"):
+            faultpoints.hit("user.call", rows=rows)
 
 
 def test_visits_that_pass_first(folder: PointFolder) -> None:

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
+from antinfer import faultpoints
 from antinfer.core import ids
 from antinfer.core.ids import LeaseId
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
@@ -87,6 +88,7 @@ class OpenPart:
     """The results of ``[start, ...)`` of one lease until they are staged. Used by one thread at a time."""
 
     def __init__(self, plan: OutputPlan, run: Run) -> None:
+        faultpoints.hit("part.open", shard=run.shard.index, start=run.staged)
         self._plan = plan
         self._shard = int(run.shard.index)
         self._start = run.staged
@@ -152,7 +154,9 @@ class OpenPart:
             accumulators=self._accumulators.take_state(),
             seconds=round(time.monotonic() - self._began, 6),
         )
+        faultpoints.hit("part.close", staged=staged)
         size = self._write_objects(record)
+        faultpoints.hit("commit.stage", staged=staged)
         suffix = sinks.suffix(plan.sink)
         objects = [plan.place.stage(staged, kind, layout.final_name(kind, record, suffix), self._file(kind)) for kind in self._kinds()]
         if self._writer is not None and record.schema and not plan.gate.is_told and sinks.holds_types(plan.sink):

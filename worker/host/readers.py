@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from antinfer import faultpoints
 from antinfer.core.plan import Shard
 from antinfer.core.ranges import UNSIZED
 from antinfer.errors import AntinferError, ChangedError
@@ -135,6 +136,7 @@ class Reader:
         return (was_first and 2 * size < _CHUNK_BYTES) or (size > 4 * _CHUNK_BYTES and batch.num_rows > 1)
 
     def _put(self, run: Run, offset: int, batch: pa.RecordBatch) -> None:
+        faultpoints.hit("host.read", shard=run.shard.index, lease=run.lease)
         stop = offset + batch.num_rows
         if not self._leases.add_chunk(run, Chunk(offset, stop, batch.nbytes, self._plan.bypass(batch))):
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from antinfer import faultpoints
 from antinfer.errors import InfraError
 from antinfer.worker.host import failing
 from antinfer.worker.host.leases import Leases
@@ -62,6 +63,7 @@ class Writer:
             return
         lease = run.lease
         record = run.part.stage(run, lease, run.written)
+        faultpoints.hit("commit.staged", staged=record.staged)
         run.part = None
         self._leases.staged(run)
         self._send(Staged(lease, record))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from antinfer import faultpoints
 from antinfer.errors import JobFileError, OutputError, SchemaMismatchError, UserCodeError
 from antinfer.storage import failures
 
@@ -124,6 +125,7 @@ def explained(sink: str, path: str, schema: pa.Schema, probe: Callable[[pa.Schem
     `probe` writes an empty part of one column; the first column for which it fails is the one.
     """
     try:
+        faultpoints.hit("storage.part", object=path)
         yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         for field in schema:

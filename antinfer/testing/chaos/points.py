@@ -70,7 +70,7 @@ class PointFolder:
         unknown = sorted(set(plan) - set(Plan.__annotations__))
         if unknown:
             raise UsageError(f"fault point {point}: unknown key {unknown[0]!r}", hint=f"Keys: {', '.join(Plan.__annotations__)}.")
-        name = f"{point}.{os.getpid()}-{next(_numbers)}"
+        name = f"{point}.{os.getpid()}-{next(_numbers):06d}"
         # Whole when it is seen: a process may look at any moment.
         draft = self.path / CLAIMED / f"{name}.arming"
         draft.write_text(json.dumps({"action": action, **plan}), encoding="utf-8")
