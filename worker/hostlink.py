@@ -13,7 +13,7 @@ from typing import Any
 
 from antinfer.core.ids import LeaseId, ShardId
 from antinfer.core.messages import FailureKind
-from antinfer.core.plan import Piece, Shard
+from antinfer.core.plan import Piece, Retry, Shard
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
 from antinfer.rpc.values import StageStats
@@ -154,7 +154,9 @@ def decode(line: bytes) -> ToHost | FromHost:
     if kind is Work:
         shard = data["shard"]
         pieces = tuple(Piece(**piece) for piece in shard.pop("pieces"))
-        data["shard"] = Shard(index=ShardId(shard.pop("index")), pieces=pieces, **shard)
+        retry = shard.pop("retry")
+        retried = None if retry is None else Retry(retry["round"], tuple(retry["runs"]))
+        data["shard"] = Shard(index=ShardId(shard.pop("index")), pieces=pieces, retry=retried, **shard)
     if kind is Work or kind is Cut:
         data["rows"] = Rows(*data["rows"])
     if kind is Progress:

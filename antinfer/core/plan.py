@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from antinfer.core.ids import ShardId
+from antinfer.core.ranges import Rows
 from antinfer.core.values import value
 
 UNKNOWN_ROWS = -1
@@ -28,6 +29,18 @@ class Piece:
 
 
 @value
+class Retry:
+    """What a retry round takes of a shard: only the rows that are in quarantine."""
+
+    round: int
+    runs: tuple[int, ...]
+    """Start and stop of every run of such rows in turn, rising."""
+
+    def rows(self) -> Iterator[Rows]:
+        return map(Rows, self.runs[::2], self.runs[1::2])
+
+
+@value
 class Shard:
     """One entry of the plan: pieces read one after the other. A row's identity is (shard, offset)."""
 
@@ -37,6 +50,8 @@ class Shard:
     """Sum of the pieces' rows, or None when any of them is unknown."""
     size_bytes: int
     """Bytes of input behind the shard as stored; drives progress and size targets only."""
+    retry: Retry | None = None
+    """Set by the master of a retry round where it hands the shard out; no part of the plan."""
 
 
 class PlanIndex:
@@ -61,6 +76,12 @@ class PlanIndex:
         """Return the planned row count of `shard`, None when the plan does not know it. Raises IndexError beyond the plan."""
         count = self._rows[shard]
         return None if count == UNKNOWN_ROWS else count
+
+    def sized_rows(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the planned rows of the shards ``[start, stop)`` whose count is known, and how many shards have none."""
+        part = self._rows[start:stop]
+        unsized = part.count(UNKNOWN_ROWS)
+        return sum(part) - unsized * UNKNOWN_ROWS, unsized
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -35,12 +35,14 @@ class CommitRecord:
     objects: tuple[StagedObject, ...]
     """In publication order: record, quarantine, and the part LAST (DESIGN section 4)."""
     rows_out: int
-    """Rows in the part. Equals ``stop - start - rows_quarantined`` unless the pipeline fans out."""
+    """Rows in the part. Equals ``rows_in - rows_quarantined`` unless the pipeline changes the number of rows."""
     rows_quarantined: int = 0
     row_hash: str = ""
     """Order-free hash (16 hex digits) over the identities of the input rows whose results are in the part."""
     round: int = 0
     """0, or the number of the quarantine retry that produced this record."""
+    rows_retried: int = 0
+    """In a later round: rows of the range that were in quarantine and are superseded by this record; it says nothing of the others."""
     attempt: int = 1
     worker: str = ""
     schema: str = ""
@@ -59,6 +61,11 @@ class CommitRecord:
         return Rows(self.start, self.stop)
 
     @property
+    def rows_in(self) -> int:
+        """Input rows that the record stands for."""
+        return self.rows_retried if self.round else self.stop - self.start
+
+    @property
     def key(self) -> tuple[int, int, int, str]:
         return (self.shard, self.start, self.stop, self.staged)
 
@@ -75,7 +82,7 @@ class CommitRecord:
         return (
             f'{{"shard":{self.shard},"start":{self.start},"stop":{self.stop},"staged":{_quoted(self.staged)},"objects":[{objects}],'
             f'"rows_out":{self.rows_out},"rows_quarantined":{self.rows_quarantined},"row_hash":{_quoted(self.row_hash)},'
-            f'"round":{self.round},"attempt":{self.attempt},"worker":{_quoted(self.worker)},"schema":{_quoted(self.schema)},'
+            f'"round":{self.round},"rows_retried":{self.rows_retried},"attempt":{self.attempt},"worker":{_quoted(self.worker)},"schema":{_quoted(self.schema)},'
             f'"code":{_quoted(self.code)},"size_bytes":{self.size_bytes},"accumulators":{_quoted(self.accumulators)},'
             f'"seconds":{float(self.seconds)!r}}}'
         )

@@ -37,7 +37,7 @@ from antinfer.core.messages import (
     Welcome,
     Yield,
 )
-from antinfer.core.plan import Piece, Shard
+from antinfer.core.plan import Piece, Retry, Shard
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.errors import InfraError
@@ -285,6 +285,7 @@ def _record_to_pb(record: CommitRecord) -> work_pb2.CommitRecord:
         size_bytes=record.size_bytes,
         accumulators=record.accumulators,
         seconds=record.seconds,
+        rows_retried=record.rows_retried,
     )
 
 
@@ -306,6 +307,7 @@ def _record_from_pb(pb: work_pb2.CommitRecord) -> CommitRecord:
         size_bytes=pb.size_bytes,
         accumulators=pb.accumulators,
         seconds=pb.seconds,
+        rows_retried=pb.rows_retried,
     )
 
 
@@ -355,12 +357,14 @@ def _grants_from_pb(pbs: Iterable[work_pb2.Grant]) -> tuple[tuple[Grant, ...], d
 
 def _shard_to_pb(shard: Shard) -> work_pb2.Shard:
     pieces = [work_pb2.Piece(path=piece.path, start=piece.start, stop=piece.stop, rows=piece.rows) for piece in shard.pieces]
-    return work_pb2.Shard(index=shard.index, pieces=pieces, rows=shard.rows, size_bytes=shard.size_bytes)
+    retry = None if shard.retry is None else work_pb2.Retry(round=shard.retry.round, runs=shard.retry.runs)
+    return work_pb2.Shard(index=shard.index, pieces=pieces, rows=shard.rows, size_bytes=shard.size_bytes, retry=retry)
 
 
 def _shard_from_pb(pb: work_pb2.Shard) -> Shard:
     pieces = tuple(Piece(piece.path, piece.start, piece.stop, piece.rows if piece.HasField("rows") else None) for piece in pb.pieces)
-    return Shard(ShardId(pb.index), pieces, pb.rows if pb.HasField("rows") else None, pb.size_bytes)
+    retry = Retry(pb.retry.round, tuple(pb.retry.runs)) if pb.HasField("retry") else None
+    return Shard(ShardId(pb.index), pieces, pb.rows if pb.HasField("rows") else None, pb.size_bytes, retry)
 
 
 def _verdict_to_pb(verdict: Verdict) -> Any:

@@ -115,17 +115,27 @@ class Piece(_message.Message):
     rows: int
     def __init__(self, path: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
 
+class Retry(_message.Message):
+    __slots__ = ("round", "runs")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    runs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, round: _Optional[int] = ..., runs: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class Shard(_message.Message):
-    __slots__ = ("index", "pieces", "rows", "size_bytes")
+    __slots__ = ("index", "pieces", "rows", "size_bytes", "retry")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     PIECES_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
     index: int
     pieces: _containers.RepeatedCompositeFieldContainer[Piece]
     rows: int
     size_bytes: int
-    def __init__(self, index: _Optional[int] = ..., pieces: _Optional[_Iterable[_Union[Piece, _Mapping]]] = ..., rows: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    retry: Retry
+    def __init__(self, index: _Optional[int] = ..., pieces: _Optional[_Iterable[_Union[Piece, _Mapping]]] = ..., rows: _Optional[int] = ..., size_bytes: _Optional[int] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ...) -> None: ...
 
 class HeldRange(_message.Message):
     __slots__ = ("lease", "shard", "rows")
@@ -186,7 +196,7 @@ class StagedObject(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
 
 class CommitRecord(_message.Message):
-    __slots__ = ("shard", "start", "stop", "staged", "objects", "rows_out", "rows_quarantined", "row_hash", "round", "attempt", "worker", "schema", "code", "size_bytes", "accumulators", "seconds")
+    __slots__ = ("shard", "start", "stop", "staged", "objects", "rows_out", "rows_quarantined", "row_hash", "round", "attempt", "worker", "schema", "code", "size_bytes", "accumulators", "seconds", "rows_retried")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
@@ -203,6 +213,7 @@ class CommitRecord(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ACCUMULATORS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_RETRIED_FIELD_NUMBER: _ClassVar[int]
     shard: int
     start: int
     stop: int
@@ -219,7 +230,8 @@ class CommitRecord(_message.Message):
     size_bytes: int
     accumulators: str
     seconds: float
-    def __init__(self, shard: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., staged: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[StagedObject, _Mapping]]] = ..., rows_out: _Optional[int] = ..., rows_quarantined: _Optional[int] = ..., row_hash: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., worker: _Optional[str] = ..., schema: _Optional[str] = ..., code: _Optional[str] = ..., size_bytes: _Optional[int] = ..., accumulators: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+    rows_retried: int
+    def __init__(self, shard: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., staged: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[StagedObject, _Mapping]]] = ..., rows_out: _Optional[int] = ..., rows_quarantined: _Optional[int] = ..., row_hash: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., worker: _Optional[str] = ..., schema: _Optional[str] = ..., code: _Optional[str] = ..., size_bytes: _Optional[int] = ..., accumulators: _Optional[str] = ..., seconds: _Optional[float] = ..., rows_retried: _Optional[int] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("lease", "record")

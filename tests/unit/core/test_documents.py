@@ -27,6 +27,7 @@ records = st.builds(
     rows_quarantined=numbers,
     row_hash=texts,
     round=numbers,
+    rows_retried=numbers,
     attempt=numbers,
     worker=texts,
     schema=texts,

@@ -25,7 +25,7 @@ from antinfer.core.messages import (
     Welcome,
     Yield,
 )
-from antinfer.core.plan import Piece, Shard
+from antinfer.core.plan import Piece, Retry, Shard
 from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.errors import InfraError
@@ -55,7 +55,7 @@ RECORD = CommitRecord(
 )
 SHARDS = {
     ShardId(5): Shard(ShardId(5), (Piece("s3://b/a.csv", 0, 1 << 33, None),), None, 1 << 33),
-    ShardId(6): Shard(ShardId(6), (Piece("/d/ä b.parquet", 0, 2, 0), Piece("/d/c.parquet", 2, 4, 8)), 8, 77),
+    ShardId(6): Shard(ShardId(6), (Piece("/d/ä b.parquet", 0, 2, 0), Piece("/d/c.parquet", 2, 4, 8)), 8, 77, Retry(2, (1, 3, 6, 7))),
 }
 STAGE = StageStats(
     "detect",
