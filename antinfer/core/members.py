@@ -102,7 +102,8 @@ class Members:
             self._send(event.stream, refusal)
             return
         session = reign.sessions.of_stream(event.stream)
-        if session is None or session.worker != join.worker:
+        # A repeated join asks for the first answer; one that comes after requests is of a worker that holds its session for ended.
+        if session is None or session.worker != join.worker or session.last_request:
             session = self._admit(event)
         self._send(
             event.stream,
