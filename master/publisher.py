@@ -211,7 +211,7 @@ class Publisher:
     def _recover(self, records: tuple[CommitRecord, ...]) -> None:
         from antinfer.storage import manifest
 
-        free = manifest.without_rivals(manifest.Listing.of(self._place), records)
+        free = manifest.without_rivals(manifest.Listing.of(self._place), self._suffix, records)
         done = tuple(str(record.staged) for record in free if self._publish_one(record))
         missing = tuple(str(record.staged) for record in records if record.staged not in done)
         if missing:

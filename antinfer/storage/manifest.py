@@ -157,16 +157,20 @@ class Listing:
         return all(name in self.parts or name in self.records or name in self.quarantine for name in layout.final_names(record, suffix))
 
 
-def without_rivals(listing: Listing, records: Iterable[CommitRecord]) -> list[CommitRecord]:
-    """Return those of `records` of whose rows no object of another range holds any; what has the very same name is left to publication."""
+def without_rivals(listing: Listing, suffix: str, records: Iterable[CommitRecord]) -> list[CommitRecord]:
+    """Return those of `records` of whose rows no object of another commit holds any.
+
+    A part of the very same range is left to publication, which reads whose it is; of a range without a part every attempt has names of
+    its own, so there only the name tells.
+    """
     taken: dict[tuple[int, int], list[tuple[Rows, str]]] = {}
-    for stem in {layout.stem(name) for name in (*listing.parts, *listing.records, *listing.quarantine)}:
-        shard, start, stop, round = parse_output_name(stem)
-        taken.setdefault((shard, round), []).append((Rows(start, stop), stem))
+    for name in (*listing.parts, *listing.records, *listing.quarantine):
+        shard, start, stop, round = parse_output_name(layout.stem(name))
+        taken.setdefault((shard, round), []).append((Rows(start, stop), name))
 
     def has_rival(record: CommitRecord) -> bool:
-        own = layout.stem_of(record)
-        return any(rows.overlaps(record.rows) and stem != own for rows, stem in taken.get((record.shard, record.round), ()))
+        own = layout.final_names(record, suffix)
+        return any(rows.overlaps(record.rows) and name not in own for rows, name in taken.get((record.shard, record.round), ()))
 
     return [record for record in records if not has_rival(record)]
 

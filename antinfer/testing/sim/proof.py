@@ -38,13 +38,13 @@ def published(place: Place, known: Sequence[CommitRecord]) -> list[CommitRecord]
 
 
 def without_rivals(place: Place, of: Iterable[CommitRecord]) -> list[CommitRecord]:
-    """Return those records of whose rows no object of another range holds any."""
-    stems = {layout.stem(name) for name in place.objects}
+    """Return those records of whose rows no object of another commit holds any."""
 
     def has_rival(record: CommitRecord) -> bool:
-        for stem in stems - {layout.stem_of(record)}:
-            shard, start, stop, _ = records.parse_output_name(stem)
-            if shard == record.shard and record.rows.overlaps(Rows(start, stop)):
+        own = place.final_names(record)
+        for name in place.objects:
+            shard, start, stop, _ = records.parse_output_name(layout.stem(name))
+            if shard == record.shard and record.rows.overlaps(Rows(start, stop)) and name not in own:
                 return True
         return False
 

@@ -170,6 +170,10 @@ def test_rivals_hold_rows_of_a_record_under_another_name(place: OutputPlace):
     for each in listed:
         place.write(layout.final_name("part", each, "parquet"), b"")
     place.write(layout.final_name("quarantine", record(shard=3, stop=6), ""), b"")
-    free = [record(stop=10), record(start=10, stop=12), record(shard=1, stop=5), record(shard=2, stop=3)]
+    given_up = replace(record(shard=4, stop=3), objects=(StagedObject("record"), StagedObject("quarantine")))
+    for kind in ("record", "quarantine"):
+        place.write(layout.final_name(kind, given_up, "parquet"), b"")
+    free = [record(stop=10), record(start=10, stop=12), record(shard=1, stop=5), record(shard=2, stop=3), given_up]
     rivalled = [record(stop=3), record(shard=1, start=4, stop=6), record(shard=3, start=5, stop=9)]
-    assert manifest.without_rivals(manifest.Listing.of(place), [*free, *rivalled]) == free
+    rivalled += [replace(given_up, staged=StagedName("7-1.4.0-3.ff"))]  # the same rows, given up on by somebody else as well
+    assert manifest.without_rivals(manifest.Listing.of(place), "parquet", [*free, *rivalled]) == free
