@@ -17,6 +17,7 @@
     │   ├── StoreError                 Redis or Valkey: unreachable, refused, full
     │   ├── OutputError                output place: not writable, full
     │   ├── MasterError                no master at that address, or it refuses us
+    │   ├── MachineError               this machine cannot do it: memory, device
     │   └── FencedError                a master with a higher epoch rules this job
     ├── InternalError                  blame: internal: a bug of ours
     │   └── InvariantViolation         the ledger is not a partition any more
@@ -152,6 +153,10 @@ class OutputError(InfraError):
 
 class MasterError(InfraError):
     """No master answers at the address, or it refuses the token or the job."""
+
+
+class MachineError(InfraError):
+    """This machine cannot do it: too little memory, a broken device. Another one may."""
 
 
 class FencedError(InfraError):

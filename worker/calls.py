@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from antinfer import faultpoints
 from antinfer.errors import BadRows, UserCodeError
 from antinfer.spec import usercode
 from antinfer.worker import batches
@@ -100,6 +101,8 @@ class Caller:
         self.is_asynchronous = _is_asynchronous(self._owner) and stage.kind in ("map_batches", "predict")
         self.depth: int = max(1, int(getattr(self._owner, "depth", _DEPTH))) if self.is_asynchronous else 1
         """Batches that may be begun before the first of them is ended."""
+        self.pulse: Callable[[], None] = _nothing
+        """Called before each of the calls that one batch takes, where it takes several: whoever watches sees that they come back."""
 
     def close(self) -> None:
         """Run the user's ``teardown``, if there is one. Raises UserCodeError when it fails."""
@@ -162,6 +165,7 @@ class Caller:
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
     def _form(self, batch: pa.RecordBatch, *, fused: bool) -> Any:
+        faultpoints.hit("user.call", stage=self._stage.where, rows=batch)
         if fused:
             made = self._front(batches.to_format(batch, "numpy", writable=False))
             return made if self._stage.columns is None else {name: made[name] for name in self._stage.columns if name in made}
@@ -193,6 +197,7 @@ class Caller:
             for again in self._smaller(rows, fault, bad):
                 part = take(batch, again)
                 assert part is not None
+                self.pulse()
                 # A copy: the result must outlive the calls that follow, which may fill the same array again.
                 ended = self.end(self.begin(part, fused=fused), copy=True)
                 if isinstance(ended, Fault):
@@ -234,6 +239,7 @@ class Caller:
         bad: list[tuple[int, BadRow]] = []
         for index, row in enumerate(batches.rows_of(batch)):
             try:
+                faultpoints.hit("user.call", stage=self._stage.where, rows=row)
                 result = self._call(row)
                 children = list(islice(result, _MOST_CHILDREN + 1)) if fans_out and not isinstance(result, dict) else result
             except Exception as error:  # noqa: BLE001 - user code may raise anything
@@ -291,6 +297,10 @@ class Caller:
             raise UserCodeError(
                 f"{self._stage.where}: {what} raised {type(error).__name__}: {error}", user_traceback=user_traceback(error)
             ) from error
+
+
+def _nothing() -> None:
+    """Nobody watches."""
 
 
 def select_columns(batch: pa.RecordBatch, stage: StageCall) -> pa.RecordBatch:

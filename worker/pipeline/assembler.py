@@ -43,6 +43,18 @@ class Assembled:
         """Return the rows, of each part what `select` leaves; a copy is made only when they come from several pieces."""
         return unify.concat([select(part.batch) for part in self.parts if part.batch is not None])
 
+    @property
+    def is_dropped(self) -> bool:
+        """True when nobody wants the results of any of it any more."""
+        return all(part.root.dropped for part in self.parts)
+
+    def shares(self, count: int) -> list[Assembled]:
+        """Split a batch into at most `count` parts of like size, none of them empty."""
+        if count < 2 or self.rows < 2:
+            return [self]
+        left, right = self.halves()
+        return [*left.shares(count // 2), *right.shares(count - count // 2)]
+
     def halves(self) -> tuple[Assembled, Assembled]:
         """Split a batch of at least two rows in the middle."""
         left: list[Piece] = []

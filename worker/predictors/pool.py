@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from antinfer.errors import UserCodeError
+from antinfer.errors import MachineError, UserCodeError
+from antinfer.worker import deaths
 from antinfer.worker.calls import select_columns
+from antinfer.worker.deaths import Death, DeathKind
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.batchsize import SLOTS, Sample
+from antinfer.worker.pipeline.leaks import Memory
 from antinfer.worker.pipeline.pieces import BadRow
+from antinfer.worker.pipeline.restarts import Restarts
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
+from antinfer.worker.predictors.care import Care
 from antinfer.worker.predictors.process import PredictorProcess
 from antinfer.worker.predictors.sizing import Sizing
+from antinfer.worker.predictors.watch import LOOK_SECONDS, Overdue, Watch
 from antinfer.worker.predictors.wire import Message
 
 _LOG = logging.getLogger("antinfer.predictors")
 _DEATHS_OF_A_BATCH = 2
+"""So often it is run as it is."""
+_SHARES = 16
+"""Then in so many parts: each wrong part costs a restart, and the right ones next to nothing, so few rounds are better than few parts."""
 _DEATHS_IN_SETUP = 5
+_DEATHS_AT_WORK = 12
+"""In a row: to find one row takes five at most."""
+_HOPELESS_ROWS = 8
+"""So many rows that each kill a process alone, before any batch has ever succeeded, are a mistake in the code and not in the rows."""
+_NOT_THE_CODE = (DeathKind.OUT_OF_MEMORY, DeathKind.KILLED, DeathKind.BROKEN_DEVICE)
+"""Deaths that may be the fault of this machine alone."""
+_LAST_WORDS_SECONDS = 15.0
+"""What a killed process said before is heard for so long; the kernel may not let go of one that hangs in a driver."""
 _HANG_UP_SECONDS = 1.0
 """A channel lives on after its process where user code has started others that inherited it; nobody waits for them."""
 
@@ -59,6 +77,7 @@ class Predictor:
         devices: Sequence[str] | None = None,
         front: StageCall | None = None,
         sizing: Sizing | None = None,
+        care: Care | None = None,
     ) -> None:
         """Nothing runs yet, but for `started`.
 
@@ -71,6 +90,7 @@ class Predictor:
             devices: What the process may see of the GPUs; None: all.
             front: The stage before, for batches that come raw (`Assembled.fused`): its target is what runs on the device.
             sizing: The batch size of this stage, shared with its other predictors; None: one of its own.
+            care: What else it shares with them; None: nothing.
         """
         self._node = node
         self._stage = stage
@@ -80,6 +100,7 @@ class Predictor:
         """What the process may see of the GPUs; None: all."""
         self._front = front
         self._sizing = Sizing(node, stage, feed) if sizing is None else sizing
+        self._care = Care() if care is None else care
         self.load_seconds = 0.0
         """Time that the user code took to set up, the last time."""
         self._told_threads = threads
@@ -90,12 +111,24 @@ class Predictor:
         self._under_way: dict[int, Assembled] = {}
         """Slot -> batch, oldest first: the first one is being computed."""
         self._sent_bytes: dict[int, int] = {}
-        self._deaths_in_setup = 0
+        self._setups = Restarts(_DEATHS_IN_SETUP)
+        self._work = Restarts(_DEATHS_AT_WORK)
+        self._guilty = 0
+        """Rows that killed, while no batch has succeeded."""
+        self._succeeded = False
+        self._memory = Memory()
+        self._enough = ""
+        """Why the process is to be started afresh as soon as it owes nothing."""
+        self._overdue: Overdue | None = None
+        self._stack = ""
+        """Of a process that hung."""
         self._stopping = False
         self._ready_now = False
         self._retiring = False
         self._noticed = False
         """`run` knows that it is retiring."""
+        self._dismissed: PredictorProcess | None = None
+        """Whose end is no news."""
         self._process = None if started is None else self._adopt(started)
 
     def wait_ready(self, timeout: float) -> bool:
@@ -133,6 +166,8 @@ class Predictor:
                 self._noticed = self._retiring
                 self._handle_messages()
                 self._tell_threads()
+                if self._enough and not self._under_way:
+                    self._start_afresh()
                 call = self._next()
                 if call is not None:
                     self._hand_over(call)
@@ -160,11 +195,17 @@ class Predictor:
         return bool(self._inbox) or self._retiring != self._noticed or self._is_done() or self._owes_threads
 
     def _next(self) -> Assembled | None:
-        may_send = self._ready_now and len(self._under_way) < self._slots
-        if self._again and may_send:
-            return self._again.popleft()
-        want = may_send and not self._again and not self._noticed
-        return self._feed.take(self._node, want=want, wake=self._woken)
+        while True:
+            may_send = self._ready_now and not self._enough and len(self._under_way) < self._slots
+            if self._again and may_send:
+                call: Assembled | None = self._again.popleft()
+            else:
+                want = may_send and not self._again and not self._noticed
+                call = self._feed.take(self._node, want=want, wake=self._woken)
+            if call is None or not call.deaths or not call.is_dropped:
+                return call
+            # A suspect that nobody wants any more is not worth another death.
+            self._feed.finish(self._node, call, _nothing(), 0.0)
 
     @property
     def _owes_threads(self) -> bool:
@@ -189,6 +230,7 @@ class Predictor:
         batch = call.batch(lambda batch: select_columns(batch, stage))
         self._sent_bytes[slot] = batch.nbytes
         assert self._process is not None
+        self._watch.handed(slot, call)
         self._process.send(slot, batch, fused=call.fused, full=self._feed.batch_rows(self._node))
 
     # -- what the process says -------------------------------------------------------------------------------------------------------
@@ -211,7 +253,7 @@ class Predictor:
 
     def _welcome(self, data: dict[str, Any]) -> None:
         self._ready_now = True
-        self._deaths_in_setup = 0
+        self._setups.progressed()
         self.load_seconds = data["load_seconds"]
         self._sizing.ready(data["device"], data["dtype"])
         _LOG.info(
@@ -228,6 +270,9 @@ class Predictor:
         data = message.data
         call, size = self._under_way.pop(data["slot"]), self._sent_bytes.pop(data["slot"])
         outcome = self._process.outcome(message)
+        self._succeeded = True
+        self._work.progressed()
+        self._look_after(data)
         if not outcome.bad:
             # One with bad rows was run several times over.
             self._sizing.observe(Sample(call.rows, size, data["seconds"], self._process.pid, data["free"], call.fused))
@@ -243,50 +288,125 @@ class Predictor:
         self._feed.hold(self._node)
         self._again.extendleft(reversed(call.halves()))
 
+    # -- deaths ----------------------------------------------------------------------------------------------------------------------
     def _bury(self) -> None:
         """Restart a process that died, and decide what happens to its batches."""
         assert self._process is not None
-        how = self._process.end()
-        _LOG.warning(
-            "the process of %s %s; it is started again",
-            self._stage.where,
-            how,
-            extra={"action": "restart", "stage": self._stage.name, "cause": how},
-        )
-        if not self._ready_now:
-            self._deaths_in_setup += 1
-            if self._deaths_in_setup >= _DEATHS_IN_SETUP:
-                raise UserCodeError(
-                    f"{self._stage.where}: its process {how} while it was being set up, {_DEATHS_IN_SETUP} times in a row",
-                    hint="What it printed before is in the worker's log.",
-                )
+        death, overdue = self._process.end(), self._overdue
+        if overdue is not None:
+            death = deaths.hung(overdue.seconds, overdue.limit.reason, self._stack)
+        self._overdue, self._stack, self._enough = None, "", ""
         calls = list(self._under_way.values())
         self._under_way.clear()
         self._sent_bytes.clear()
-        if calls:
+        _LOG.warning(
+            "the process of %s %s; it is started again%s",
+            self._stage.where,
+            death.how,
+            f"; it was here:\n{death.stack}" if death.stack else "",
+            extra={"action": "restart", "stage": self._stage.name, "cause": death.kind.value, "rows": calls[0].rows if calls else 0},
+        )
+        self._care.note(f"restarted after {death.kind.value}: its process {death.how}")
+        pause = self._pause(death)
+        # One that answered while it was being ended for hanging is past it.
+        if calls and (overdue is None or overdue.call is calls[0]):
             calls[0].deaths += 1
-            calls[:1] = self._suspect(calls[0], how)
+            calls[:1] = self._suspect(calls[0], death)
         self._again.extendleft(reversed(calls))
+        self._rest(pause)
         self._process = self._adopt(spawn.start(self._threads))
 
-    def _suspect(self, call: Assembled, how: str) -> list[Assembled]:
-        """Return what to run instead of a batch over which a process died: itself, its halves, or nothing when the row is alone."""
-        if call.deaths < _DEATHS_OF_A_BATCH:
-            return [call]
-        if call.rows == 1:
-            reason = BadRow(f"the process of {self._stage.where} {how} on this row", "", self._stage.name)
-            self._feed.finish(self._node, call, Outcome(None, np.empty(0, dtype=np.int64), [(0, reason)]), 0.0)
+    def _pause(self, death: Death) -> float:
+        """Return the seconds to wait before the next start. Raises what is to be told when there shall be none."""
+        if not self._ready_now:
+            pause = self._setups.died(time.monotonic())
+            what = f"while it was being set up, {self._setups.in_a_row} times in a row"
+        else:
+            pause = self._work.died(time.monotonic())
+            what = f"at last; it has died {self._work.in_a_row} times without computing anything in between"
+        if pause is not None:
+            return pause
+        text = f"{self._stage.where}: its process {death.how} {what}"
+        if death.kind in _NOT_THE_CODE:
+            raise MachineError(text, hint="If this machine is well, one that has more memory may do, or fewer copies, or smaller batches.")
+        raise UserCodeError(text, hint="What it printed before is in the worker's log.", user_traceback=death.stack)
+
+    def _rest(self, seconds: float) -> None:
+        """Do nothing for some time, unless everything stops."""
+        if not seconds:
+            return
+        until = time.monotonic() + seconds
+        timer = threading.Timer(seconds, self._feed.wake_up, (self._node,))
+        timer.daemon = True
+        timer.start()
+        self._feed.take(self._node, want=False, wake=lambda: self._retiring or time.monotonic() >= until)
+        timer.cancel()
+
+    def _suspect(self, call: Assembled, death: Death) -> list[Assembled]:
+        """Return what to run here instead of a batch over which a process died: itself, its parts, or nothing."""
+        is_found_out = call.deaths >= _DEATHS_OF_A_BATCH or (
+            death.kind is DeathKind.HANG and call.rows > 1 and not self._care.keeps_batches
+        )
+        if call.rows == 1 and is_found_out:
+            self._convict(call, death)
             return []
-        self._feed.hold(self._node)
-        return list(call.halves())
+        calls = call.shares(_SHARES) if is_found_out else [call]
+        for _ in calls[1:]:
+            self._feed.hold(self._node)
+        if death.kind is DeathKind.OUT_OF_MEMORY and is_found_out:
+            self._sizing.ran_out(call.rows)
+        # A kill from outside is hardly the fault of the rows.
+        is_suspect = is_found_out or death.kind is not DeathKind.KILLED
+        if is_suspect and self._care.ward is not None and self._care.ward.admit(calls, self._memory.resident):
+            return []
+        return calls
+
+    def _convict(self, call: Assembled, death: Death) -> None:
+        self._guilty += not self._succeeded
+        if self._guilty >= _HOPELESS_ROWS and not self._stage.tolerant:
+            raise UserCodeError(
+                f"{death.about(self._stage.where)} on every row so far",
+                hint="Nothing has succeeded yet, so the code is at fault; set quarantine.max_fraction to 1 to quarantine such rows.",
+                user_traceback=death.stack,
+            )
+        self._work.progressed()
+        reason = BadRow(f"{death.about(self._stage.where)}, with this row alone", death.stack, self._stage.name)
+        self._feed.finish(self._node, call, _nothing([(0, reason)]), 0.0)
+
+    # -- age -------------------------------------------------------------------------------------------------------------------------
+    def _look_after(self, data: dict[str, Any]) -> None:
+        """Note why the process shall be started afresh, once there is a reason."""
+        now = time.monotonic()
+        why = self._life.lived(now)
+        if data["memory"] is not None:
+            self._memory = Memory(*data["memory"])
+            why = why or self._life.holds(now, self._memory)
+        self._enough = self._enough or why
+
+    def _start_afresh(self) -> None:
+        """Replace the process, which owes nothing, by a new one."""
+        assert self._process is not None
+        extra = {"action": "recycle", "stage": self._stage.name}
+        _LOG.info("the process of %s is started afresh: %s", self._stage.where, self._enough, extra=extra)
+        self._care.note(f"started afresh: {self._enough}")
+        self._enough = ""
+        former, listener = self._process, self._listener
+        self._dismissed = former
+        former.stop()
+        listener.join(_HANG_UP_SECONDS)
+        if not listener.is_alive():
+            former.close()
+        self._process = self._adopt(spawn.start(self._threads))
 
     def _adopt(self, started: spawn.Started) -> PredictorProcess:
         self._ready_now = False
+        self._life = self._care.life()
+        self._watch = Watch(self._care.patience)
         rows = self._feed.batch_rows(self._node)
         self._told_threads = threads = self._threads
         process = PredictorProcess(started, self._stage, threads, devices=self.devices, front=self._front, rows=rows)
         name = f"listen-{self._stage.name}-{process.pid}"
-        self._listener = threading.Thread(target=self._listen, args=(process,), name=name, daemon=True)
+        self._listener = threading.Thread(target=self._listen, args=(process, self._watch), name=name, daemon=True)
         self._listener.start()
         return process
 
@@ -298,12 +418,51 @@ class Predictor:
         if not self._listener.is_alive():
             self._process.close()
 
-    def _listen(self, process: PredictorProcess) -> None:
+    # -- the listener ----------------------------------------------------------------------------------------------------------------
+    def _listen(self, process: PredictorProcess, watch: Watch) -> None:
+        has_ended = False
         while True:
-            message = process.receive()
-            if message is None and self._stopping:
+            try:
+                message = process.receive(LOOK_SECONDS)
+            except TimeoutError:
+                # User code may have started others that keep the channel open, so its end says nothing.
+                if not has_ended:
+                    has_ended = process.has_ended or self._end_overdue(process, watch)
+                    continue
+                message = None
+            if message is None and (self._stopping or process is self._dismissed):
                 return
+            if message is not None and _heard(message, watch):
+                continue
             self._inbox.append(message)
             self._feed.wake_up(self._node)
             if message is None:
                 return
+
+    def _end_overdue(self, process: PredictorProcess, watch: Watch) -> bool:
+        """End a process that has not answered in time; true when that is done and it is silent for good."""
+        overdue = None if self._stopping or process is self._dismissed else watch.overdue()
+        if overdue is None:
+            return False
+        self._overdue, self._stack = overdue, process.end_hanging()
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        while not process.has_ended and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS / 10)
+        return True
+
+
+def _heard(message: Message, watch: Watch) -> bool:
+    """Tell the watch of a message; true when that is all there is to it."""
+    match message.data["is"]:
+        case "alive":
+            watch.spoke()
+            return True
+        case "ready":
+            watch.is_ready(message.data["load_seconds"])
+        case "result" | "oom":
+            watch.spoke(message.data["slot"])
+    return False
+
+
+def _nothing(bad: list[tuple[int, BadRow]] | None = None) -> Outcome:
+    return Outcome(None, np.empty(0, dtype=np.int64), bad)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
+from antinfer.worker import deaths
+from antinfer.worker.blackbox import WHERE_ARE_YOU
+from antinfer.worker.deaths import Death
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.batchsize import SLOTS
 from antinfer.worker.pipeline.pieces import BadRow
@@ -22,6 +24,8 @@ from antinfer.worker.shm import Slab, SlabWriter
 
 _STOP_SECONDS = 10.0
 """Time for the user's teardown."""
+_STACK_SECONDS = 0.5
+"""Time for a process to write down where it is."""
 
 
 class PredictorProcess:
@@ -40,6 +44,8 @@ class PredictorProcess:
         """Have `started` set the user code up; see `wire` for the arguments."""
         self._process = started.process
         self._channel = Channel(started.end)
+        self._box = started.box
+        self._ooms = started.ooms
         self._writers = [SlabWriter("antinfer-batch") for _ in range(SLOTS)]
         self._results: dict[int, Slab] = {}
         self._stage = stage
@@ -58,6 +64,10 @@ class PredictorProcess:
     def pid(self) -> int:
         return int(self._process.pid)
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def send(self, slot: int, batch: pa.RecordBatch, *, fused: bool = False, full: int = 0) -> None:
         """Hand `batch` over in `slot`, where a full batch has `full` rows. A process that has died shows at `receive`.
 
@@ -70,9 +80,9 @@ class PredictorProcess:
         """Have it compute with `threads` threads from the next batch on."""
         self._send({"is": "threads", "threads": threads})
 
-    def receive(self) -> Message | None:
-        """Wait for a message; None when the process is gone."""
-        return self._channel.receive()
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Wait for a message; None when the process is gone. Raises TimeoutError when nothing comes for `timeout` seconds."""
+        return self._channel.receive(timeout)
 
     def outcome(self, message: Message) -> Outcome:
         """Read a result out of its slab; the slot is free then."""
@@ -97,30 +107,43 @@ class PredictorProcess:
     def close(self) -> None:
         """Let go of the channel of a process that has ended."""
         self._channel.close()
+        self._box.close()
 
     def stop(self) -> None:
         """Let the process finish by itself, with the user's teardown; kill it when that takes too long."""
         self._send({"is": "stop"})
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        if deaths.wait(self._process, _STOP_SECONDS) is None:
             self.kill()
 
-    def kill(self) -> None:
+    def kill(self) -> bool:
+        """Kill the process; False when that is to no avail, because the kernel itself does not let go of it."""
         self._process.kill()
-        self._process.wait()
+        return deaths.wait(self._process, _STOP_SECONDS) is not None
 
-    def end(self) -> str:
-        """Wait for a process whose channel has closed, and say how it ended."""
-        self._channel.close()
-        try:
-            code = self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return "closed its channel and hung"
-        if code >= 0:
-            return f"exited with code {code}"
-        return f"was killed by {signal.Signals(-code).name}"
+    def end_hanging(self) -> str:
+        """Ask the process where it is, kill it, and return what it said: the Python stacks of its threads, empty when it did not."""
+        before = self._box.written
+        self._process.send_signal(WHERE_ARE_YOU)
+        deadline = time.monotonic() + _STACK_SECONDS
+        seen = before
+        # Until it is there, and nothing more comes.
+        while time.monotonic() < deadline and (seen == before or self._box.written != seen):
+            seen = self._box.written
+            time.sleep(_STACK_SECONDS / 50)
+        stack = self._box.text()
+        self._process.kill()
+        return stack
+
+    def end(self) -> Death:
+        """Wait for a process whose channel has closed, or that was killed, and say how it ended."""
+        code = deaths.wait(self._process, _STOP_SECONDS)
+        if code is None:
+            how = "closed its channel and hung" if self.kill() else "does not even die when it is killed: the kernel holds it"
+            death = Death(deaths.DeathKind.HANG, how, self._box.text())
+        else:
+            death = deaths.of_status(code, ooms=self._ooms, box=self._box.text())
+        self.close()
+        return death
 
     def _send(self, data: dict[str, Any], descriptor: int | None = None) -> None:
         try:

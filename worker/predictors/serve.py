@@ -7,6 +7,7 @@ computed; when one of them fails, all that were begun are ended first, so that w
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import socket
 import sys
@@ -18,21 +19,28 @@ from typing import Any
 
 import pyarrow as pa
 
+from antinfer import faultpoints
 from antinfer.errors import UserCodeError
 from antinfer.storage.lean import keep_pandas_out
 from antinfer.worker.calls import Begun, Caller, Fault
+from antinfer.worker.deaths import BROKEN_DEVICE
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Loan, Slab, SlabWriter
 
-_BROKEN_DEVICE = 75
-"""Exit code of a process whose device answers no call any more."""
+_PULSE_SECONDS = 0.1
+"""Signs of life are that far apart at least."""
+_WEIGH_SECONDS = 1.0
+"""And so far what is said about memory."""
 
 
-def serve(descriptor: int) -> int:
-    """Serve the host at the other end of the socket `descriptor` until it says stop or is gone; return the exit code."""
+def serve(descriptor: int, box: int) -> int:
+    """Serve the host at the other end of the socket `descriptor` until it says stop or is gone; return the exit code.
+
+    Into the file `box` goes what nobody could say any more who waited for an answer.
+    """
     # Standard output belongs to the command that started it all; what user code prints goes where logs go.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     channel = Channel(socket.socket(fileno=descriptor))
@@ -45,12 +53,13 @@ def serve(descriptor: int) -> int:
     # Read by the driver when a device is first used, so it is in time for whatever user code does.
     os.environ.update({} if data["devices"] is None else {"CUDA_VISIBLE_DEVICES": ",".join(data["devices"])})
     try:
+        faultpoints.hit("predictor.load", stage=data["stage"]["name"])
         front = None if data["front"] is None else StageCall(**data["front"])
         caller = Caller(StageCall(**data["stage"]), copy=False, front=front, rows=data["rows"])
         _limit_threads(data["threads"])
         device = _device_name(data["devices"])
         channel.send({"is": "ready", "load_seconds": time.monotonic() - began, "device": device, "dtype": caller.attribute("dtype")})
-        _Server(channel, caller, data["rows"]).run()
+        _Server(channel, caller, data["rows"], box).run()
     except UserCodeError as error:
         return _give_up(channel, str(error), error.hint, error.user_traceback)
     except ConnectionError:
@@ -83,9 +92,12 @@ class _Job:
 
 
 class _Server:
-    def __init__(self, channel: Channel, caller: Caller, rows: int) -> None:
+    def __init__(self, channel: Channel, caller: Caller, rows: int, box: int) -> None:
         self._channel = channel
         self._caller = caller
+        self._box = box
+        self._pulse_at = self._weighed_at = 0.0
+        caller.pulse = self._pulse
         self._full = rows
         self._inputs: dict[int, Slab] = {}
         self._outputs: dict[int, SlabWriter] = {}
@@ -142,7 +154,7 @@ class _Server:
 
     def _fail(self, job: _Job, fault: Fault) -> None:
         """Have a batch that does not fit into memory sent again in halves; run any other again until the guilty rows are known."""
-        _die_if_device_is_broken(fault)
+        _die_if_device_is_broken(fault, self._box)
         if fault.no_memory and job.rows > 1:
             kept = not job.give_back()
             _release_memory()
@@ -165,13 +177,14 @@ class _Server:
         return self._caller.recover(job.begun.batch, fault, fused=fused)
 
     def _answer(self, job: _Job, outcome: Outcome) -> None:
+        faultpoints.hit("predictor.answer", rows=job.rows)
         seconds = self._seconds(job)
         bad = [[row, reason.error, reason.traceback] for row, reason in outcome.bad or ()]
         length, fresh = self._outputs.setdefault(job.slot, SlabWriter("antinfer-results")).write(_with_rows(outcome))
         outcome.batch = None
         free = _free_memory() if job.rows > self._largest else None
         self._largest = max(self._largest, job.rows)
-        answer = {"is": "result", "slot": job.slot, "length": length, "bad": bad, "seconds": seconds, "free": free}
+        answer = {"is": "result", "slot": job.slot, "length": length, "bad": bad, "seconds": seconds, "free": free, "memory": self._weigh()}
         self._channel.send({**answer, "kept": not job.give_back()}, fresh)
 
     def _seconds(self, job: _Job) -> float:
@@ -179,6 +192,23 @@ class _Server:
         now = time.monotonic()
         seconds, self._counted = now - max(job.began, self._counted), now
         return seconds
+
+    def _weigh(self) -> list[int] | None:
+        """Return what this process holds, now and then: memory of its own, shared memory and memory of the device, in bytes."""
+        now = time.monotonic()
+        if now - self._weighed_at < _WEIGH_SECONDS:
+            return None
+        self._weighed_at = now
+        resident, shared = _resident_memory()
+        cuda = _cuda()
+        return [resident, shared, 0 if cuda is None else int(cuda.memory_reserved())]
+
+    def _pulse(self) -> None:
+        """Tell the host, now and then, that one call has come back and another one begins."""
+        now = time.monotonic()
+        if now - self._pulse_at >= _PULSE_SECONDS:
+            self._pulse_at = now
+            self._channel.send({"is": "alive"})
 
     def _map(self, slot: int, descriptor: int) -> None:
         old = self._inputs.pop(slot, None)
@@ -220,13 +250,23 @@ def _free_memory() -> int | None:
     return None if cuda is None else int(cuda.mem_get_info()[0])
 
 
+def _resident_memory() -> tuple[int, int]:
+    """Return the resident memory of this process, what it shares left out, and what it shares."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            _, resident, shared, *_ = (int(pages) * mmap.PAGESIZE for pages in file.read().split())
+    except OSError:
+        return 0, 0
+    return resident - shared, shared
+
+
 def _release_memory() -> None:
     gc.collect()
     if (cuda := _cuda()) is not None:
         cuda.empty_cache()
 
 
-def _die_if_device_is_broken(fault: Fault) -> None:
+def _die_if_device_is_broken(fault: Fault, box: int) -> None:
     """End the process when its device answers no call any more: every row would fail from now on, whoever is to blame."""
     cuda = _cuda()
     if cuda is None:
@@ -234,6 +274,8 @@ def _die_if_device_is_broken(fault: Fault) -> None:
     try:
         cuda.synchronize()
     except RuntimeError as error:
-        sys.stderr.write(f"{fault.traceback}the device cannot be used any more: {error}\n")
+        text = f"{fault.traceback}the device cannot be used any more: {error}\n"
+        sys.stderr.write(text)
         sys.stderr.flush()
-        os._exit(_BROKEN_DEVICE)
+        os.write(box, f"{fault.traceback}{fault.error.splitlines()[0]}\n".encode())
+        os._exit(BROKEN_DEVICE)

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from antinfer.worker.deaths import BlackBox, OomCounter
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -15,10 +17,13 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 class Started:
     process: subprocess.Popen[bytes]
     end: socket.socket
+    box: BlackBox
+    ooms: OomCounter = field(default_factory=OomCounter)
 
     def discard(self) -> None:
         """End a process that nobody has spoken to yet."""
         self.end.close()
+        self.box.close()
         self.process.kill()
         self.process.wait()
 
@@ -26,15 +31,16 @@ class Started:
 def start(threads: int) -> Started:
     """Start one predictor process, fresh and not forked, that computes with `threads` threads. It dies with the calling thread."""
     ours, theirs = socket.socketpair()
+    box = BlackBox()
     limits = {name: str(threads) for name in _THREAD_VARIABLES if name not in os.environ}
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "antinfer.worker.predictors", str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "antinfer.worker.predictors", str(theirs.fileno()), str(os.getpid()), str(box.descriptor)],
+            pass_fds=[theirs.fileno(), box.descriptor],
             stdin=subprocess.DEVNULL,
             env={**os.environ, **limits},
         )
-    return Started(process, ours)
+    return Started(process, ours, box)
 
 
 def start_spare() -> Started:

@@ -8,9 +8,11 @@
                          {"is": "threads", "threads": n}
                          {"is": "stop"}
     predictor -> host    {"is": "ready", "load_seconds": x, "device": name, "dtype": name}
+                         {"is": "alive"}                                    a sign of life within a batch of many calls
                          {"is": "failed", "error": ..., "hint": ..., "traceback": ...}
                          {"is": "result", "slot": s, "length": n, "bad": [[row, error, traceback], ...], "kept": bool, "seconds": x,
-                          "free": bytes | null}                             + descriptor likewise; `kept`: use another slab next time
+                          "free": bytes | null, "memory": [own, shared, device] | null}
+                                                                            + descriptor likewise; `kept`: use another slab next time
                          {"is": "oom", "slot": s, "kept": bool, "seconds": x, "error": ...}
 
 `devices` are what ``CUDA_VISIBLE_DEVICES`` shall name, null leaves it as it is; `front` is the stage before when its batches may come raw
@@ -64,10 +66,12 @@ class Channel:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def receive(self) -> Message | None:
-        """Wait for one message; None when the other side is gone."""
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Wait for one message; None when the other side is gone. Raises TimeoutError when nothing comes for `timeout` seconds."""
         while (end := self._text.find(b"\n", self._searched)) < 0:
             self._searched = len(self._text)
+            if timeout is not None and not self._comes(timeout):
+                raise TimeoutError
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
             except ConnectionError:
@@ -84,11 +88,12 @@ class Channel:
 
     def has_more(self) -> bool:
         """Tell whether `receive` has something to read already: a message, or the news that the other side is gone."""
-        if self._text.find(b"\n", self._searched) >= 0:
-            return True
+        return self._text.find(b"\n", self._searched) >= 0 or self._comes(0.0)
+
+    def _comes(self, timeout: float) -> bool:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(timeout * 1e3))
 
     def close(self) -> None:
         """Close this end and every descriptor that no message has claimed."""

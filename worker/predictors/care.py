@@ -1,0 +1,42 @@
+"""What the processes of one stage have in common: patience, the ward for suspects, how long they live, and who is told of their deaths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from antinfer.worker.pipeline.assembler import Assembled
+from antinfer.worker.pipeline.leaks import Life
+from antinfer.worker.predictors.watch import Patience
+
+
+class Admits(Protocol):
+    """Takes suspects over (`ward.Ward`)."""
+
+    def admit(self, calls: list[Assembled], size_bytes: int) -> bool: ...
+
+
+def _nobody(line: str) -> None:
+    """Nobody wants to hear it but the log."""
+
+
+@dataclass(slots=True)
+class Care:
+    """Shared by all processes of a stage."""
+
+    patience: Patience = field(default_factory=Patience)
+    keeps_batches: bool = False
+    """A batch is to be run as it is when that can be: the job is to be reproducible."""
+    most_batches: int | None = None
+    """Batches after which a process is started afresh; None: no such end."""
+    most_seconds: float | None = None
+    """The same in seconds."""
+    ward: Admits | None = None
+    """Where suspects go; None: their own process goes on with them."""
+    note: Callable[[str], None] = _nobody
+    """Told of every death in one line."""
+
+    def life(self) -> Life:
+        """Return the life of a new process."""
+        return Life(self.most_batches, self.most_seconds)
