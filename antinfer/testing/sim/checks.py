@@ -49,13 +49,16 @@ class Auditor:
         total, success = sum(self._stage.scenario.rows), self._place.success
         assert success is not None
         rows = success["rows"]
-        if rows != total or success["rows_out"] + success["rows_quarantined"] != total:
+        if rows != total or len(accumulated) + success["rows_quarantined"] != total:
             self._blame("doubled" if rows > total else "lost", f"_SUCCESS speaks of {success}, the input has {total} rows")
+        outputs = sum(self._stage.scenario.outputs(*row) for row in accumulated)
+        if outputs != success["rows_out"]:
+            self._blame(
+                "doubled" if outputs < success["rows_out"] else "lost", f"_SUCCESS speaks of {success}, there are {outputs} outputs"
+            )
         twice = sorted(row for row, count in accumulated.items() if count > 1)
         if twice:
             self._blame("doubled", f"the accumulators count rows {twice} more than once")
-        if sum(accumulated.values()) < success["rows_out"]:
-            self._blame("lost", f"the accumulators count {sum(accumulated.values())} rows of {success['rows_out']}")
 
     def _check_quarantine(self) -> None:
         scenario = self._stage.scenario

@@ -165,7 +165,7 @@ class Host(Party):
         """Compute the next row; False when the host died of it."""
         scenario, row = self._stage.scenario, (task.shard, task.done)
         if not task.quarantine:
-            yield self.world.rng.randint(*scenario.row_ms)
+            yield self._stage.row_ms(self.name)
             self._stage.computed[row] += 1
             if row in scenario.poison:
                 self.crash()
@@ -215,7 +215,7 @@ class Host(Party):
             stop=stop,
             staged=staged_name(task.lease, task.shard, start, stop, f"{self.world.rng.getrandbits(24):06x}"),
             objects=tuple(kinds),
-            rows_out=len(good),
+            rows_out=sum(self._stage.scenario.outputs(task.shard, offset) for offset in good),
             rows_quarantined=bad,
             attempt=task.attempt,
             worker=self._worker.session.worker,

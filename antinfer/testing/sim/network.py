@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from antinfer.core.events import StreamId
 from antinfer.core.messages import Downward, Upward
+from antinfer.testing.sim.faults import Fault, Luck
 from antinfer.testing.sim.world import Party, World
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _KEEPALIVE_MS = 900
 """A peer that has been paused for so long is given up by the other end of the stream."""
+_LOST: Final = Fault("lose", "network", "by order", 0)
 _DIAL_MS = 300
 """How long a dialling worker waits for a master that does not answer."""
 
@@ -59,14 +61,18 @@ class Stream:
 class Network:
     """All streams. Its calls into a party happen as that party's events, so they wait while it is paused and vanish when it dies."""
 
-    def __init__(self, world: World, weather: Weather) -> None:
+    def __init__(self, world: World, weather: Weather, luck: Luck) -> None:
         self.world = world
-        self.weather = weather
+        self._luck = luck
+        self._odds = weather.at_message
+        self._is_calm = False
         self.streams: dict[StreamId, Stream] = {}
         self.loses: Callable[[Upward | Downward], bool] = lambda message: False
         """For stage directions: messages that get lost whatever the weather."""
         self._cut_off: dict[str, int] = {}
         """Parties that nobody reaches, and until when."""
+        self._unheard: dict[str, int] = {}
+        """Parties whose messages vanish both ways although nobody is told, and until when."""
         self._ids = itertools.count(1)
 
     # -- connections -------------------------------------------------------------------------------------------------------------
@@ -124,14 +130,42 @@ class Network:
 
         self.world.after(_KEEPALIVE_MS, give_up)
 
-    def cut_off(self, party: Party, ms: int) -> None:
-        """Break every connection of a process that lives on, and let it make no other for `ms`."""
+    def cut_off(self, party: Party, ms: int, *, silently: bool = False) -> None:
+        """Let a process that lives on reach nobody for `ms`.
+
+        Args:
+            party: who.
+            ms: for how long.
+            silently: its connections do not break at once: what is sent on them vanishes, until one of the ends loses patience.
+        """
         self.world.note(party.name, "is cut off for {} ms", ms)
-        self._cut_off[party.name] = self.world.now + ms
-        self.lose(party)
+        until = self._cut_off[party.name] = self.world.now + ms
+        if not silently:
+            self.lose(party)
+            return
+        self._unheard[party.name] = until
+        streams = self._of(party)
+
+        def give_up() -> None:
+            for stream in streams:
+                if self._unheard.get(party.name, 0) >= until:
+                    self.close(stream)
+
+        self.world.after(min(ms, _KEEPALIVE_MS), give_up)
+
+    def calm_down(self) -> None:
+        """From now on everything arrives, but for what stage directions have to say."""
+        if not self._is_calm:
+            self._is_calm = True
+            self._cut_off.clear()
+            self._unheard.clear()
 
     def _is_cut_off(self, party: Party) -> bool:
         return self._cut_off.get(party.name, 0) > self.world.now
+
+    def _is_unheard(self, stream: Stream) -> bool:
+        now = self.world.now
+        return any(self._unheard.get(end.party.name, 0) > now for end in (stream.caller, stream.called))
 
     def _of(self, party: Party) -> list[Stream]:
         return [stream for stream in self.streams.values() if stream.caller.party is party or stream.called.party is party]
@@ -139,30 +173,30 @@ class Network:
     # -- messages ----------------------------------------------------------------------------------------------------------------
     def up(self, stream: Stream, message: Upward) -> None:
         """Send to the master."""
-        if self._is_lucky(stream, message):
-            stream.last_up = self._send(stream, message, stream.last_up, up=True)
-            if self.world.chance(self.weather.double):
-                self._send(stream, message, stream.last_up + self.world.rng.randint(0, self.weather.late_ms), up=True)
+        fate = self._fate(stream, message, "sends")
+        if stream.is_open and (fate is None or fate.what != "lose"):
+            stream.last_up = self._send(stream, message, stream.last_up, fate, up=True)
 
     def down(self, stream: Stream, message: Downward) -> None:
         """Send to the worker."""
-        if self._is_lucky(stream, message):
-            stream.last_down = self._send(stream, message, stream.last_down, up=False)
-            if self.world.chance(self.weather.double):
-                self._send(stream, message, stream.last_down + self.world.rng.randint(0, self.weather.late_ms), up=False)
+        fate = self._fate(stream, message, "is sent")
+        if stream.is_open and (fate is None or fate.what != "lose"):
+            stream.last_down = self._send(stream, message, stream.last_down, fate, up=False)
 
-    def _is_lucky(self, stream: Stream, message: Upward | Downward) -> bool:
-        """Tell whether a message gets anywhere; it may also be the one at which the connection breaks."""
-        if self.loses(message):
+    def _fate(self, stream: Stream, message: Upward | Downward, doing: str) -> Fault | None:
+        """Return what happens to a message; it may be the one at which the connection breaks."""
+        if self.loses(message) or (self._unheard and self._is_unheard(stream)):
             self.world.note("network", "loses {}", message)
-            return False
-        if self.world.chance(self.weather.broken):
-            self.world.note("network", "stream {} breaks", stream.id)
-            self.close(stream)
-        return stream.is_open and not self.world.chance(self.weather.lost)
+            return _LOST
+        fate = None if self._is_calm else self._luck.meet(stream.caller.party.name, doing, self._odds)
+        if fate is not None:
+            self.world.note("network", "{}", fate)
+            if fate.what == "break":
+                self.close(stream)
+        return fate
 
-    def _send(self, stream: Stream, message: Upward | Downward, not_before: int, *, up: bool) -> int:
-        at = max(not_before, self.world.now + self._latency())
+    def _send(self, stream: Stream, message: Upward | Downward, not_before: int, fate: Fault | None, *, up: bool) -> int:
+        at = max(not_before, self.world.now + self._latency() + (fate.ms if fate is not None and fate.what == "delay" else 0))
         party = stream.called.party if up else stream.caller.party
         life = stream.called_life if up else stream.caller_life
 
@@ -174,9 +208,9 @@ class Network:
                 stream.caller.said(stream, message)  # type: ignore[arg-type]
 
         self.world.after(at - self.world.now, arrive, party, life)
+        if fate is not None and fate.what == "double":
+            self.world.after(at + fate.ms - self.world.now, arrive, party, life)
         return at
 
     def _latency(self) -> int:
-        if self.world.chance(self.weather.late):
-            return self.world.rng.randint(1, self.weather.late_ms)
         return self.world.rng.randint(1, 4)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
-from antinfer.errors import InternalError
+from antinfer.errors import InternalError, OutputError
 from antinfer.storage import layout
 from antinfer.testing.sim.world import Run, Signal, World
 
@@ -55,10 +55,21 @@ class Place:
         """Shards of the plan that are durable."""
         self.plan_complete = False
         self.success: dict[str, int] | None = None
+        self.refuses_until = 0
+        """Until then nothing can be written or renamed."""
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever an object gets a final name."""
         self._journal: list[Callable[[], None]] = []
         """What a power cut may undo, newest last."""
+
+    @property
+    def is_refusing(self) -> bool:
+        return self.world.now < self.refuses_until
+
+    def check(self) -> None:
+        """Raise OutputError while the place refuses everything."""
+        if self.is_refusing:
+            raise OutputError("the output place refuses everything")
 
     # -- epochs ------------------------------------------------------------------------------------------------------------------
     def claim_epoch(self, epoch: int, owner: str) -> bool:
@@ -76,6 +87,7 @@ class Place:
         """Write an object and make it durable, step by step; return what the record has to say about it."""
         path = layout.staged_path(record.staged, blob.kind)
         yield "wrote a spool file"
+        self.check()
         self.staging[path] = replace(blob, is_synced=sync)
         self._note_undo(lambda: self.staging.pop(path, None))
         yield "moved into staging"
@@ -197,6 +209,7 @@ class Uploads(Place):
     def stage(self, record: CommitRecord, blob: Blob, *, sync: bool) -> Run[StagedObject]:
         path = layout.staged_path(record.staged, blob.kind)
         final = self.final_name(blob.kind, record)
+        self.check()
         self._uploads[path] = (final, blob)
         yield "began an upload"
         self.staging[path] = blob

@@ -78,6 +78,7 @@ class Publisher:
 
     def _publish_one(self, record: CommitRecord) -> Run[bool]:
         """Publish; return False when its objects are nowhere."""
+        yield from self._wait_for_place()
         try:
             yield from self._place.publish(record)
         except InternalError as error:
@@ -109,7 +110,12 @@ class Publisher:
             yield from self._act(self._others.popleft())
         self._is_acting = False
 
+    def _wait_for_place(self) -> Run[None]:
+        while self._place.is_refusing:
+            yield 20
+
     def _act(self, command: commands.Command) -> Run[None]:
+        yield from self._wait_for_place()
         match command:
             case commands.Flush(records):
                 yield from self._flush(records)

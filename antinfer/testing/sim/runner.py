@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from antinfer.testing.sim.checks import Auditor
+from antinfer.testing.sim.faults import Fault
 from antinfer.testing.sim.scenario import Scenario
 from antinfer.testing.sim.stage import Stage
 from antinfer.testing.sim.world import Entry, Problem
@@ -28,6 +30,8 @@ class Outcome:
     events: int
     computed: Counter[tuple[int, int]]
     """How often each row (shard, offset) was computed."""
+    faults: tuple[Fault, ...]
+    """What went wrong on the way; given to `run` as a list, it goes wrong there again."""
 
     @property
     def ok(self) -> bool:
@@ -45,14 +49,20 @@ class Outcome:
         return "\n".join(lines)
 
 
-def run(scenario: Scenario, seed: int) -> Outcome:
-    """Play `scenario` with the chances that `seed` decides. Deterministic; takes milliseconds."""
-    stage = Stage(scenario, seed)
+def run(scenario: Scenario, seed: int, faults: Iterable[Fault] | None = None) -> Outcome:
+    """Play `scenario` with the chances that `seed` decides. Deterministic; takes milliseconds.
+
+    Args:
+        scenario: what is played.
+        seed: decides everything that chance decides.
+        faults: what goes wrong; None: chance decides that too.
+    """
+    stage = Stage(scenario, seed, faults)
     auditor = Auditor(stage)
     stage.begin()
     world = stage.world
     bound = scenario.calm_ms + scenario.patience_ms
-    while stage.place.success is None and not stage.given_up and world.now < bound and "error" not in _kinds(world.problems):
+    while stage.place.success is None and not stage.given_up and world.now < bound and not _is_broken(world.problems):
         world.turn()
     took = world.now
     if stage.place.success is None:
@@ -61,13 +71,16 @@ def run(scenario: Scenario, seed: int) -> Outcome:
         _watch_aftermath(stage)
         auditor.finish()
     stage.is_over = True
-    return Outcome(scenario.name, seed, tuple(world.problems), tuple(world.entries), took, world.events, stage.computed)
+    return Outcome(
+        scenario.name, seed, tuple(world.problems), tuple(world.entries), took, world.events, stage.computed, tuple(stage.luck.struck)
+    )
 
 
 def _watch_aftermath(stage: Stage) -> None:
     world, until = stage.world, stage.world.now + _AFTERMATH_MS
-    stage.weather = type(stage.weather)()
-    stage.network.weather = stage.weather
+    stage.is_fair = True
+    stage.network.calm_down()
+    stage.place.refuses_until = 0
     for party in (*stage.servers.values(), *stage.masters.values(), *stage.workers.values()):
         world.after(world.rng.randint(0, _AFTERMATH_MS // 3), party.resume)
     while world.now < until and world.turn():
@@ -83,5 +96,5 @@ def _blame_unfinished(stage: Stage) -> None:
         stage.world.blame("stuck", f"the job has not ended after {stage.world.now} ms")
 
 
-def _kinds(problems: list[Problem]) -> set[str]:
-    return {problem.kind for problem in problems}
+def _is_broken(problems: list[Problem]) -> bool:
+    return bool(problems) and any(problem.kind == "error" for problem in problems)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from antinfer.core.budgets import BadRowBudget, RangeBudget, StorageBudget
 from antinfer.core.config import EngineConfig
+from antinfer.testing.sim.faults import Odds
 from antinfer.testing.sim.store import Sync
 from antinfer.worker.policy import HostPolicy, SessionPolicy
 
@@ -52,6 +53,9 @@ class Weather:
     pause: Mapping[str, float] = field(default_factory=dict)
     """The same, for being stopped."""
     pause_ms: tuple[int, int] = (50, 2_500)
+    slow: float = 0.0
+    """Of each row: it takes long this time."""
+    slow_ms: tuple[int, int] = (300, 3_000)
     lost: float = 0.0
     """Of each message."""
     double: float = 0.0
@@ -61,6 +65,14 @@ class Weather:
     """Of its stream, at each message."""
     drain: float = 0.0
     """Of some worker, at each look around (every 100 ms)."""
+    partition: float = 0.0
+    """Of some worker or master being cut off from everybody, likewise."""
+    silence: float = 0.0
+    """The same, but nobody is told that the connections are gone."""
+    apart_ms: tuple[int, int] = (100, 2_000)
+    outage: float = 0.0
+    """Of the output place refusing everything for a while, likewise."""
+    outage_ms: tuple[int, int] = (100, 800)
     old_file: float = 0.0
     """Of the store coming back with an old file, likewise."""
     wipe: float = 0.0
@@ -78,6 +90,39 @@ class Weather:
             elif isinstance(value, float):
                 scaled[each.name] = min(0.5, factor * value)
         return replace(self, **scaled)
+
+    def at_step(self, kind: str) -> tuple[Odds, ...]:
+        """Return what may happen at each step of a party of this kind."""
+        odds = (Odds("crash", self.crash.get(kind, 0.0)), Odds("pause", self.pause.get(kind, 0.0), self.pause_ms))
+        return tuple(each for each in odds if each.probability)
+
+    @property
+    def at_message(self) -> tuple[Odds, ...]:
+        """Return what may happen to each message."""
+        late = (1, self.late_ms)
+        odds = (Odds("lose", self.lost), Odds("double", self.double, late), Odds("delay", self.late, late), Odds("break", self.broken))
+        return tuple(each for each in odds if each.probability)
+
+    @property
+    def at_row(self) -> tuple[Odds, ...]:
+        """Return what may happen whenever a row is computed."""
+        return (Odds("slow", self.slow, self.slow_ms),) if self.slow else ()
+
+    @property
+    def at_look(self) -> tuple[Odds, ...]:
+        """Return what may happen at each look around, each by itself."""
+        odds = (
+            Odds("drain", self.drain),
+            Odds("partition", self.partition, self.apart_ms),
+            Odds("silence", self.silence, self.apart_ms),
+            Odds("outage", self.outage, self.outage_ms),
+            Odds("standby", self.standby),
+            Odds("restart store", self.crash.get("store", 0.0)),
+            Odds("old file", self.old_file),
+            Odds("wipe", self.wipe),
+            Odds("power cut", self.power_cut),
+        )
+        return tuple(each for each in odds if each.probability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +192,8 @@ class Scenario:
     """Rows that raise when first tried, and never again."""
     poison: frozenset[tuple[int, int]] = frozenset()
     """Rows that kill the stage host."""
+    fan_out: int = 1
+    """Most rows that one input row becomes; how many, its identity decides."""
     blames_rows: bool = True
     """Workers may die for reasons of their own, so a good row may end in quarantine; False: a good row in quarantine is a lost one."""
     weather: Weather = field(default_factory=Weather)
@@ -161,6 +208,10 @@ class Scenario:
     script: Callable[[Stage], None] | None = None
     """Stage directions: called once, before the first event."""
     switches: Switches = field(default_factory=Switches)
+
+    def outputs(self, shard: int, offset: int) -> int:
+        """Return how many rows an input row becomes."""
+        return 1 + (7 * shard + offset) % self.fan_out
 
     def but(self, **changes: Any) -> Scenario:
         """Return the same with some fields replaced."""

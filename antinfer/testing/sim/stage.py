@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from antinfer.core import invariants
 from antinfer.core.engine import Engine
 from antinfer.core.ids import ShardId
 from antinfer.core.plan import Piece, Shard
+from antinfer.testing.sim.faults import Fault, Luck
 from antinfer.testing.sim.master import Master
 from antinfer.testing.sim.network import Network
 from antinfer.testing.sim.output import Copies, Place, Uploads
-from antinfer.testing.sim.scenario import Scenario, Weather
+from antinfer.testing.sim.scenario import Scenario
 from antinfer.testing.sim.store import File, Server, StoreClient
 from antinfer.testing.sim.worker import Worker
 from antinfer.testing.sim.world import Party, Run, World
 
 _LOOK_MS = 100
+_AT_LOOK = ("drain", "partition", "silence", "outage", "standby", "restart store", "old file", "wipe", "power cut")
 
 
 class Stage:
     """Everything of one run. Stage directions (`Scenario.script`) get it whole."""
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, faults: Iterable[Fault] | None = None) -> None:
+        """
+        Args:
+            scenario: what is played.
+            seed: decides everything that chance decides.
+            faults: what goes wrong; None: chance decides that too.
+        """
         self.scenario = scenario
         self.world = World(seed)
         self.world.on_step = self._interfere
-        self.weather = scenario.weather
-        self.network = Network(self.world, scenario.weather)
+        self.luck = Luck(seed, faults)
+        weather = scenario.weather
+        self._at_look = {odds.what: (odds,) for odds in weather.at_look}
+        self._at_row = weather.at_row
+        self._at_step = {kind: weather.at_step(kind) for kind in ("master", "worker", "host", "store")}
+        self.network = Network(self.world, weather, self.luck)
         self.place = self._make_place()
         self.planned_rows = tuple(None if index in scenario.unsized else rows for index, rows in enumerate(scenario.rows))
         self.shards = {
@@ -42,6 +54,8 @@ class Stage:
         self.may_forget = scenario.store == "separate"
         """What a store had confirmed was lost, so commits that were not published may be done again."""
         self.given_up = ""
+        self.is_fair = False
+        """Nothing more goes wrong, though what went wrong before is not mended yet."""
         self.is_over = False
         self._files = [File() for _ in range(scenario.masters if scenario.store == "separate" else 1)]
         self.servers: dict[str, Server] = {}
@@ -163,53 +177,73 @@ class Stage:
     # -- chance ------------------------------------------------------------------------------------------------------------------
     @property
     def is_calm(self) -> bool:
-        return self.world.now >= self.scenario.calm_ms
+        return self.is_fair or self.world.now >= self.scenario.calm_ms
 
     def _interfere(self, party: Party, step: str) -> None:
         """A step was done: perhaps this is where it dies or stops."""
         if self.is_calm:
             return
-        world, weather = self.world, self.weather
-        if world.chance(weather.crash.get(party.kind, 0.0)):
+        fault = self.luck.meet(party.name, step, self._at_step[party.kind])
+        if fault is None:
+            return
+        if fault.what == "crash":
             party.crash()
-        elif world.chance(weather.pause.get(party.kind, 0.0)):
+        else:
             party.pause()
-            world.after(world.rng.randint(*weather.pause_ms), party.resume)
+            self.world.after(fault.ms, party.resume)
+
+    def row_ms(self, host: str) -> int:
+        """Return how long the next row takes."""
+        fault = None if self.is_calm else self.luck.meet(host, "computes a row", self._at_row)
+        return self.world.rng.randint(*self.scenario.row_ms) if fault is None else fault.ms
 
     def _look_around(self) -> None:
         if self.is_over:
             return
         self.world.after(_LOOK_MS, self._look_around)
-        if self.is_calm:
+        if self.world.now >= self.scenario.calm_ms:
             self._calm_down()
-        else:
-            self._roll_dice(self.weather)
+        elif not self.is_fair:
+            self._roll_dice()
         if self.place.success is None and not any(master.is_alive for master in self.masters.values()):
             self.world.rng.choice(list(self.masters.values())).start()
 
-    def _roll_dice(self, weather: Weather) -> None:
-        world, rng = self.world, self.world.rng
-        if world.chance(weather.drain):
-            worker = rng.choice(list(self.workers.values()))
-            if worker.is_alive:
-                worker.drain()
-        if world.chance(weather.standby):
-            for master in self.masters.values():
-                if not master.is_alive and self.place.success is None:
-                    master.start()
-        if world.chance(weather.crash.get("store", 0.0)):
-            for server in self._live_servers():
-                server.restart()
-        if world.chance(weather.old_file):
-            self.lose_store(wipe=False)
-        if world.chance(weather.wipe):
-            self.lose_store(wipe=True)
-        if world.chance(weather.power_cut):
-            self.cut_power()
+    def _roll_dice(self) -> None:
+        for what in _AT_LOOK:
+            fault = self.luck.meet("weather", what, self._at_look.get(what, ()))
+            if fault is not None:
+                self._strike(fault)
+
+    def _strike(self, fault: Fault) -> None:
+        match fault.what:
+            case "drain":
+                worker = list(self.workers.values())[fault.victim % len(self.workers)]
+                if worker.is_alive:
+                    worker.drain()
+            case "partition" | "silence":
+                parties = [*self.workers.values(), *self.masters.values()]
+                party = parties[fault.victim % len(parties)]
+                self.network.cut_off(party, fault.ms, silently=fault.what == "silence")
+            case "outage":
+                self.world.note("place", "refuses everything for {} ms", fault.ms)
+                self.place.refuses_until = self.world.now + fault.ms
+            case "standby":
+                for master in self.masters.values():
+                    if not master.is_alive and self.place.success is None:
+                        master.start()
+            case "restart store":
+                for server in self._live_servers():
+                    server.restart()
+            case "old file" | "wipe":
+                self.lose_store(wipe=fault.what == "wipe")
+            case "power cut":
+                self.cut_power()
+            case _:
+                raise ValueError(f"no fault is called {fault.what!r}")
 
     def _calm_down(self) -> None:
-        self.weather = Weather()
-        self.network.weather = Weather()
+        self.network.calm_down()
+        self.place.refuses_until = 0
         for party in (*self.servers.values(), *self.masters.values(), *self.workers.values()):
             party.resume()
 
