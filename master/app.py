@@ -135,12 +135,14 @@ async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, serv
     from antinfer.master.reign import Job, Master, engine_config
     from antinfer.master.store.redis import RedisStore
     from antinfer.master.streams import Streams
+    from antinfer.master.troubles import Troubles
 
-    store = RedisStore(url, mark.job, durability=spec.store.durability, server=server)
+    troubles = Troubles()
+    store = RedisStore(url, mark.job, durability=spec.store.durability, server=server, patience_s=spec.patience, troubles=troubles)
     streams = Streams()
-    planner = Planner(spec, place, force=options.force)
+    planner = Planner(spec, place, force=options.force, troubles=troubles)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
-    master = Master(job, store, streams, planner, force=options.force, check=options.check)
+    master = Master(job, store, streams, planner, force=options.force, check=options.check, troubles=troubles)
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, master.stop)

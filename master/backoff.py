@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from antinfer.errors import FencedError, InfraError, Interrupted
+from antinfer.master.troubles import Troubles
 
 _log = logging.getLogger("antinfer.master")
 _PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -17,19 +19,29 @@ _HEALTHY_S: Final = 30.0
 T = TypeVar("T")
 
 
-def patiently(doing: str, work: Callable[[], T], stopped: threading.Event, patience_s: float) -> T:
-    """Do `work`, again with growing pauses while it raises `InfraError`; each trouble is logged.
+def patiently(doing: str, work: Callable[[], T], stopped: threading.Event, patience_s: float, troubles: Troubles | None = None) -> T:
+    """Do `work`, again with growing pauses while it raises `InfraError`; each trouble is logged, and noted while it lasts.
 
     Args:
         doing: what is done, for the log.
         work: safe to call again after a failure.
         stopped: set when nobody wants the result any more.
         patience_s: how long to try, in seconds.
+        troubles: told what is waited for.
 
     Raises:
         Interrupted: `stopped` was set.
         AntinferError: what `work` raised when that was no `InfraError`, or a `FencedError`, or patience was over.
     """
+    me = (doing, threading.get_ident())
+    try:
+        return _patiently(doing, work, stopped, patience_s, lambda text: None if troubles is None else troubles.note(me, text))
+    finally:
+        if troubles is not None:
+            troubles.clear(me)
+
+
+def _patiently(doing: str, work: Callable[[], T], stopped: threading.Event, patience_s: float, note: Callable[[str], None]) -> T:
     troubled_since: float | None = None
     tries = 0
     while True:
@@ -44,8 +56,10 @@ def patiently(doing: str, work: Callable[[], T], stopped: threading.Event, patie
                 troubled_since, tries = now, 0
             if now - troubled_since > patience_s:
                 raise
-            pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
-            _log.warning("%s failed (%s); trying again in %g s", doing, error, pause_s, extra={"action": "retry"})
+            # Who failed together should not come back together.
+            pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)] * random.uniform(0.75, 1.25)
+            note(error.text)
+            _log.warning("%s failed (%s); trying again in %.1f s", doing, error, pause_s, extra={"action": "retry"})
             tries += 1
             if stopped.wait(pause_s):
                 raise Interrupted(f"stopped while {doing} was tried again") from error

@@ -6,11 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from antinfer.core.plan import Shard
 from antinfer.errors import AntinferError, ChangedError, InternalError, Interrupted
 from antinfer.master.backoff import patiently
+from antinfer.master.troubles import Troubles
 from antinfer.spec.columns import check_columns
 from antinfer.storage.limits import MOST_SHARDS, too_many_shards
 from antinfer.storage.place import OutputPlace
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("antinfer.planner")
 _THREADS: Final = 16
-_PATIENCE_S: Final = 600.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,18 @@ class Extension:
 class Planner:
     """Plans one job in a thread of its own; `lookup` may be called from any thread."""
 
-    def __init__(self, spec: JobSpec, place: OutputPlace, *, force: bool = False) -> None:
+    def __init__(self, spec: JobSpec, place: OutputPlace, *, force: bool = False, troubles: Troubles | None = None) -> None:
         """
         Args:
             spec: the job.
             place: its output place, claimed before anything is called.
             force: plan however many shards.
+            troubles: told what is waited for.
         """
         self._spec = spec
         self._place = place
         self._force = force
+        self._troubles = troubles
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._plan: PlanFile | None = None
@@ -68,7 +71,7 @@ class Planner:
         from antinfer.storage.planfile import PlanFile
 
         plan = PlanFile(self._place)
-        state = patiently("reading the plan", plan.load, self._stopped, _PATIENCE_S)
+        state = self._patiently("reading the plan", plan.load)
         self._plan, self._listing, self._files_done = plan, state.listing, state.files_done
         rows = tuple(state.index.rows(shard) for shard in range(len(state.index)))
         self._count(rows)
@@ -105,6 +108,9 @@ class Planner:
         if self._thread is not None:
             self._thread.join()
 
+    def _patiently(self, doing: str, work: Callable[[], T]) -> T:
+        return patiently(doing, work, self._stopped, self._spec.patience, self._troubles)
+
     def lookup(self, shard: int) -> Shard:
         """Return a planned shard with its pieces. Raises IndexError beyond what is durable."""
         if self._plan is None:
@@ -119,10 +125,10 @@ class Planner:
         if known is not None:
             frozen(known.schema)
         source = open_input(self._spec, known.schema if known else None)
-        files = patiently("listing the input", source.list_files, self._stopped, _PATIENCE_S)
+        files = self._patiently("listing the input", source.list_files)
         if known is None:
             _log.info("the input has %d files", len(files), extra={"action": "list_input"})
-            schema = patiently("reading the input's schema", lambda: source.freeze(files), self._stopped, _PATIENCE_S)
+            schema = self._patiently("reading the input's schema", lambda: source.freeze(files))
             check_columns(self._spec, schema.names)
             known = self._save(files, schema)
             frozen(schema)
@@ -133,14 +139,14 @@ class Planner:
 
     def _save(self, files: list[InputFile], schema: pa.Schema) -> Listing:
         plan = self._require_plan()
-        return patiently("writing the plan", lambda: plan.save_listing(files, schema), self._stopped, _PATIENCE_S)
+        return self._patiently("writing the plan", lambda: plan.save_listing(files, schema))
 
     def _plan_rest(self, source: Source, listing: Listing, extend: Callable[[Extension], None]) -> None:
         plan, total = self._require_plan(), len(listing.files)
         while self._files_done < total:
             # A chunk that was interrupted by trouble is begun again after the last durable one.
-            patiently("planning", lambda: self._chunks(source, listing, extend), self._stopped, _PATIENCE_S)
-        patiently("writing the plan", plan.complete, self._stopped, _PATIENCE_S)
+            self._patiently("planning", lambda: self._chunks(source, listing, extend))
+        self._patiently("writing the plan", plan.complete)
         self._complete = True
         _log.info("the plan is complete: %d shards of %d files", self._shards, total, extra={"action": "plan_complete"})
         extend(Extension((), total, total, complete=True))

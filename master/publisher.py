@@ -24,6 +24,7 @@ from antinfer.core.events import (
 from antinfer.core.records import CommitRecord
 from antinfer.errors import FencedError, InternalError, Interrupted
 from antinfer.master.backoff import patiently
+from antinfer.master.troubles import Troubles
 from antinfer.storage.place import OutputPlace
 
 _log = logging.getLogger("antinfer.publisher")
@@ -33,8 +34,6 @@ _INLINE: Final = 4
 """Publications that are not worth handing to other threads."""
 _GATHER_S: Final = 0.01
 """Pause after a round of publications: each costs a look at the epochs and a turn of the loop, however many records it has."""
-_PATIENCE_S: Final = 600.0
-"""How long the output place may be away before the master gives up; nothing is lost by stopping."""
 
 MakeEvent = Callable[[int], Event]
 
@@ -51,6 +50,8 @@ class Publisher:
         post: Callable[[MakeEvent], None],
         fail: Callable[[BaseException], None],
         seal: Callable[[int, int], None],
+        patience_s: float = 600.0,
+        troubles: Troubles | None = None,
     ) -> None:
         """
         Args:
@@ -61,6 +62,8 @@ class Publisher:
             fail: ends the reign, from any thread.
             seal: writes the final manifest, the report and the mark of success; is given the first free chunk number and the
                 rows to expect.
+            patience_s: how long the output place may be away or full before the master gives up; nothing is lost by stopping.
+            troubles: told what is waited for.
         """
         self._place = place
         self._suffix = suffix
@@ -68,6 +71,8 @@ class Publisher:
         self._post = post
         self._fail = fail
         self._seal = seal
+        self._patience_s = patience_s
+        self._troubles = troubles
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._unpublished: deque[CommitRecord] = deque()
@@ -222,7 +227,7 @@ class Publisher:
         self._post(lambda at: Published(at, done, missing))
 
     def _patiently(self, doing: str, work: Callable[[], None]) -> None:
-        patiently(doing, work, self._stopped, _PATIENCE_S)
+        patiently(doing, work, self._stopped, self._patience_s, self._troubles)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

@@ -28,6 +28,7 @@ from antinfer.master.stagetable import stage_table
 from antinfer.master.status import Figures, describe
 from antinfer.master.store.base import DiscontinuityError, Store
 from antinfer.master.streams import Streams
+from antinfer.master.troubles import Troubles
 from antinfer.rpc.values import JobDocument, Status
 from antinfer.storage.jobs import RunDocument
 from antinfer.storage.place import OutputPlace
@@ -88,7 +89,17 @@ async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, int,
 class Master:
     """Rules one job until it is done, failed, or somebody else does."""
 
-    def __init__(self, job: Job, store: Store, streams: Streams, planner: Planner, *, force: bool = False, check: bool = False) -> None:
+    def __init__(
+        self,
+        job: Job,
+        store: Store,
+        streams: Streams,
+        planner: Planner,
+        *,
+        force: bool = False,
+        check: bool = False,
+        troubles: Troubles | None = None,
+    ) -> None:
         """
         Args:
             job: what is ruled over.
@@ -97,8 +108,10 @@ class Master:
             planner: neither loaded nor started.
             force: go on although pipeline or code have changed.
             check: look at the invariants after every batch.
+            troubles: what the store waits for; what else is waited for is added.
         """
         self._job = job
+        self._troubles = troubles or Troubles()
         self._store = store
         self._streams = streams
         self._planner = planner
@@ -122,8 +135,8 @@ class Master:
         """Return the present status."""
         job, output = self._job.mark.job, self._job.place.uri
         if self._loop is None:
-            return Status(job=job, output=output, epoch=self._epoch, phase="planning", reason="taking over the job")
-        return describe(self._loop.engine, self._figures, self._streams, job=job, output=output, at=now_ms())
+            return Status(job=job, output=output, epoch=self._epoch, phase="planning", reason=self._troubles.text or "taking over the job")
+        return describe(self._loop.engine, self._figures, self._streams, self._troubles.text, job=job, output=output, at=now_ms())
 
     def knows(self, worker: str) -> bool:
         """Tell whether a worker of this name is a member of the job."""
@@ -207,6 +220,8 @@ class Master:
             post=lambda make: loop.post_soon(make),
             fail=lambda error: loop.fail_soon(error),
             seal=self._seal,
+            patience_s=job.spec.patience,
+            troubles=self._troubles,
         )
         loop = self._loop = Loop(
             engine,

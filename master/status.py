@@ -65,8 +65,8 @@ class Figures:
         return (last - first) * 1000 / (last_at - first_at) if last_at > first_at else 0.0
 
 
-def describe(engine: Engine, figures: Figures, streams: Streams, *, job: str, output: str, at: int) -> values.Status:
-    """Return the status at time `at` (ms). Costs O(open)."""
+def describe(engine: Engine, figures: Figures, streams: Streams, trouble: str = "", *, job: str, output: str, at: int) -> values.Status:
+    """Return the status at time `at` (ms); `trouble` is what the master waits for. Costs O(open)."""
     progress = engine.progress()
     sized_open = sum(shard.rows or 0 for shard_id, shard in engine.ledger.open.items() if engine.plan.rows(shard_id) is None)
     total = figures.rows_planned if progress.plan_complete and not figures.unsized else None
@@ -79,7 +79,7 @@ def describe(engine: Engine, figures: Figures, streams: Streams, *, job: str, ou
         output=output,
         epoch=engine.epoch,
         phase=_phase(engine),
-        reason=engine.failure,
+        reason=engine.failure or trouble,
         rows_total=total,
         rows_known=max(figures.rows_planned + sized_open, progress.rows_done),
         rows_committed=progress.rows_done,

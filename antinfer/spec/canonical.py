@@ -17,7 +17,10 @@ from antinfer.spec.normal import NormalJob
 if TYPE_CHECKING:
     from antinfer.spec.schema import JobSpec
 
-_FREE = {("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("task",), ("tuning",), ("quarantine", "max_fraction")}
+_FREE = {
+    *(("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("patience",), ("task",), ("tuning",)),
+    ("quarantine", "max_fraction"),
+}
 """Fields that say how fast or where a job runs, not what it computes: they may differ when a job is resumed."""
 _FREE_OF_STAGES = {"name", "adds", "concurrency", "workers_as", "num_gpus", "num_cpus", "gpu_share"}
 """The same among the keys of a stage."""

@@ -241,6 +241,10 @@ class Dataset:
         """Set the longest time between two commits of a worker: seconds, ``"30s"``, or ``"auto"``."""
         return self._set("commit_interval", interval)
 
+    def patience(self, duration: float | str) -> Dataset:
+        """Set how long storage may be away or full before the job stops: seconds, or ``"10m"``."""
+        return self._set("patience", duration)
+
     def workers(
         self, *, min: int | None = None, max: int | None = None, on_demand: float | None = None, deadline: float | str | None = None
     ) -> Dataset:

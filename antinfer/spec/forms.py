@@ -164,6 +164,7 @@ def _json_dict(value: object) -> object:
 Auto = Literal["auto"]
 _DURATION = Form("duration: `30s`, `10m`, `6h`, `1h30m`; a bare number is seconds")
 OptionalDuration = Annotated[float | None, _DURATION, BeforeValidator(_duration_or(None))]
+Duration = Annotated[float, _DURATION, BeforeValidator(parse_duration)]
 AutoDuration = Annotated[float | Auto, Form("`auto` or a duration: `30s`, `10m`, `6h`"), BeforeValidator(_duration_or("auto"))]
 AutoSize = Annotated[int | Auto, Form("`auto` or a size: `64MB`, `128MiB`, `1GB`; a bare number is bytes"), BeforeValidator(_size_or_auto)]
 AutoCount = Annotated[int | Auto, Form("`auto` or a whole number of at least 1"), BeforeValidator(_count)]

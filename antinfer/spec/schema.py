@@ -136,6 +136,11 @@ class JobSpec(Model):
         default="auto",
         description="Longest time between two commits of a worker; the most work that a preemption can cost.",
     )
+    patience: forms.Duration = Field(
+        default=1800.0,
+        description="How long input, output or store may be away, full, read-only or forbidden once a job has begun: nothing new is begun "
+        "meanwhile, `antinfer status` says why, and the job goes on by itself. Then it stops; nothing is lost, the same command resumes.",
+    )
     workers: WorkersSpec = Field(default_factory=WorkersSpec, description="How many workers, and on what kind of node.")
     store: StoreSpec = Field(default_factory=StoreSpec, description="The Redis or Valkey server that holds what is open.")
     limit: int | None = Field(

@@ -24,6 +24,8 @@ _log = logging.getLogger("antinfer.store")
 _PR_SET_PDEATHSIG: Final = 1
 _START_S: Final = 60.0
 """A server loads its file before it listens; a job's file takes milliseconds, one that grew for weeks seconds."""
+_ROOM_BYTES: Final = 64 << 10
+"""A server with less room than this on its disk cannot write what it must."""
 _LOCK_S: Final = 3.0
 """A predecessor that was killed lets go of the lock when its server, killed with it, is gone."""
 
@@ -73,6 +75,8 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir = ""
         self._ready = False
+        self._has_failed = False
+        """The process did not get so far as to listen."""
 
     @property
     def url(self) -> str:
@@ -111,11 +115,13 @@ class EmbeddedServer:
         """Make sure that the server listens; one that has died is started again, and everything it had confirmed is in its file.
 
         Raises:
-            StoreError: It does not come up.
+            PassingError: It does not come up; it is started again by the next call.
         """
-        if self._ready and self._process is not None and self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None and (self._ready or self._has_failed):
             status = self._process.returncode
-            _log.warning("the embedded store died (exit status %s); starting it again", status, extra={"action": "store_restarted"})
+            # One that cannot start is tried again and again: the caller says so.
+            level = logging.WARNING if self._ready else logging.DEBUG
+            _log.log(level, "the embedded store died (exit status %s); starting it again", status, extra={"action": "store_restarted"})
             self._spawn()
         if not self._ready:
             self._wait_until_ready()
@@ -173,7 +179,7 @@ class EmbeddedServer:
             preexec_fn=_die_with_parent(),
             start_new_session=True,
         )
-        self._ready = False
+        self._ready = self._has_failed = False
 
     def _command(self) -> list[str]:
         settings = {
@@ -200,14 +206,21 @@ class EmbeddedServer:
         started = time.monotonic()
         while not _answers(path):
             if process.poll() is not None:
-                raise StoreError(
-                    f"the embedded store in {self.directory} did not start (exit status {process.returncode}): {self._last_words()}",
-                    hint=f"See {self.directory / 'server.log'}; a full disk is the usual cause.",
-                )
+                self._has_failed = True
+                raise self._not_started(process.returncode)
             if time.monotonic() - started > _START_S:
                 raise StoreError(f"the embedded store in {self.directory} did not start within {_START_S:.0f} s: {self._last_words()}")
             time.sleep(0.005)
         self._ready = True
+
+    def _not_started(self, status: int) -> StoreError:
+        # Not on top: the client library takes longer to import than the server to start.
+        from antinfer.master.store.faults import PassingError
+
+        what = f"the embedded store in {self.directory} did not start (exit status {status})"
+        if shutil.disk_usage(self.directory).free < _ROOM_BYTES:
+            return PassingError(f"{what}: no space left on the device", hint="Free some space: the job goes on by itself.")
+        return PassingError(f"{what}: {self._last_words()}", hint=f"See {self.directory / 'server.log'}.")
 
     def _last_words(self) -> str:
         log = self.directory / "server.log"

@@ -14,10 +14,6 @@ class PassingError(StoreError):
     """A store error that may pass by itself: the same call can be made again."""
 
 
-class RefusingError(PassingError):
-    """The server is there and says no; only somebody who looks after it will change that, so we do not wait long."""
-
-
 def safe_url(url: str) -> str:
     """Return `url` without password and query, fit for logs and messages."""
     parts = urlsplit(url)
@@ -58,9 +54,9 @@ def translate(error: Exception, store: str) -> StoreError:
         case redis_errors.BusyLoadingError():
             return PassingError(f"the store {store} is still loading its data")
         case redis_errors.OutOfMemoryError():
-            return RefusingError(f"the store {store} is out of memory: {text}", hint="Raise its maxmemory; a job needs some ten megabytes.")
+            return PassingError(f"the store {store} is out of memory: {text}", hint="Raise its maxmemory; a job needs some ten megabytes.")
         case redis_errors.ReadOnlyError():
-            return RefusingError(f"the store {store} is read-only: {text}", hint="Give the address of the primary, not of a replica.")
+            return PassingError(f"the store {store} is read-only: {text}", hint="Give the address of the primary, not of a replica.")
         case redis_errors.MovedError() | redis_errors.AskError():
             return StoreError(f"the store {store} is a node of a cluster, and not ours: {text}", hint="Give the address of a plain server.")
         case redis_errors.NoScriptError():
@@ -81,7 +77,7 @@ def translate(error: Exception, store: str) -> StoreError:
 
 def _from_text(text: str, store: str) -> StoreError:
     if "MISCONF" in text:
-        return RefusingError(f"the store {store} cannot write its data: {text}", hint="Look for a full disk at the server.")
+        return PassingError(f"the store {store} cannot write its data: {text}", hint="Look for a full disk at the server.")
     if "NOAUTH" in text:
         return StoreError(f"the store {store} wants a password", hint="Write it into the URL: redis://:PASSWORD@HOST:PORT/0.")
     if "CLUSTERDOWN" in text or "MASTERDOWN" in text:

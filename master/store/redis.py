@@ -12,16 +12,15 @@ from redis import exceptions as redis_errors
 
 from antinfer.errors import StoreError
 from antinfer.master.store.base import Applied, Batch, DiscontinuityError, Durability, Fence, Loaded, fenced
-from antinfer.master.store.faults import PassingError, RefusingError, translate
+from antinfer.master.store.faults import PassingError, translate
 from antinfer.master.store.keys import Keys
 from antinfer.master.store.link import OLDEST, Greeting, Link
 from antinfer.master.store.scripts import script
+from antinfer.master.troubles import Troubles
 
 _log = logging.getLogger("antinfer.store")
 _SYNC_MS: Final = 5_000
 """How long one WAITAOF waits; below the connection's own time-out."""
-_REFUSED_S: Final = 30.0
-"""How long a server may say no (full, read-only) before we say so ourselves and stop; nothing is lost by stopping."""
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 Wish = Literal["auto", "always", "waitaof", "publish"]
@@ -48,6 +47,7 @@ class RedisStore:
         server: OwnServer | None = None,
         start_patience_s: float = 3.0,
         patience_s: float = 600.0,
+        troubles: Troubles | None = None,
     ) -> None:
         """Prepare; `open` connects.
 
@@ -58,6 +58,7 @@ class RedisStore:
             server: Our own server behind `url`; it is started again when it dies, and its restarts do not count as a new run.
             start_patience_s: How long to try at the start, in seconds.
             patience_s: How long a store that was there may be away, in seconds.
+            troubles: Told what is waited for.
         """
         self._link = Link(url)
         self._keys = Keys(job)
@@ -65,6 +66,7 @@ class RedisStore:
         self._server = server
         self._patience_s = start_patience_s
         self._later_patience_s = patience_s
+        self._troubles = troubles
         self._durability = Durability.ALWAYS
         self._run = ""
         self._claim: Fence | None = None
@@ -159,21 +161,28 @@ class RedisStore:
         """Do `work` on a checked connection, again after errors that may pass, until the patience is over."""
         started = time.monotonic()
         tries = 0
-        while True:
-            try:
-                if not self._link.connected:
-                    await self._connect()
-                return await work()
-            except (redis_errors.RedisError, OSError) as error:
-                fault = translate(error, self.name)
-                await self._link.drop()
-                patience_s = min(self._patience_s, _REFUSED_S) if isinstance(fault, RefusingError) else self._patience_s
-                if not isinstance(fault, PassingError) or time.monotonic() - started > patience_s:
-                    raise fault from error
-                if tries == 0:
-                    _log.warning("%s; trying again", fault, extra={"action": "store_lost", "store": self.name})
-                await asyncio.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
-                tries += 1
+        try:
+            while True:
+                try:
+                    if not self._link.connected:
+                        await self._connect()
+                    return await work()
+                except (redis_errors.RedisError, OSError, PassingError) as error:
+                    fault = error if isinstance(error, PassingError) else translate(error, self.name)
+                    await self._link.drop()
+                    if not isinstance(fault, PassingError) or time.monotonic() - started > self._patience_s:
+                        if fault is error:
+                            raise
+                        raise fault from error
+                    if tries == 0:
+                        _log.warning("%s; trying again", fault, extra={"action": "store_lost", "store": self.name})
+                    if self._troubles is not None:
+                        self._troubles.note(self, fault.text)
+                    await asyncio.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
+                    tries += 1
+        finally:
+            if self._troubles is not None:
+                self._troubles.clear(self)
 
     async def _connect(self) -> None:
         if self._server is not None:
