@@ -1,4 +1,4 @@
-"""What a process died of, as well as can be told from outside: its exit status, what it left in its black box, and the kernel's counters."""
+"""What a process died of, as well as can be told from outside: exit status, what it left in its black box, and the kernel's counters."""
 
 from __future__ import annotations
 
@@ -131,9 +131,7 @@ def _killed(ooms: OomCounter | None, box: str) -> Death:
     if in_group:
         return Death(DeathKind.OUT_OF_MEMORY, "was killed by SIGKILL (the OOM killer: our memory limit was reached)", box)
     if anywhere:
-        return Death(
-            DeathKind.OUT_OF_MEMORY, "was killed by SIGKILL (probably the OOM killer, which struck on this machine meanwhile)", box
-        )
+        return Death(DeathKind.OUT_OF_MEMORY, "was killed by SIGKILL (probably the OOM killer, which struck on this machine)", box)
     return Death(DeathKind.KILLED, "was killed by SIGKILL (from outside; the kernel tells of no lack of memory)", box)
 
 

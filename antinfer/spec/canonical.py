@@ -22,7 +22,7 @@ _FREE = {
     ("quarantine", "max_fraction"),
 }
 """Fields that say how fast or where a job runs, not what it computes: they may differ when a job is resumed."""
-_FREE_OF_STAGES = {"name", "adds", "concurrency", "workers_as", "num_gpus", "num_cpus", "gpu_share"}
+_FREE_OF_STAGES = {"name", "adds", "concurrency", "workers_as", "num_gpus", "num_cpus", "gpu_share", "timeout", "max_lifetime"}
 """The same among the keys of a stage."""
 _BATCHING = {"batch_size", "bucket_by", "max_tokens"}
 """Keys of a stage that are free as well, unless the job is to be reproducible."""

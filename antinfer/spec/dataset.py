@@ -29,6 +29,8 @@ UserCode = Callable[..., Any] | str
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Concurrency = int | tuple[int, int] | Literal["auto"] | None
 BatchSize = int | Literal["auto"] | None
+Timeout = float | str
+Lifetime = int | str
 Bucket = str | tuple[str, Sequence[int]] | None
 Branch = Callable[["Dataset"], "Dataset"]
 BatchFormat = Literal["numpy", "arrow", "pandas", "torch"]
@@ -72,6 +74,8 @@ class Dataset:
         on_gpu: UserCode | None = None,
         on_gpu_kwargs: Mapping[str, Any] | None = None,
         gpu_share: float | Literal["auto"] = "auto",
+        timeout: Timeout = "auto",
+        max_lifetime: Lifetime = "off",
         name: str = "",
     ) -> Dataset:
         """Call `fn` with batches; it returns a batch with as many rows. It is given only `columns`, where they are named.
@@ -83,7 +87,8 @@ class Dataset:
         `when`, `adds`, `bucket_by` and `max_tokens` are as for `predict`. `on_gpu`, a class built with `on_gpu_kwargs`, does the same on a
         GPU, inside of the predictor right behind, for at most `gpu_share` of the rows.
         """
-        batching = {"columns": columns, "when": when, "adds": list(adds), "bucket_by": _bucket(bucket_by), "max_tokens": max_tokens}
+        batching: dict[str, Any] = {"columns": columns, "when": when, "adds": list(adds), "bucket_by": _bucket(bucket_by)}
+        batching |= {"max_tokens": max_tokens, "timeout": timeout, "max_lifetime": max_lifetime}
         if inspect.isclass(fn):
             if fn_kwargs:
                 raise UsageError(
@@ -121,6 +126,8 @@ class Dataset:
         adds: Sequence[str] = (),
         bucket_by: Bucket = None,
         max_tokens: int | None = None,
+        timeout: Timeout = "auto",
+        max_lifetime: Lifetime = "off",
         name: str = "",
     ) -> Dataset:
         """Run a model: `cls` is built once per process, with `args`, and its instance is called with batches.
@@ -135,7 +142,8 @@ class Dataset:
         """
         if not isinstance(cls, str) and not inspect.isclass(cls):
             raise UsageError("predict needs a class, which is built once per process", hint="For a function use map_batches.")
-        batching = {"columns": columns, "when": when, "adds": list(adds), "bucket_by": _bucket(bucket_by), "max_tokens": max_tokens}
+        batching: dict[str, Any] = {"columns": columns, "when": when, "adds": list(adds), "bucket_by": _bucket(bucket_by)}
+        batching |= {"max_tokens": max_tokens, "timeout": timeout, "max_lifetime": max_lifetime}
         keys = {"args": args, "num_gpus": num_gpus, "num_cpus": num_cpus, **batching}
         return self._stage("predict", cls, batch_size=batch_size, batch_format=batch_format, concurrency=concurrency, name=name, **keys)
 
@@ -148,10 +156,13 @@ class Dataset:
         num_cpus: float | None = None,
         fn_kwargs: Mapping[str, Any] | None = None,
         workers_as: Literal["auto", "threads", "processes"] = "auto",
+        timeout: Timeout = "auto",
+        max_lifetime: Lifetime = "off",
         name: str = "",
     ) -> Dataset:
         """Call `fn` with one row (a dict of `columns`); it returns a list of rows, each linked to its parent, which `gather` uses."""
         keys = {"num_cpus": num_cpus, "args": fn_kwargs, "workers_as": workers_as, "columns": columns}
+        keys |= {"timeout": timeout, "max_lifetime": max_lifetime}
         return self._stage("flat_map", fn, concurrency=concurrency, name=name, **keys)
 
     def filter(
@@ -164,10 +175,13 @@ class Dataset:
         fn_kwargs: Mapping[str, Any] | None = None,
         workers_as: Literal["auto", "threads", "processes"] = "auto",
         when: str = "",
+        timeout: Timeout = "auto",
+        max_lifetime: Lifetime = "off",
         name: str = "",
     ) -> Dataset:
         """Keep the rows (dicts of `columns`) for which `fn` returns true; with `when`, rows where that is not true stay unasked."""
         keys = {"num_cpus": num_cpus, "args": fn_kwargs, "workers_as": workers_as, "columns": columns, "when": when}
+        keys |= {"timeout": timeout, "max_lifetime": max_lifetime}
         return self._stage("filter", fn, concurrency=concurrency, name=name, **keys)
 
     def gather(self, into: str, *, name: str = "") -> Dataset:

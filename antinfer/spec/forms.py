@@ -82,6 +82,18 @@ def _size_or_auto(value: object) -> int | str:
     return "auto" if value == "auto" else parse_size(value)
 
 
+def _lifetime(value: object) -> int | str:
+    if value is False or value == "off":
+        # The first is what a reader of YAML 1.1 makes of a bare off.
+        return "off"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, str):
+        # In seconds, since workers read a job without the means of this module.
+        return f"{parse_duration(value)!r}s"
+    raise ValueError(f"must be off, a number of batches or a duration such as 30m or 6h, not {value!r}")
+
+
 def _count(value: object) -> int | str:
     if value == "auto":
         return "auto"
@@ -168,6 +180,7 @@ Duration = Annotated[float, _DURATION, BeforeValidator(parse_duration)]
 AutoDuration = Annotated[float | Auto, Form("`auto` or a duration: `30s`, `10m`, `6h`"), BeforeValidator(_duration_or("auto"))]
 AutoSize = Annotated[int | Auto, Form("`auto` or a size: `64MB`, `128MiB`, `1GB`; a bare number is bytes"), BeforeValidator(_size_or_auto)]
 AutoCount = Annotated[int | Auto, Form("`auto` or a whole number of at least 1"), BeforeValidator(_count)]
+Lifetime = Annotated[int | str, Form("`off`, a number of batches, or a duration: `30m`, `6h`"), BeforeValidator(_lifetime)]
 Concurrency = Annotated[
     int | Auto | tuple[int, int], Form("`auto`, a whole number of at least 1, or `[min, max]`"), BeforeValidator(_concurrency)
 ]

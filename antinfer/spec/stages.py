@@ -97,6 +97,17 @@ class StageSpec(Model):
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores that one copy keeps busy.")
     batch_size: forms.AutoCount = Field(default="auto", description="Rows in one call; `auto` measures what the stage likes best.")
+    timeout: forms.AutoDuration = Field(
+        default="auto",
+        description="Longest time that one call of the user code may take (a batch; a row for flat_map and filter). A process that takes "
+        "longer is started again, and a row on which that happens again and again goes to quarantine. `auto`: many times what calls are "
+        "seen to take, at least 5 s. Building the class and the first call of a process, which may compile, have more.",
+    )
+    max_lifetime: forms.Lifetime = Field(
+        default="off",
+        description="Start a process of this stage afresh after so many batches or so long, for libraries that lose memory slowly. "
+        "A leak that is seen leads to the same without this key.",
+    )
     bucket_by: BucketSpec | None = Field(default=None, description="Fill batches with rows of like length, from several tasks.")
     max_tokens: int | None = Field(
         default=None,

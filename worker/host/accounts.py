@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from antinfer.rpc.values import StageStats
+from antinfer.rpc.values import KEPT_DECISIONS, StageStats
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.pools import Pools, StagePool
 from antinfer.worker.pipeline.statistics import NodeStats
@@ -26,11 +26,14 @@ class _Moment:
 class Accounts:
     """Keeps the books of all stages. Not to be used by two threads at once."""
 
-    def __init__(self, flow: Flow, pools: Pools, decisions: Mapping[int, Sequence[str]]) -> None:
-        """`decisions`: node -> what was decided about it."""
+    def __init__(
+        self, flow: Flow, pools: Pools, decisions: Mapping[int, Sequence[str]], troubles: Mapping[int, Sequence[str]] | None = None
+    ) -> None:
+        """`decisions` and `troubles`: node -> what was decided about it, and what happened to its processes."""
         self._flow = flow
         self._pools = pools
         self._decisions = decisions
+        self._troubles = {} if troubles is None else troubles
         self._moments: dict[int, deque[_Moment]] = {}
         self._active: dict[int, float] = {}
         self._at: float | None = None
@@ -75,7 +78,7 @@ class Accounts:
             starved=_share(starving, recent),
             blocked=_share(blocking, recent),
             rows_per_second=(now.rows_done - first.stats.rows_done) / elapsed if elapsed else 0.0,
-            decisions=tuple(self._decisions.get(pool.node, ())),
+            decisions=(*self._decisions.get(pool.node, ()), *self._troubles.get(pool.node, ()))[-KEPT_DECISIONS:],
         )
 
 

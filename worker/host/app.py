@@ -86,10 +86,10 @@ class Host:
         )
         source = open_input(spec, document.schema)
         tunes = spec.tuning == "auto"
-        places = PredictorPlaces(nodes, self._flow, cpus, gpus, probes=tunes)
+        places = PredictorPlaces(nodes, self._flow, cpus, gpus, probes=tunes, start=self._start_thread)
         self._pools = Pools(nodes, self._flow, places, self._start_thread)
         self._tuning = Tuning(nodes, self._flow, self._pools, machine) if tunes else None
-        self._accounts = Accounts(self._flow, self._pools, self._tuning.decisions if self._tuning else {})
+        self._accounts = Accounts(self._flow, self._pools, self._tuning.decisions if self._tuning else {}, places.notes)
         # A chunk serves whole batches of the first stage; 1 where no stage has a fixed size.
         step = next((node.limits.rows for node in nodes if isinstance(node, Call)), 1)
         self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(READERS)]

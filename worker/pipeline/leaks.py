@@ -1,7 +1,7 @@
 """Telling a leak from memory that is merely used, and when a process has lived long enough: pure.
 
-Memory of a healthy process goes up while it warms up and up and down afterwards; that of a leaking one never comes back down. So what counts
-is the lowest point of each stretch of time: when it has risen stretch after stretch, and by more than anybody would miss, somebody leaks.
+Memory of a healthy process goes up while it warms up and up and down afterwards; that of a leaking one never comes back down. So the
+lowest point of each stretch of time counts: when it has risen stretch after stretch, and by more than anybody would miss, somebody leaks.
 A restart costs a load of the model and nothing else, so it is worth it long before the machine is short of memory.
 """
 
@@ -69,6 +69,13 @@ class Memory:
     """Shared memory that it maps."""
     device: int = 0
     """Of its GPUs."""
+
+
+def lifetime(text: int | str) -> tuple[int | None, float | None]:
+    """Read the `max_lifetime` of a normalised job: batches and seconds, None for what is not limited."""
+    if isinstance(text, int):
+        return text, None
+    return None, None if text == "off" else float(text.removesuffix("s"))
 
 
 class Life:

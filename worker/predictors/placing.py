@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
+from antinfer.rpc.values import KEPT_DECISIONS
+from antinfer.worker.host.machine import MachineReader
 from antinfer.worker.pipeline.devices import Devices, Gpus, GpuWish, place
 from antinfer.worker.pipeline.graph import Call, Node
+from antinfer.worker.pipeline.leaks import lifetime
 from antinfer.worker.predictors import spawn
+from antinfer.worker.predictors.care import Care
 from antinfer.worker.predictors.pool import Feed, Predictor
 from antinfer.worker.predictors.sizing import Sizing
+from antinfer.worker.predictors.ward import Start, Ward
+from antinfer.worker.predictors.watch import Patience
 
 _LOG = logging.getLogger("antinfer.predictors")
+_RAM_SHARE = 0.85
+"""Of the memory, so much may be taken with a process for suspects."""
 
 
 class PredictorPlaces:
     """Makes predictors and knows which devices are taken. To be used from one thread."""
 
-    def __init__(self, nodes: Sequence[Node], feed: Feed, cpus: int, gpus: Sequence[str], *, probes: bool = True) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        feed: Feed,
+        cpus: int,
+        gpus: Sequence[str],
+        *,
+        probes: bool = True,
+        start: Start | None = None,
+    ) -> None:
         """Find a place for every predictor that the stages start with. Nothing is started.
 
         Args:
@@ -26,6 +46,7 @@ class PredictorPlaces:
             cpus: Cores of this worker.
             gpus: Its GPUs (`gpus.visible_gpus`).
             probes: Search for the best batch size of predictors that leave it open.
+            start: Gives a thread to whatever runs suspects; None: their own process goes on with them.
 
         Raises:
             UserError: There are fewer GPUs than the stages ask for.
@@ -40,6 +61,9 @@ class PredictorPlaces:
         self.threads = self.share(sum(map(len, placed)))
         """With how many threads the next processes compute."""
         self._sizing = {index: _sizing(index, call, feed, probes=probes) for index, call in self._calls.items()}
+        self.notes: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_DECISIONS))
+        """Node -> what happened to its processes, the latest."""
+        self._care = {index: self._care_of(index, call, start) for index, call in self._calls.items()}
         for call in self._calls.values():
             if gpus and call.stage.kind == "predict" and not _share(call):
                 _LOG.warning(
@@ -76,6 +100,32 @@ class PredictorPlaces:
         """Take note that a predictor of `node` has left; its devices are free again."""
         self._gpus.give_back(predictor.devices or (), _share(self._calls[node]))
 
+    def patience(self, node: int) -> Patience:
+        """Return how long calls of `node` may take."""
+        return self._care[node].patience
+
+    def _care_of(self, node: int, call: Call, start: Start | None) -> Care:
+        timeout, longest = ("auto", "off") if call.spec is None else (call.spec.timeout, call.spec.max_lifetime)
+        batches, seconds = lifetime(longest)
+        care = Care(
+            Patience(None if isinstance(timeout, str) else timeout),
+            keeps_batches=call.limits.whole,
+            most_batches=batches,
+            most_seconds=seconds,
+            note=self.notes[node].append,
+        )
+        if start is not None and not _share(call):
+            # On a GPU a second copy of the model could take the memory that the first one lives in.
+            care.ward = Ward(node, self._feed, partial(self._suspects, node), start, _has_memory_for)
+        return care
+
+    def _suspects(self, node: int, feed: Feed) -> Predictor:
+        call, care = self._calls[node], replace(self._care[node], ward=None)
+        devices: Devices | None = () if self._gpus.names else None
+        return Predictor(
+            node, call.stage, feed, threads=self.threads, devices=devices, front=call.on_gpu, sizing=self._sizing[node], care=care
+        )
+
     def _make(self, node: int, devices: Devices, started: spawn.Started | None) -> Predictor:
         call = self._calls[node]
         # Without GPUs on this machine there is nothing to hide, and libraries that count devices are left in peace.
@@ -89,7 +139,13 @@ class PredictorPlaces:
             devices=seen,
             front=call.on_gpu,
             sizing=self._sizing[node],
+            care=self._care[node],
         )
+
+
+def _has_memory_for(size_bytes: int) -> bool:
+    machine = MachineReader(()).read()
+    return not machine.ram_total or machine.ram_used + size_bytes <= _RAM_SHARE * machine.ram_total
 
 
 def _share(call: Call) -> float:

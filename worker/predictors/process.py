@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -112,12 +114,14 @@ class PredictorProcess:
     def stop(self) -> None:
         """Let the process finish by itself, with the user's teardown; kill it when that takes too long."""
         self._send({"is": "stop"})
-        if deaths.wait(self._process, _STOP_SECONDS) is None:
-            self.kill()
+        deaths.wait(self._process, _STOP_SECONDS)
+        self.kill()
 
     def kill(self) -> bool:
-        """Kill the process; False when that is to no avail, because the kernel itself does not let go of it."""
-        self._process.kill()
+        """Kill the process and all that it has started; False when that is to no avail, because the kernel itself does not let go of it."""
+        # Its number belongs to nobody else as long as there is anybody left in its group.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         return deaths.wait(self._process, _STOP_SECONDS) is not None
 
     def end_hanging(self) -> str:
@@ -142,6 +146,7 @@ class PredictorProcess:
             death = Death(deaths.DeathKind.HANG, how, self._box.text())
         else:
             death = deaths.of_status(code, ooms=self._ooms, box=self._box.text())
+            self.kill()
         self.close()
         return death
 

@@ -39,6 +39,8 @@ def start(threads: int) -> Started:
             pass_fds=[theirs.fileno(), box.descriptor],
             stdin=subprocess.DEVNULL,
             env={**os.environ, **limits},
+            # Of its own, so that whatever user code has started in it can be ended with it.
+            process_group=0,
         )
     return Started(process, ours, box)
 

@@ -1,0 +1,275 @@
+"""Predictor processes that hang, crash and leak: named for what they are, ended, and the rows behind it found; through a real flow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antinfer.worker.pipeline import deadlines, leaks
+from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.predictors import pool
+from antinfer.worker.predictors.care import Care
+from antinfer.worker.predictors.pool import Feed, Predictor
+from antinfer.worker.predictors.ward import Ward
+from antinfer.worker.predictors.watch import Patience
+from tests.integration.hosts import is_alive, wait_until
+from tests.integration.test_predictors import Bench
+
+pytestmark = pytest.mark.timeout(120)
+
+CODE = """
+import ctypes, os, re, signal, subprocess, sys, time
+import numpy as np
+
+class Dies:
+    def __init__(self, how, bad=(), seconds=0.0):
+        self.how, self.bad, self.seconds = how, set(bad), seconds
+    def __call__(self, batch):
+        x = batch["x"]
+        time.sleep(self.seconds)
+        if set(x.tolist()) & self.bad:
+            getattr(self, self.how)()
+        return {"x": x, "pid": np.full(len(x), os.getpid()), "rows": np.full(len(x), len(x))}
+    def segfault(self):
+        ctypes.string_at(0)
+    def abort(self):
+        os.abort()
+    def kill(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+    def leave(self):
+        os._exit(3)
+    def sleep(self):
+        time.sleep(3600)
+    def search(self):
+        # Holds the GIL for ages, as careless patterns do.
+        re.match(r"(a+)+$", "a" * 60 + "b")
+    def stop(self):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    def orphan(self):
+        # Leaves somebody behind who holds the channel open.
+        if os.fork():
+            os._exit(4)
+        time.sleep(3600)
+
+class Leaks:
+    def __init__(self, step):
+        self.step, self.held = step, []
+    def __call__(self, batch):
+        self.held.append(np.ones(self.step, dtype=np.uint8))
+        return {"x": batch["x"], "pid": np.full(len(batch["x"]), os.getpid())}
+
+class FirstIsSlow:
+    def __init__(self, seconds):
+        self.seconds = seconds
+    def __call__(self, batch):
+        time.sleep(self.seconds)
+        self.seconds = 0.0
+        return {"x": batch["x"], "pid": np.full(len(batch["x"]), os.getpid())}
+
+class Rows:
+    # Each row is a call: together they take longer than any of them may.
+    def __call__(self, row):
+        time.sleep(0.05)
+        return [{"x": row["x"]}]
+"""
+
+
+class DeathBench(Bench):
+    """As `Bench`, with the code above."""
+
+    def __init__(self, folder: Path, target: str, rows: int, *, kind: str = "predict", tolerant: bool = True, **args: Any) -> None:
+        self.kind, self.tolerant = kind, tolerant
+        super().__init__(folder, target, rows, **args)
+        (folder / "bench_steps.py").write_text(CODE)
+
+    def stage_of(self, target: str, **args: Any) -> StageCall:
+        return StageCall(target, self.kind, f"bench_steps:{target}", str(self.folder), args, tolerant=self.tolerant)
+
+    def run_all(self, rows: int, step: int) -> None:
+        for begin in range(0, rows, step):
+            self.put(begin, step)
+        self.wait(rows)
+
+    @property
+    def pids(self) -> set[int]:
+        return {row["pid"] for row in self.found.values()}
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Any]:
+    benches: list[DeathBench] = []
+
+    def start(*args: Any, **keys: Any) -> DeathBench:
+        benches.append(DeathBench(tmp_path, *args, **keys))
+        return benches[-1]
+
+    yield start
+    for bench in benches:
+        bench.stop()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suspect after a second what otherwise takes several."""
+    monkeypatch.setattr(deadlines, "FLOOR_SECONDS", 1.0)
+    monkeypatch.setattr(deadlines, "ALONE_SECONDS", 1.5)
+    monkeypatch.setattr(deadlines, "ALONE_FACTOR", 1.5)
+
+
+def test_a_crash_is_named_and_its_row_found_in_few_deaths(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bench: DeathBench = make("Dies", 64, how="segfault", bad=[70])
+    bench.start()
+    bench.run_all(192, 64)
+    (bad,) = bench.root.bad.items()
+    assert bad[0] == 70
+    assert bad[1].error.startswith("Segfault: the process of predict 'Dies' (bench_steps:Dies) was killed by SIGSEGV")
+    assert "in segfault" in bad[1].traceback and "bench_steps.py" in bad[1].traceback
+    deaths = [record for record in caplog.records if getattr(record, "action", "") == "restart"]
+    # Twice as it is, once in a part, once alone.
+    assert [record.rows for record in deaths] == [64, 64, 4, 1]  # type: ignore[attr-defined]
+    assert {record.cause for record in deaths} == {"Segfault"}  # type: ignore[attr-defined]
+    assert sorted(bench.found) == [at for at in range(192) if at != 70]
+
+
+def is_orphan_of(bench: Bench, pid: int) -> bool:
+    try:
+        return str(bench.folder) in Path(f"/proc/{pid}/environ").read_text() and is_alive(pid)
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(("how", "words"), [("abort", "Abort: "), ("leave", "Exit: "), ("orphan", "exited with code 4")])
+def test_other_deaths_are_named(make: Any, how: str, words: str) -> None:
+    bench: DeathBench = make("Dies", 1, how=how, bad=[1])
+    bench.start()
+    bench.run_all(3, 1)
+    assert list(bench.root.bad) == [1] and words in bench.root.bad[1].error
+    assert not [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_orphan_of(bench, pid)]
+
+
+@pytest.mark.parametrize(("how", "frame"), [("sleep", "in sleep"), ("search", "in search"), ("stop", "")])
+def test_a_hang_is_ended_and_its_row_found(make: Any, hasty: None, how: str, frame: str) -> None:
+    bench: DeathBench = make("Dies", 16, how=how, bad=[100])
+    bench.start()
+    bench.run_all(160, 16)
+    assert list(bench.root.bad) == [100] and len(bench.found) == 159
+    bad = bench.root.bad[100]
+    assert bad.error.startswith("Hang: the process of predict 'Dies' (bench_steps:Dies) gave no sign of life for ")
+    assert "calls have taken" in bad.error and frame in bad.traceback
+
+
+def test_the_users_timeout_holds_and_spares_the_first_call(make: Any) -> None:
+    bench: DeathBench = make("FirstIsSlow", 4, seconds=1.5)
+    bench.start(care=Care(Patience(0.5)))
+    bench.run_all(16, 4)
+    assert not bench.root.bad and len(bench.pids) == 1
+    hangs: DeathBench = make("Dies", 4, how="sleep", bad=[9])
+    hangs.start(care=Care(Patience(0.5)))
+    began = time.monotonic()
+    hangs.run_all(16, 4)
+    assert list(hangs.root.bad) == [9] and "its timeout" in hangs.root.bad[9].error
+    assert time.monotonic() - began < 15
+
+
+def test_many_short_calls_are_no_long_one(make: Any) -> None:
+    bench: DeathBench = make("Rows", 40, kind="flat_map")
+    bench.start(care=Care(Patience(0.6)))
+    bench.put(0, 40)
+    wait_until(lambda: bool(bench.errors) or bench.flow.statistics()[0].batches == 1, "the batch")
+    assert not bench.errors and bench.flow.statistics()[0].rows_out == 40
+
+
+def start_thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_everybody_else_goes_on_while_suspects_are_in_the_ward(make: Any, hasty: None) -> None:
+    bench: DeathBench = make("Dies", 16, how="sleep", bad=[40], seconds=0.01)
+    notes: list[str] = []
+    care = Care(note=notes.append)
+
+    def suspects(feed: Feed) -> Predictor:
+        return Predictor(0, bench.stage, feed, threads=1, sizing=bench.sizing, care=Care(care.patience, note=notes.append))
+
+    care.ward = Ward(0, bench.flow, suspects, start_thread, lambda size: True)
+    predictor = bench.start(care=care)
+    bench.run_all(3200, 16)
+    assert list(bench.root.bad) == [40] and len(bench.found) == 3199
+    # One death in the ordinary process, and one in the ward, where each of its rows is alone.
+    assert len(notes) == 2 and all("Hang" in note for note in notes)
+    main = predictor.pid
+    assert main is not None and len([at for at, row in bench.found.items() if row["pid"] == main]) > 3100
+    wait_until(lambda: not any(is_alive(pid) for pid in bench.pids - {main}), "the ward is empty again")
+
+
+def test_a_kill_from_outside_blames_no_row_and_empties_no_ward(make: Any) -> None:
+    bench: DeathBench = make("Dies", 8, how="kill", seconds=0.05)
+    care = Care()
+
+    def suspects(feed: Feed) -> Predictor:
+        raise AssertionError("nobody is suspected")
+
+    care.ward = Ward(0, bench.flow, suspects, start_thread, lambda size: True)
+    predictor = bench.start(care=care)
+    assert predictor.wait_ready(30)
+    bench.put(0, 400)
+    wait_until(lambda: len(bench.found) > 40, "some rows")
+    assert predictor.pid is not None
+    os.kill(predictor.pid, signal.SIGKILL)
+    bench.wait(400)
+    assert not bench.root.bad and len(bench.found) == 400
+
+
+def test_code_that_kills_on_every_row_is_at_fault_itself(make: Any) -> None:
+    bench: DeathBench = make("Dies", 1, how="leave", bad=list(range(100)), tolerant=False)
+    bench.start()
+    bench.put(0, 100)
+    wait_until(lambda: bool(bench.errors), "given up")
+    assert "on every row so far" in str(bench.errors[0]) and len(bench.root.bad) < 10
+
+
+def test_a_process_is_started_afresh_after_its_lifetime(make: Any) -> None:
+    bench: DeathBench = make("Dies", 4, how="kill")
+    notes: list[str] = []
+    bench.start(care=Care(most_batches=5, note=notes.append))
+    bench.run_all(48, 4)
+    assert not bench.root.bad and len(bench.found) == 48
+    assert len(bench.pids) >= 2 and "max_lifetime" in notes[0]
+
+
+def test_a_leak_is_noticed_and_the_process_started_afresh(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "STRETCH_SECONDS", 0.2)
+    monkeypatch.setattr(leaks, "LEAST_BYTES", 8 << 20)
+    monkeypatch.setattr(leaks, "SHARE_OF_START", 0.0)
+    bench: DeathBench = make("Leaks", 4, step=8 << 20)
+    notes: list[str] = []
+    bench.start(care=Care(note=notes.append))
+    at = 0
+    deadline = time.monotonic() + 60
+    while not notes and time.monotonic() < deadline:
+        bench.put(at, 4)
+        at += 4
+        time.sleep(0.2)
+    bench.wait(at)
+    assert "its memory grew from" in notes[0], notes
+    wait_until(lambda: bool(bench.put(at, 4)) or len(bench.pids) > 1, "another process")
+    assert not bench.root.bad
+
+
+def test_setting_up_is_not_waited_for_for_ever(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "SETUP_SECONDS", 0.5)
+    monkeypatch.setattr(pool, "_DEATHS_IN_SETUP", 2)
+    bench: Bench = Bench(tmp_path, "Slow", 4)
+    bench.start()
+    wait_until(lambda: bool(bench.errors), "given up")
+    assert "gave no sign of life" in str(bench.errors[0]) and "while it was being set up" in str(bench.errors[0])
+    bench.stop()
