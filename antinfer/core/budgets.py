@@ -7,18 +7,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BadRowBudget:
-    """The share of input rows a job may put in quarantine."""
+    """How many input rows a job may put in quarantine."""
 
     max_fraction: float = 0.0
-    """0: none; 1: any number."""
+    """Share of them; 0: none; 1: any number."""
+    max_rows: int | None = None
+    """Number of them beside the share; None: no limit of its own."""
     probation_rows: int = 1_000
     """A share is judged only after this many rows, so that one bad row at the very start does not look like 100 %."""
 
     def is_exceeded(self, quarantined: int, done: int, *, final: bool) -> bool:
         """Tell whether `quarantined` of `done` rows are too many; `final`: the job is over, there is no probation left to wait for."""
+        if self.max_rows is not None and quarantined > self.max_rows:
+            return True
         if quarantined == 0 or (done < self.probation_rows and not final):
             return False
         return quarantined > self.max_fraction * done
+
+    def reason(self, quarantined: int, done: int) -> str:
+        """Say which limit `quarantined` of `done` rows exceed."""
+        said = f"{quarantined} of {done} rows are in quarantine, more than"
+        if self.max_rows is not None and quarantined > self.max_rows:
+            return f"{said} the {self.max_rows} that quarantine.max_rows allows"
+        return f"{said} the share of {self.max_fraction:g} that quarantine.max_fraction allows"
 
 
 @dataclass(frozen=True, slots=True)

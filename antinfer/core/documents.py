@@ -74,7 +74,10 @@ class Totals:
     commits: int = 0
 
     def count(self, record: CommitRecord) -> None:
-        self.rows_done += record.stop - record.start
+        if record.round:
+            self.rows_quarantined -= record.rows_retried
+        else:
+            self.rows_done += record.stop - record.start
         self.rows_out += record.rows_out
         self.rows_quarantined += record.rows_quarantined
         self.commits += 1
@@ -92,6 +95,10 @@ class Meta:
     next_session: int = 1
     closed_below: dict[int, int] = field(default_factory=dict)
     """Epoch -> first lease number that it never granted. Leases below it that do not stand are closed (rule 5)."""
+    round: int = 0
+    """The retry round that all of this is about."""
+    rows_retried: int = 0
+    """Rows of the round that were tried again."""
 
 
 @dataclass(slots=True)
@@ -117,7 +124,7 @@ _quoted: Final = json.encoder.encode_basestring_ascii
 def encode_meta(meta: Meta) -> str:
     totals = meta.totals
     return (
-        f'{{"cursor":{meta.cursor},"finished":[{_pairs_text(meta.finished)}],'
+        f'{{"cursor":{meta.cursor},"round":{meta.round},"rows_retried":{meta.rows_retried},"finished":[{_pairs_text(meta.finished)}],'
         f'"totals":[{totals.rows_done},{totals.rows_out},{totals.rows_quarantined},{totals.commits}],'
         f'"schema":{_quoted(meta.schema)},"next_session":{meta.next_session},"closed_below":[{_pairs_text(meta.closed_below.items())}]}}'
     )
@@ -176,6 +183,8 @@ def _decode_meta(text: str) -> Meta:
         totals=Totals(*data["totals"]),
         schema=data["schema"],
         next_session=data["next_session"],
+        round=data["round"],
+        rows_retried=data["rows_retried"],
         closed_below=dict(data["closed_below"]),
     )
 

@@ -22,6 +22,7 @@ from antinfer.core.plan import PlanIndex
 from antinfer.core.publications import Publications
 from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.core.records import CommitRecord, distinct
+from antinfer.core.rounds import Round
 from antinfer.core.sessions import Sessions
 from antinfer.core.story import Story
 
@@ -67,6 +68,8 @@ class Progress:
     rows_done: int
     rows_out: int
     rows_quarantined: int
+    rows_retried: int
+    """In a retry round: rows of it that were tried again."""
     leases: int
     sessions: int
 
@@ -74,21 +77,23 @@ class Progress:
 class Engine:
     """Pure state machine of a master. Not thread-safe; owns everything it is given."""
 
-    def __init__(self, config: EngineConfig, plan: PlanIndex, epoch: int) -> None:
+    def __init__(self, config: EngineConfig, plan: PlanIndex, epoch: int, round: Round | None = None) -> None:
         """
         Args:
             config: policy.
             plan: what is durably planned so far; the engine extends it on `PlanExtended`.
             epoch: number of this reign, durably claimed before.
+            round: the retry round that this reign is about, durably opened before; None: the plan itself.
         """
         self.config = config
         self.epoch = epoch
+        self.round = round
         self.plan = plan
         self.phase = Phase.NEW
         self.ledger = Ledger(plan)
         self.sessions = Sessions(config.ttl_ms, config.grace_ms)
         self.publications = Publications()
-        self.meta = documents.Meta()
+        self.meta = documents.Meta(round=self._round_number)
         self.story = Story()
         self.out: list[commands.Command] = []
         """Commands of the step under way."""
@@ -106,12 +111,12 @@ class Engine:
         Args:
             at: time in ms.
             stored: documents found in the store; None or empty when there are none.
-            trusted: the store is provably the one they were written to, with nothing lost (rule 11). Otherwise the output place decides
-                what is committed.
+            trusted: the store is provably the one they were written to, with nothing lost (rule 11). Otherwise, and where they are about
+                another retry round, the output place decides what is committed.
         """
         loaded = documents.decode(stored or {})
         self._next_collect = at + self.config.collect_ms
-        if stored and trusted:
+        if stored and trusted and loaded.meta.round == self._round_number:
             self.meta = loaded.meta
             self.ledger.restore(loaded.meta.cursor, loaded.meta.finished, loaded.shards.items())
             self.publications.restore(loaded.records.values())
@@ -163,6 +168,7 @@ class Engine:
             rows_done=totals.rows_done,
             rows_out=totals.rows_out,
             rows_quarantined=totals.rows_quarantined,
+            rows_retried=self.meta.rows_retried,
             leases=len(self.ledger.leases),
             sessions=len(self.sessions),
         )
@@ -182,6 +188,10 @@ class Engine:
         """True when workers may be answered: the state is loaded and the job has not been given up."""
         return self.phase in _RULING
 
+    def is_of_round(self, record: CommitRecord) -> bool:
+        """Tell whether `record` is about what this reign is: the plan, or exactly the rows of its retry round."""
+        return not record.round if self.round is None else self.round.takes(record)
+
     # -- for the parts of the engine ---------------------------------------------------------------------------------------------
     def new_lease_id(self) -> LeaseId:
         lease = LeaseId(self.epoch, self._next_lease)
@@ -193,10 +203,9 @@ class Engine:
         cut = self.ledger.commit(lease, record.stop)
         self.story.tell(at, "committed", lease, who, record.rows)
         self.publications.add(record)
-        totals = self.meta.totals
-        totals.count(record)
+        self._count(record)
         self.out.append(commands.Publish((record,)))
-        if self.config.bad_rows.is_exceeded(totals.rows_quarantined, totals.rows_done, final=False):
+        if self._has_too_many_bad_rows(final=False):
             self.fail(self._bad_rows_reason())
         return cut
 
@@ -217,8 +226,7 @@ class Engine:
         if not self.ledger.is_complete:
             return
         if self.phase is Phase.SERVING:
-            totals = self.meta.totals
-            if self.config.bad_rows.is_exceeded(totals.rows_quarantined, totals.rows_done, final=True):
+            if self._has_too_many_bad_rows(final=True):
                 self.fail(self._bad_rows_reason())
                 return
             self.phase = Phase.SETTLING
@@ -244,30 +252,55 @@ class Engine:
         self.phase = Phase.LISTING
         self.out.append(commands.ListOutput())
 
+    @property
+    def _round_number(self) -> int:
+        return 0 if self.round is None else self.round.number
+
+    def _count(self, record: CommitRecord) -> None:
+        self.meta.totals.count(record)
+        if record.round == self._round_number:
+            self.meta.rows_retried += record.rows_retried
+
+    def _has_too_many_bad_rows(self, *, final: bool) -> bool:
+        """A retry takes rows out of quarantine and puts no others in: it is not stopped for those that are there."""
+        totals = self.meta.totals
+        return self.round is None and self.config.bad_rows.is_exceeded(totals.rows_quarantined, totals.rows_done, final=final)
+
     def _bad_rows_reason(self) -> str:
-        totals, allowed = self.meta.totals, self.config.bad_rows.max_fraction
-        return (
-            f"{totals.rows_quarantined} of {totals.rows_done} rows are in quarantine, more than the share of {allowed:g} that "
-            "quarantine.max_fraction allows"
-        )
+        totals = self.meta.totals
+        return self.config.bad_rows.reason(totals.rows_quarantined, totals.rows_done)
 
     def _rebuild(self, event: events.OutputListed) -> None:
-        by_shard: dict[ShardId, list[Rows]] = {}
-        for record in distinct(event.records):
+        records = distinct(event.records)
+        for record in records:
             self.meta.schema = self.meta.schema or record.schema
-            if record.round == 0:
-                self.meta.totals.count(record)
-                by_shard.setdefault(ShardId(record.shard), []).append(record.rows)
+            self._count(record)
         try:
-            for shard_id in sorted(by_shard):
-                self.ledger.adopt(shard_id, sorted(by_shard[shard_id]))
+            self._adopt(records)
         except (ValueError, IndexError) as error:
-            self.fail(f"the output place contradicts itself or the plan in shard {shard_id}: {error}")
+            self.fail(f"the output place contradicts itself or the plan: {error}")
             return
         for record in distinct(event.unflushed):
             self.publications.add(record, published=True)
         self.meta.closed_below = dict.fromkeys(range(1, self.epoch), UNSIZED)
         self._serve(event.at)
+
+    def _adopt(self, records: list[CommitRecord]) -> None:
+        """Rebuild the ledger. Raises ValueError or IndexError, which say where, when `records` cannot all be right."""
+        later = next((record.round for record in records if record.round > self._round_number), None)
+        if later is not None:
+            raise ValueError(f"there are results of the retry round {later}, and no word that it was ever opened")
+        if self.round is not None:
+            self.round.begin(self.ledger, [record for record in records if record.round == self.round.number])
+            return
+        by_shard: dict[ShardId, list[Rows]] = {}
+        for record in records:
+            by_shard.setdefault(ShardId(record.shard), []).append(record.rows)
+        for shard_id in sorted(by_shard):
+            try:
+                self.ledger.adopt(shard_id, sorted(by_shard[shard_id]))
+            except (ValueError, IndexError) as error:
+                raise ValueError(f"shard {shard_id}: {error}") from error
 
     # -- handlers ----------------------------------------------------------------------------------------------------------------
     def _on_ticked(self, event: events.Ticked) -> None:
