@@ -134,6 +134,7 @@ class Engine:
 
     def step(self, event: events.Event) -> list[commands.Command]:
         """Apply one event and return what must be done about it, once `take_changes` is durable."""
+        self.story.cause += 1
         self.sessions.observe(event.at)
         self._handlers[type(event)](event)
         taken, self.out = self.out, []
