@@ -161,6 +161,31 @@ def verify(
 
 
 @app.command()
+def chaos(
+    job: JobFile,
+    plan: Annotated[str, typer.Option("--plan", metavar="PLAN", help="Ready-made plan (spot, rolling, dark-day) or a YAML file.")] = "spot",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Chooses instants and victims.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="For report, picture and logs; default: chaos-JOB-PLAN-SEED.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-w", min=1, metavar="N", help="Instead of the plan's number.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0, metavar="S", help="Slow the job down to about this long; 0: as fast as it is.")
+    ] = None,
+    overrides: Overrides = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep both outputs, beside the report.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a job under a plan of faults, and prove that it lost nothing.
+
+    Twice, as local processes: undisturbed, and while its parts are killed, stopped and cut off. The job's own output is not touched.
+    """
+    from antinfer.cli import chaos as running
+
+    running.chaos(job, plan, seed, overrides or [], output=output, workers=workers, seconds=seconds, keep=keep, as_json=as_json)
+
+
+@app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")] = Path("my-job")) -> None:
     """Write a small job that runs as it is, to start from.
 

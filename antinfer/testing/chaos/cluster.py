@@ -123,7 +123,7 @@ class Cluster:
         return [f"{pid} {processes.command_of(pid)}" for pid in self._living()]
 
     def _living(self) -> list[int]:
-        return processes.marked(self.mark, (*self.grounds, self.folder, Path(self.spec.sink.path)))
+        return processes.marked(self.mark, (*self.grounds, Path(self.spec.sink.path)))
 
     def logs(self) -> str:
         """Return the last words of every process, for people."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -56,6 +57,11 @@ class ValkeyServer:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
             return True
         return False
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def kill(self) -> int | None:
         """Kill it with SIGKILL; return its exit status, None when it did not run."""

@@ -1,0 +1,72 @@
+"""The job as it is run under test: same input and pipeline, a pace, an output place of its own, and the identity of every row in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from antinfer.errors import UsageError
+from antinfer.spec.canonical import document_json
+from antinfer.spec.load import build_job
+from antinfer.spec.schema import JobSpec
+from antinfer.spec.yamlfile import Lines
+from antinfer.storage.jobs import STORAGE_OPTION
+from antinfer.testing.chaos.plan import FaultPlan
+
+_TASK_S: Final = 0.5
+"""A task of a job that is paced takes about so long: what takes minutes in production takes seconds here."""
+_BATCH_S: Final = 0.05
+_MOST_BATCH_ROWS: Final = 4096
+_PACE: Final = "antinfer.testing.chaos.pacing:Pace"
+
+
+def prepare(spec: JobSpec, plan: FaultPlan, output: Path, counts: Path, *, rows_per_second: float) -> JobSpec:
+    """Return `spec` as a job of its own that writes to `output`.
+
+    Args:
+        spec: the user's job; left as it is.
+        plan: for its overrides.
+        output: local folder of the output.
+        counts: folder in which the rows that are computed are counted; created.
+        rows_per_second: of one worker; 0: as fast as it can.
+
+    Raises:
+        JobFileError: An override of the plan does not fit.
+        UsageError: The job has a store of its own.
+    """
+    if spec.store.url:
+        raise UsageError("the job names a store", hint="A job under test gets its own: leave store.url out, or override it with --set.")
+    counts.mkdir(parents=True, exist_ok=True)
+    document: dict[str, Any] = json.loads(document_json(spec))
+    base_dir = document.pop("base_dir")
+    document["sink"]["options"].pop(STORAGE_OPTION, None)
+    document["sink"].update({"path": str(output), "row_ids": True})
+    document["pipeline"] = [_pace(spec, counts, rows_per_second), *document["pipeline"]]
+    if rows_per_second and spec.task.rows == "auto":
+        document["task"] = {"rows": max(1, int(rows_per_second * _TASK_S))}
+    overrides = [f"{path}={json.dumps(value)}" for path, value in plan.job.items()]
+    return build_job(document, Lines(f"plan {plan.name}", {}), base_dir, overrides)
+
+
+def _pace(spec: JobSpec, counts: Path, rows_per_second: float) -> dict[str, Any]:
+    sizes = [stage.batch_size for stage in spec.pipeline if isinstance(stage.batch_size, int)]
+    batch = _batch_rows(rows_per_second, sizes)
+    return {
+        "map_batches": _PACE,
+        "name": "pace",
+        "args": {"folder": str(counts), "rows_per_second": rows_per_second},
+        "batch_format": "arrow",
+        "workers_as": "threads",
+        # One, for ever: more of them would be faster.
+        "concurrency": 1,
+        **({"batch_size": batch} if batch else {}),
+    }
+
+
+def _batch_rows(rows_per_second: float, sizes: Iterable[int]) -> int:
+    """Small enough for an even pace; 0: as many as the host likes."""
+    if rows_per_second:
+        return max(1, min(_MOST_BATCH_ROWS, int(rows_per_second * _BATCH_S)))
+    return min(sizes, default=0)

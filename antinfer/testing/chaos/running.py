@@ -1,0 +1,197 @@
+"""From a job and a plan to a report: one run that nothing disturbs, one that everything disturbs, and the comparison of the two."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from antinfer.errors import InfraError
+from antinfer.spec.load import load_job
+from antinfer.spec.schema import JobSpec
+from antinfer.storage import layout
+from antinfer.storage.audit import audit
+from antinfer.storage.forecast import forecast
+from antinfer.storage.jobs import open_output
+from antinfer.testing.chaos.cluster import Cluster
+from antinfer.testing.chaos.comparison import Comparison, alike, compare
+from antinfer.testing.chaos.conductor import Conductor, Run
+from antinfer.testing.chaos.crew import Crew
+from antinfer.testing.chaos.pacing import rows_passed
+from antinfer.testing.chaos.plan import FaultPlan, load_plan
+from antinfer.testing.chaos.preparing import prepare
+from antinfer.testing.chaos.report import ChaosReport
+from antinfer.testing.chaos.schedule import Schedule
+from antinfer.testing.chaos.servers import ValkeyServer
+
+_SLOWEST: Final = 10
+"""A run under faults that takes so many times as long as the undisturbed one is given up."""
+_LEAST_GIVE_UP_S: Final = 300.0
+_SHOWN: Final = 5
+
+
+def run(
+    job: JobSpec | str | os.PathLike[str],
+    plan: FaultPlan | str | os.PathLike[str],
+    seed: int = 0,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    keep_outputs: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> ChaosReport:
+    """Run a job twice as local processes, the second time under a plan of faults, and compare what came out.
+
+    The job's own output is not touched.
+
+    Args:
+        job: a job, a job file, or a folder with a ``job.yaml``.
+        plan: a plan, the name of a ready-made one, or a plan file.
+        seed: chooses instants and victims; the same plan and seed plan the same faults.
+        folder: where report, picture and logs go, and the outputs while they are compared; created. None: a new temporary one.
+        keep_outputs: leave both outputs there.
+        say: is told how it goes, line by line.
+
+    Raises:
+        UsageError: The job or the plan is wrong.
+        AntinferError: The job fails although nothing disturbs it, or never ends.
+    """
+    spec = job if isinstance(job, JobSpec) else load_job(job)
+    plan = plan if isinstance(plan, FaultPlan) else load_plan(plan if isinstance(plan, Path) else str(plan))
+    folder = Path(tempfile.mkdtemp(prefix="antinfer-chaos-") if folder is None else folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    session = _Session(spec, plan, folder, say)
+    try:
+        return session.run(seed)
+    finally:
+        if not keep_outputs:
+            session.remove_outputs()
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """One run and where its output lies."""
+
+    run: Run
+    spec: JobSpec
+    rows_computed: int
+
+
+class _Session:
+    def __init__(self, spec: JobSpec, plan: FaultPlan, folder: Path, say: Callable[[str], None]) -> None:
+        self._spec = spec
+        self._plan = plan
+        self._folder = folder
+        self._say = say
+        self._outputs: list[Path] = []
+
+    def run(self, seed: int) -> ChaosReport:
+        rows = self._count_rows()
+        pace = rows / (self._plan.seconds * self._plan.workers) if self._plan.seconds else 0.0
+        self._say(f"undisturbed: {rows:,} rows on {self._plan.workers} workers")
+        calm = self._once("undisturbed", FaultPlan("none", workers=self._plan.workers, store=self._plan.store), 0, rows, pace)
+        if calm.run.failure is not None:
+            raise calm.run.failure
+        self._say(f"undisturbed: {calm.run.seconds:.1f} s")
+        self._say(f"plan {self._plan.name}, seed {seed}")
+        stormy = self._once("disturbed", self._plan, seed, rows, pace, calm.run.seconds)
+        self._say(f"done after {stormy.run.seconds:.1f} s; comparing")
+        report = self._report(seed, rows, calm, stormy)
+        report.write()
+        return report
+
+    def remove_outputs(self) -> None:
+        for output in self._outputs:
+            shutil.rmtree(output, ignore_errors=True)
+
+    def _count_rows(self) -> int:
+        """Return the number of rows of the input; where only reading tells, by reading."""
+        if self._spec.limit is None:
+            known = forecast(self._spec).rows
+            if known is not None:
+                return known
+        self._say("counting the rows of the input")
+        counted = self._once("counting", FaultPlan("none", workers=self._plan.workers), 0, 0, 0.0)
+        if counted.run.failure is not None:
+            raise counted.run.failure
+        return int(_report_of(counted.spec)["rows_in"])
+
+    def _once(self, name: str, plan: FaultPlan, seed: int, rows: int, pace: float, expected_s: float = 0.0) -> _Done:
+        output, counts = self._folder / name, self._folder / f"{name}.counts"
+        for path in (output, counts):
+            shutil.rmtree(path, ignore_errors=True)
+        self._outputs += [output, counts]
+        spec = prepare(self._spec, self._plan, output, counts, rows_per_second=pace)
+        # Short: the path of a socket may have 107 bytes at most.
+        with tempfile.TemporaryDirectory(prefix="ai-") as sockets:
+            cluster = Cluster(spec, rows, Path(sockets), plan.ttl_s)
+            store = ValkeyServer(Path(sockets) / "store") if plan.store == "server" else None
+            crew = Crew(cluster, plan, store)
+            try:
+                give_up_s = max(_LEAST_GIVE_UP_S, _SLOWEST * max(expected_s, plan.seconds))
+                done = Conductor(crew, Schedule(plan, seed), rows, self._say).run(give_up_s)
+            finally:
+                crew.close()
+                self._keep_logs(Path(sockets), self._folder / f"{name}.logs")
+        return _Done(done, spec, rows_passed(counts))
+
+    @staticmethod
+    def _keep_logs(sockets: Path, kept: Path) -> None:
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        for log in sockets.glob("*.log"):
+            shutil.copy(log, kept)
+
+    def _report(self, seed: int, rows: int, calm: _Done, stormy: _Done) -> ChaosReport:
+        is_done = stormy.run.failure is None
+        comparison = compare(Path(calm.spec.sink.path), Path(stormy.spec.sink.path)) if is_done else Comparison(lost=rows)
+        return ChaosReport(
+            job=self._spec.name,
+            plan=self._plan,
+            seed=seed,
+            input_rows=rows,
+            undisturbed=calm.run,
+            disturbed=stormy.run,
+            comparison=comparison,
+            input_faults=tuple(_against_input(calm.spec, rows)),
+            audit_faults=tuple(_audit(stormy.spec)) if is_done else (),
+            accumulators=_accumulators(calm.spec, stormy.spec) if is_done else "none",
+            rows_computed=stormy.rows_computed,
+            folder=self._folder,
+        )
+
+
+def _against_input(spec: JobSpec, rows: int) -> list[str]:
+    """Hold the undisturbed output against the input: both runs could be wrong in the same way."""
+    said = [f"undisturbed: {fault}" for fault in _audit(spec)]
+    reported = _report_of(spec)["rows_in"]
+    if reported != rows:
+        said.append(f"undisturbed: the input has {rows:,} rows, the output stands for {reported:,}")
+    return said
+
+
+def _audit(spec: JobSpec) -> list[str]:
+    found = audit(open_output(spec))
+    faults = [f"audit: {fault.kind.value}: {fault.name}: {fault.explanation}" for fault in found.faults[:_SHOWN]]
+    return [*faults, *([] if found.finished else ["audit: the output is not finished"])]
+
+
+def _report_of(spec: JobSpec) -> dict[str, Any]:
+    data = open_output(spec).read(layout.REPORT)
+    if data is None:
+        raise InfraError(f"{spec.sink.path} has no report: the job is not finished")
+    report: dict[str, Any] = json.loads(data)
+    return report
+
+
+def _accumulators(calm: JobSpec, stormy: JobSpec) -> Literal["same", "close", "different", "none"]:
+    before, after = _report_of(calm)["accumulators"], _report_of(stormy)["accumulators"]
+    if not before and not after:
+        return "none"
+    if alike(before, after, exact=True):
+        return "same"
+    return "close" if alike(before, after, exact=False) else "different"

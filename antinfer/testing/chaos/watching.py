@@ -1,0 +1,93 @@
+"""What is to be seen of a job while it runs: rows published, and what its master says; looked at again and again on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final
+
+from antinfer.errors import MasterError
+from antinfer.rpc.client import AdminClient
+from antinfer.rpc.values import Status
+
+_EVERY_S: Final = 0.1
+_PATIENCE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The job at one moment."""
+
+    at: float
+    """Monotonic seconds."""
+    published: int
+    """Input rows behind the parts that have their final names."""
+    status: Status | None
+    """None: no master answered."""
+
+    @property
+    def rules(self) -> bool:
+        """A master answers, and grants work."""
+        return self.status is not None and self.status.phase in ("running", "finishing", "done")
+
+    def leases_of(self, worker: str) -> int:
+        """Leases that the master counts for this worker; 0 for one that it does not know."""
+        return sum(member.leases for member in self.status.workers if member.worker == worker) if self.status else 0
+
+    def rows_of(self, worker: str) -> int:
+        """Rows that this worker has committed in this reign."""
+        return sum(member.rows_committed for member in self.status.workers if member.worker == worker) if self.status else 0
+
+
+@dataclass
+class Watcher:
+    """Keeps every sample of a run."""
+
+    addresses: Callable[[], list[str]]
+    """Of all masters that there may be."""
+    published: Callable[[], int]
+    samples: list[Sample] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watcher:
+        self.look()
+        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def last(self) -> Sample:
+        return self.samples[-1]
+
+    def look(self) -> Sample:
+        """Take a sample now."""
+        status = None
+        for address in self.addresses():
+            status = _ask(address)
+            if status is not None:
+                break
+        # The time is that of the look at the output: what was seen there was there by then.
+        sample = Sample(time.monotonic(), self.published(), status)
+        self.samples.append(sample)
+        return sample
+
+    def _watch(self) -> None:
+        while not self._over.wait(_EVERY_S):
+            self.look()
+
+
+def _ask(address: str) -> Status | None:
+    try:
+        with AdminClient(address) as admin:
+            return admin.status(timeout_s=_PATIENCE_S)
+    except MasterError:
+        return None

@@ -1,0 +1,59 @@
+"""``antinfer chaos`` on a small real job: the faults happen, are proven, and cost no row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antinfer.spec.canonical import to_yaml
+from tests.integration.jobs import Scoring, command_line
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+PLAN = """
+workers: 2
+store: server
+seconds: 8s
+ttl: 2s
+at_least: 6
+faults:
+  - {kill: worker, at: 15%}
+  - {kill: predictor, at: 30%}
+  - {kill: master, at: 40%}
+  - {term: worker, grace: 2s, at: 55%}
+  - {wipe: store, at: 65%}
+  - {kill: agent, at: 75%}
+"""
+
+
+def test_a_job_comes_through_a_bad_day_whole(tmp_path: Path, seed: int) -> None:
+    scoring = Scoring(tmp_path, shards=8, shard_rows=500, pause_s=0.0)
+    spec = scoring.make()
+    (tmp_path / "job.yaml").write_text(to_yaml(spec))
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    folder = tmp_path / "chaos"
+    words = ["--plan", str(tmp_path / "plan.yaml"), "--seed", str(seed), "--output", str(folder), "--keep", "--json"]
+    done = command_line("chaos", str(tmp_path / "job.yaml"), *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert (report["verdict"], report["rows"], report["rows_lost"], report["rows_doubled"]) == ("whole", scoring.rows, 0, 0)
+    assert report["accumulators"] == "same"
+    assert [f"{fault['kind']} {fault['target']}" for fault in report["faults"]] == [
+        "kill worker",
+        "kill predictor",
+        "kill master",
+        "term worker",
+        "wipe store",
+        "kill agent",
+    ]
+    for fault in report["faults"]:
+        proof = fault["proof"]
+        assert proof.get("status") in (-9, 0) or proof.get("state") in ("Z", "X"), fault
+    assert report["rows_recomputed"] > 0
+    assert not Path(spec.sink.path).exists(), "the job's own output was touched"
+    assert json.loads((folder / "report.json").read_text())["verdict"] == "whole"
+    # And by a reader and a second computation of the values that know nothing of us.
+    scoring.assert_right(folder / "disturbed")
