@@ -1,7 +1,7 @@
 """Retry rounds: reigns over a finished output whose plan of work is exactly the rows in quarantine.
 
 A round is opened once, durably, with the rows that were in quarantine then, and is the last one until all of them were tried again. A
-record of round r covers a range of a shard but speaks only of those rows of the round that lie in it: it supersedes what earlier records say
+record of round r covers a range of a shard but speaks only of the rows of the round that lie in it: it supersedes what earlier records say
 of them. So the rows of a round are partitioned as those of a plan are, and all that holds for ranges holds here (DESIGN section 3).
 """
 

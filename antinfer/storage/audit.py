@@ -7,6 +7,7 @@ contradicts itself is a fault in both.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -15,7 +16,7 @@ from antinfer.core.plan import PlanIndex
 from antinfer.core.ranges import RowSet
 from antinfer.core.records import CommitRecord, distinct
 from antinfer.errors import DataError, OutputError
-from antinfer.storage import audit_objects, audit_ranges, layout, manifest
+from antinfer.storage import audit_objects, audit_ranges, layout, manifest, rounds
 from antinfer.storage.audit_report import AuditReport, AuditTotals, Fault, FaultKind, Gap
 from antinfer.storage.place import OutputPlace
 from antinfer.storage.planfile import PlanFile
@@ -38,7 +39,8 @@ def audit(place: OutputPlace, *, deep: bool = True, progress: Progress | None = 
         OutputError: the place cannot be read, or is no output of antinfer.
     """
     job = _job(place)
-    finished = place.read(layout.SUCCESS)
+    opened = rounds.newest(place)
+    finished = _finished(place, opened)
     plan, faults = _plan(place, finished=finished is not None)
     listing = manifest.Listing.of(place)
     suffix = _suffix(listing)
@@ -47,6 +49,7 @@ def audit(place: OutputPlace, *, deep: bool = True, progress: Progress | None = 
     records, strays = _records(place, listing, known, suffix)
     covered, gaps = audit_ranges.coverage(records, plan)
     faults += covered
+    faults += audit_ranges.unopened(records, opened)
     counts_change = audit_ranges.changes_row_counts(job)
     for record in records:
         faults += audit_ranges.balance(record, counts_change=counts_change)
@@ -63,6 +66,7 @@ def audit(place: OutputPlace, *, deep: bool = True, progress: Progress | None = 
         missing=() if finished is not None else tuple(gaps),
         leftovers=tuple(place.list_staging()) if finished is not None else (),
         totals=_totals(plan, listing, records),
+        retrying=opened if finished is None else 0,
         deep=deep,
     )
 
@@ -75,6 +79,17 @@ def _job(place: OutputPlace) -> Any:
         return json.loads(data)
     except ValueError as error:
         raise OutputError(f"{place.uri}: {layout.JOB} is damaged: {error}", hint="Run the job again with the same job file.") from error
+
+
+def _finished(place: OutputPlace, opened: int) -> bytes | None:
+    """Return the content of ``_SUCCESS``; None while the job, or the last retry round that was opened, goes on."""
+    promised = place.read(layout.SUCCESS)
+    if promised is None or not opened:
+        return promised
+    try:
+        return promised if (rounds.sealed(place) or 0) >= opened else None
+    except OutputError:
+        return promised
 
 
 def _plan(place: OutputPlace, *, finished: bool) -> tuple[PlanIndex, list[Fault]]:
@@ -108,19 +123,18 @@ def _records(
     """
     named = {name for record in known for name in layout.final_names(record, suffix)}
     unnamed = manifest.Listing(*({n: stored for n, stored in found.items() if n not in named} for found in _folders(listing)))
-    covered: dict[int, RowSet] = {}
+    covered: dict[tuple[int, int], RowSet] = defaultdict(RowSet)
     for record in known:
-        valid = not record.round and 0 <= record.start < record.stop
-        if valid and not covered.setdefault(record.shard, RowSet()).overlaps(record.start, record.stop):
-            covered[record.shard].add(record.start, record.stop)
+        rows = covered[record.shard, record.round]
+        if 0 <= record.start < record.stop and not rows.overlaps(record.start, record.stop):
+            rows.add(record.start, record.stop)
     proven: list[CommitRecord] = []
     faults: list[Fault] = []
     for record in manifest.published(place, unnamed, suffix, ()):
-        rows = covered.setdefault(record.shard, RowSet())
-        if record.round or not rows.overlaps(record.start, record.stop):
+        rows = covered[record.shard, record.round]
+        if not rows.overlaps(record.start, record.stop):
             proven.append(record)
-            if not record.round:
-                rows.add(record.start, record.stop)
+            rows.add(record.start, record.stop)
             name = layout.final_names(record, suffix)[-1]
             faults.append(Fault(FaultKind.MANIFEST_GAP, name, "it carries its record, but the manifest does not name it"))
     named |= {name for record in proven for name in layout.final_names(record, suffix)}
@@ -169,6 +183,7 @@ def _check_totals(sealed: bytes, records: list[CommitRecord]) -> list[Fault]:
     if not isinstance(promised, dict):
         return [Fault(FaultKind.TOTALS, layout.SUCCESS, "its content is not what a finished job writes")]
     sums = manifest.sums(records)
+    promised.setdefault("round", 0)
     return [
         Fault(FaultKind.TOTALS, layout.SUCCESS, f"the job was finished with {name} = {promised.get(name)}, the records add up to {value}")
         for name, value in sums.items()

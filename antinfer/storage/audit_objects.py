@@ -49,8 +49,9 @@ def examine(
         found.faults += _examine_record(place, listing, record, deep=deep)
     if "part" in kinds:
         found.faults += _examine_part(place, listing, record, part, deep=deep, counts_change=counts_change)
-    plausible = counts_change or record.rows_out + record.rows_quarantined == record.rows.size
-    if plausible and 0 <= record.start < record.stop and len(found.quarantined) == record.rows_quarantined:
+    plausible = counts_change or record.rows_out + record.rows_quarantined == record.rows_in
+    # Which rows a retry stands for is known only beside the rounds before it (`audit_ranges.retries`).
+    if plausible and not record.round and 0 <= record.start < record.stop and len(found.quarantined) == record.rows_quarantined:
         found.faults += _examine_hash(found, stem)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from antinfer.core.plan import PlanIndex
 from antinfer.core.records import CommitRecord
-from antinfer.storage import layout
+from antinfer.storage import layout, rowhash
 from antinfer.storage.audit_report import Fault, FaultKind, Gap
 
 
@@ -40,22 +41,66 @@ def coverage(records: Iterable[CommitRecord], plan: PlanIndex) -> tuple[list[Fau
     return faults, gaps
 
 
-def retries(records: Iterable[CommitRecord], quarantined: Mapping[tuple[int, int, int, str], npt.NDArray[np.int64]]) -> Iterator[Fault]:
-    """Check that every retried row was in quarantine before its round. `quarantined`: offsets by record key."""
-    waiting: dict[int, set[int]] = defaultdict(set)
-    for record in sorted(records, key=lambda record: record.round):
-        if record.round:
-            foreign = [offset for offset in range(record.start, record.stop) if offset not in waiting[record.shard]]
-            if foreign:
-                reason = f"round {record.round} covers row {foreign[0]} of shard {record.shard}, which was not in quarantine"
-                yield _fault(FaultKind.ROWS_DOUBLED, record, reason)
-            waiting[record.shard].difference_update(range(record.start, record.stop))
-        waiting[record.shard].update(quarantined.get(record.key, np.empty(0, np.int64)).tolist())
+def unopened(records: Iterable[CommitRecord], newest: int) -> Iterator[Fault]:
+    """Check that no record is of a retry round behind the `newest` that was opened."""
+    for record in records:
+        if not 0 <= record.round <= newest:
+            yield _fault(FaultKind.RECORD_INVALID, record, f"it is of retry round {record.round}, the last one opened is {newest}")
+
+
+Offsets = npt.NDArray[np.int64]
+
+
+def retries(records: Iterable[CommitRecord], quarantined: Mapping[tuple[int, int, int, str], Offsets]) -> Iterator[Fault]:
+    """Check that every round took rows that were in quarantine, each once, and that its records stand for exactly those.
+
+    Args:
+        records: all records.
+        quarantined: offsets in the quarantine object of each record that has one, by record key.
+    """
+    by_shard: dict[int, list[CommitRecord]] = defaultdict(list)
+    for record in records:
+        by_shard[record.shard].append(record)
+    for found in by_shard.values():
+        if any(record.round for record in found):
+            yield from _retries_of_shard(sorted(found, key=lambda record: (record.round, record.start)), quarantined)
+
+
+def _retries_of_shard(records: list[CommitRecord], quarantined: Mapping[tuple[int, int, int, str], Offsets]) -> Iterator[Fault]:
+    waiting: Offsets = np.empty(0, np.int64)
+    for number, group in groupby(records, key=lambda record: record.round):
+        again = list(group)
+        before = waiting
+        if number:
+            yield from _overlaps(again)
+        for record in again:
+            failed = quarantined.get(record.key, np.empty(0, np.int64))
+            if number:
+                taken = before[(before >= record.start) & (before < record.stop)]
+                yield from _retried(record, taken, failed)
+                waiting = np.setdiff1d(waiting, taken)
+            waiting = np.union1d(waiting, failed)
+
+
+def _retried(record: CommitRecord, taken: Offsets, failed: Offsets) -> Iterator[Fault]:
+    """Check one record of a retry: `taken` were in quarantine before its round, `failed` are so by it."""
+    if len(taken) != record.rows_retried:
+        reason = f"round {record.round} takes {record.rows_retried} rows of [{record.start}, {record.stop}) of shard {record.shard}"
+        yield _fault(FaultKind.ROWS_DOUBLED, record, f"{reason}, of which {len(taken)} were in quarantine")
+        return
+    foreign = np.setdiff1d(failed, taken)
+    if len(foreign):
+        yield _fault(FaultKind.QUARANTINE_ROWS, record, f"row {foreign[0]} of shard {record.shard} is not one that it takes")
+    elif len(failed) == record.rows_quarantined and (record.row_hash or record.rows_out):
+        expected = rowhash.hash_rows(record.shard, np.setdiff1d(taken, failed))
+        if expected != record.row_hash:
+            reason = f"the rows behind it hash to {record.row_hash}, those that it takes without those that failed again to {expected}"
+            yield _fault(FaultKind.ROW_HASH, record, reason)
 
 
 def balance(record: CommitRecord, *, counts_change: bool) -> Iterator[Fault]:
     """Check that rows in are rows out and quarantined, unless a stage of the job may change the number of rows (`counts_change`)."""
-    rows = record.rows.size
+    rows = record.rows_in
     if record.rows_quarantined > rows or record.rows_quarantined < 0 or record.rows_out < 0:
         yield _fault(FaultKind.RECORD_INVALID, record, f"{record.rows_quarantined} of {rows} rows in quarantine, {record.rows_out} out")
     elif not counts_change and record.rows_out + record.rows_quarantined != rows:

@@ -73,6 +73,7 @@ class AuditTotals:
     """Input rows committed."""
     rows_out: int
     rows_quarantined: int
+    """Rows in quarantine now: those that a retry took out do not count."""
     rows_fanned_out: int
     """Rows out beyond one per row in; negative when a stage drops rows."""
     size_bytes: int
@@ -93,6 +94,8 @@ class AuditReport:
     totals: AuditTotals
     deep: bool
     """Parts and quarantine objects were opened."""
+    retrying: int = 0
+    """Number of the retry round that is under way; 0: none is."""
 
     @property
     def ok(self) -> bool:

@@ -14,6 +14,7 @@
         manifest/<epoch>-<n>.chunk                      commit records (Arrow IPC)
         records/<output name>.<attempt>                 one commit record (JSON), where the part cannot carry it
         quarantine/<output name>.<attempt>              rows given up on (Arrow IPC)
+        rounds/<n>                                      the rows that retry round n takes out of quarantine (Arrow IPC)
         types/<fingerprint>                             an output schema without unknown types (Arrow IPC)
         staging/<staged name>.<kind>                    staged object, or its marker on an object store
         spool/<process>/...                             files being written; private to one process
@@ -45,6 +46,7 @@ PLAN: Final = "plan"
 MANIFEST: Final = "manifest"
 RECORDS: Final = "records"
 QUARANTINE: Final = "quarantine"
+ROUNDS: Final = "rounds"
 TYPES: Final = "types"
 STAGING: Final = "staging"
 SPOOL: Final = "spool"
@@ -69,6 +71,10 @@ def epoch_name(epoch: int) -> str:
 def chunk_name(epoch: int, n: int) -> str:
     """Name the `n`-th manifest chunk of a reign; names sort in the order of writing."""
     return f"{HIDDEN}/{MANIFEST}/{epoch:08d}-{n:010d}.chunk"
+
+
+def round_name(number: int) -> str:
+    return f"{HIDDEN}/{ROUNDS}/{number:08d}"
 
 
 def staged_path(staged: str, kind: ObjectKind) -> str:

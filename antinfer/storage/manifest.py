@@ -54,6 +54,8 @@ class Totals:
     rows_out: int
     rows_quarantined: int
     """Rows that are in quarantine now: a retry takes its rows out, and puts those that failed again back."""
+    rows_retried: int
+    """Rows that retries took out; a row counts once for each of its retries."""
     size_bytes: int
     seconds: float
 
@@ -114,21 +116,23 @@ def rewrite(place: OutputPlace, epoch: int, n: int, records: Sequence[CommitReco
 def totals(records: Iterable[CommitRecord]) -> Totals:
     """Add up distinct `records`."""
     kept = distinct(records)
-    retried = sum(record.rows.size for record in kept if record.round)
+    retried = sum(record.rows_retried for record in kept)
     return Totals(
         commits=len(kept),
         rows=sum(record.rows.size for record in kept if not record.round),
         rows_out=sum(record.rows_out for record in kept),
         rows_quarantined=sum(record.rows_quarantined for record in kept) - retried,
+        rows_retried=retried,
         size_bytes=sum(record.size_bytes for record in kept),
         seconds=sum(record.seconds for record in kept),
     )
 
 
 def sums(records: Iterable[CommitRecord]) -> dict[str, int]:
-    """Return the row counts of distinct `records`: what a finished job promises in ``_SUCCESS`` and an audit holds it to."""
-    added = totals(records)
-    return {"rows": added.rows, "rows_out": added.rows_out, "rows_quarantined": added.rows_quarantined}
+    """Return what a finished job promises in ``_SUCCESS`` and an audit holds it to: row counts of distinct `records`, the last round."""
+    kept = distinct(records)
+    added, last = totals(kept), max((record.round for record in kept), default=0)
+    return {"rows": added.rows, "rows_out": added.rows_out, "rows_quarantined": added.rows_quarantined, "round": last}
 
 
 def seal_text(records: Iterable[CommitRecord]) -> bytes:

@@ -44,14 +44,19 @@ def commit(
     stop: int,
     *,
     bad: Iterable[int] = (),
+    takes: Iterable[int] | None = None,
     type: str = "parquet",
     row_ids: bool = False,
     n: int = 1,
     **changes: object,
 ) -> CommitRecord:
-    """Compute and stage the range as a worker would; `changes` falsify the record before it is written anywhere."""
+    """Compute and stage the range as a worker would; `changes` falsify the record before it is written anywhere.
+
+    `takes` are the rows that a retry is about.
+    """
     errors = [QuarantinedRow(shard, offset, "decode", "ValueError: bad row", "Traceback ...") for offset in sorted(bad)]
-    good = [offset for offset in range(start, stop) if offset not in {row.offset for row in errors}]
+    rows = list(range(start, stop) if takes is None else takes)
+    good = [offset for offset in rows if offset not in {row.offset for row in errors}]
     kinds: list[ObjectKind] = []
     if not good or not sinks.carries_record(type):
         kinds.append("record")
@@ -69,6 +74,7 @@ def commit(
         rows_quarantined=len(errors),
         row_hash=rowhash.hash_rows(shard, good),
         worker="w1",
+        rows_retried=0 if takes is None else len(rows),
     )
     record = replace(record, **changes)  # type: ignore[arg-type]
     spool = place.local_spool()

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from antinfer.core.records import CommitRecord
+from antinfer.core.rounds import Round
 from antinfer.errors import OutputError
 from antinfer.spec.canonical import document_json
 from antinfer.spec.schema import JobSpec
-from antinfer.storage import layout, manifest, parts
+from antinfer.storage import layout, manifest, parts, rounds
 from antinfer.storage.audit import audit
 from antinfer.storage.audit_ranges import changes_row_counts
 from antinfer.storage.audit_report import AuditReport, FaultKind, Gap
@@ -99,22 +100,73 @@ def test_a_range_of_bad_rows_alone_has_no_part(place: OutputPlace):
     assert (report.totals.parts, report.totals.rows_quarantined) == (3, 43)
 
 
-def test_a_retry_takes_rows_out_of_quarantine(place: OutputPlace):
-    records = outputs.make_output(place)
-    again = outputs.commit(place, 0, 5, 6, round=1)
-    place.publish(again, "parquet")
-    outputs.reseal(place, [*records, again])
+def retried(place: OutputPlace, number: int, *commits: CommitRecord, type: str = "parquet") -> list[CommitRecord]:
+    """Open round `number`, and publish its commits."""
+    rounds.write(place, Round(number, {}))
+    for commit in commits:
+        place.publish(commit, type)
+    return list(commits)
+
+
+@pytest.mark.parametrize("type", ["parquet", "jsonl"])
+def test_a_retry_takes_rows_out_of_quarantine(place: OutputPlace, type: str):
+    records = outputs.make_output(place, type=type, row_ids=True)
+    again = outputs.commit(place, 0, 5, 8, takes=(5, 7), bad=[7], round=1, type=type, row_ids=True)
+    records += retried(place, 1, again, type=type)
+    outputs.reseal(place, records)
     report = audit(place)
     assert report.proven, report.faults
     assert (report.totals.rows_in, report.totals.rows_out, report.totals.rows_quarantined) == (180, 178, 2)
+    records += retried(place, 2, outputs.commit(place, 0, 0, 60, takes=[7], round=2, type=type, row_ids=True), type=type)
+    outputs.reseal(place, records)
+    report = audit(place)
+    assert report.proven, report.faults
+    assert (report.totals.rows_in, report.totals.rows_out, report.totals.rows_quarantined) == (180, 179, 1)
 
 
-def test_a_retry_of_a_row_that_was_not_in_quarantine_doubles_it(place: OutputPlace):
+def test_a_retry_under_way_is_unfinished_and_not_faulty(place: OutputPlace):
+    """Killed before it could remove the older mark of success, or with some of its rows done."""
     records = outputs.make_output(place)
-    again = outputs.commit(place, 0, 6, 7, round=1)
+    rounds.write(place, Round(1, {}))
+    report = audit(place)
+    assert report.ok and not report.finished and report.retrying == 1
+    again = outputs.commit(place, 0, 5, 6, takes=[5], round=1)
     place.publish(again, "parquet")
-    outputs.reseal(place, [*records, again])
+    manifest.rewrite(place, 1, 9, [*records, again])
+    report = audit(place)
+    assert report.ok and not report.finished and report.totals.rows_quarantined == 2
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "takes", "changes", "wrong"),
+    [
+        (6, 7, [6], {}, FaultKind.ROWS_DOUBLED),
+        (5, 8, [5, 6, 7], {}, FaultKind.ROWS_DOUBLED),
+        (5, 8, [5], {}, FaultKind.ROWS_DOUBLED),
+        (5, 8, [5, 6], {"rows_retried": 2}, FaultKind.ROW_HASH),
+        (5, 8, [5, 7], {"round": 2}, FaultKind.RECORD_INVALID),
+    ],
+    ids=["not in quarantine", "one more", "one less", "another one", "never opened"],
+)
+def test_a_retry_of_other_rows(place: OutputPlace, start: int, stop: int, takes: list[int], changes: dict[str, int], wrong: FaultKind):
+    records = outputs.make_output(place)
+    again = outputs.commit(place, 0, start, stop, takes=takes, **{"round": 1, **changes})
+    outputs.reseal(place, records + retried(place, 1, again))
+    assert kinds(audit(place)) == [wrong]
+
+
+def test_a_row_that_a_round_takes_twice(place: OutputPlace):
+    records = outputs.make_output(place)
+    both = [outputs.commit(place, 0, 5, stop, takes=range(5, stop, 2), round=1, n=stop) for stop in (6, 8)]
+    outputs.reseal(place, records + retried(place, 1, *both))
     assert kinds(audit(place)) == [FaultKind.ROWS_DOUBLED]
+
+
+def test_a_retry_that_gives_another_row_up(place: OutputPlace):
+    records = outputs.make_output(place)
+    again = outputs.commit(place, 0, 5, 8, takes=[5, 7, 6], bad=[6], round=1, rows_retried=2, rows_out=1)
+    outputs.reseal(place, records + retried(place, 1, again))
+    assert FaultKind.QUARANTINE_ROWS in kinds(audit(place))
 
 
 @pytest.mark.parametrize(

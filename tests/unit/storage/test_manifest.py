@@ -77,10 +77,10 @@ def test_rewriting_with_the_same_number_again_keeps_the_chunk(place: OutputPlace
 
 def test_totals_count_a_retried_row_once():
     base = record(rows_out=7, rows_quarantined=3, size_bytes=100, seconds=1.5)
-    cured = record(start=1, stop=2, staged="2-1.0.1-2.bb", round=1, rows_out=1)
-    failed = record(start=2, stop=3, staged="2-2.0.2-3.cc", round=1, rows_out=0, rows_quarantined=1)
+    cured = record(start=1, stop=2, staged="2-1.0.1-2.bb", round=1, rows_retried=1, rows_out=1)
+    failed = record(start=2, stop=3, staged="2-2.0.2-3.cc", round=1, rows_retried=1, rows_out=0, rows_quarantined=1)
     sums = manifest.totals([base, cured, failed, base])
-    assert (sums.rows, sums.rows_out, sums.rows_quarantined, sums.commits) == (10, 8, 2, 3)
+    assert (sums.rows, sums.rows_out, sums.rows_quarantined, sums.rows_retried, sums.commits) == (10, 8, 2, 2, 3)
     assert (sums.size_bytes, sums.seconds) == (100, 1.5)
 
 
