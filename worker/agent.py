@@ -106,6 +106,8 @@ class Agent:
         self._rate = 0.0
         self._rss_bytes = 0
         self._hosts_started = 0
+        self._is_isolating = False
+        """Map functions run in processes from now on: one of them may have killed a host."""
 
     def run(self) -> Exit:
         """Work until the job is over or somebody stops us; leaves no process behind. Call from the main thread to be stopped by signals."""
@@ -252,7 +254,9 @@ class Agent:
             self._host.send(self._setup(self._job))
 
     def _setup(self, job: JobDocument) -> hostlink.Setup:
-        return hostlink.Setup(worker=self._options.worker, job=job.job, document=job.document, output=job.output)
+        return hostlink.Setup(
+            worker=self._options.worker, job=job.job, document=job.document, output=job.output, isolated=self._is_isolating
+        )
 
     def _deliver_message(self, host: HostProcess, message: hostlink.FromHost) -> None:
         self._inbox.put(partial(self._on_message, host, message))
@@ -278,6 +282,7 @@ class Agent:
         if host is not self._host:
             return
         self._host = None
+        self._is_isolating = self._is_isolating or host.blames_user_code
         self._bury_progress()
         _log.warning("the stage host is gone: %s", detail, extra={"action": "host_died", "worker": self._options.worker})
         self._step(HostDied(_now(), detail))

@@ -16,6 +16,7 @@ HUNG: Final = 76
 """Exit code of a stage host in which a call of user code did not come back."""
 _BOX_BYTES: Final = 16 << 10
 """Of what a process left, so much is read."""
+_NEWLINE: Final = "\n"
 _PROC: Final = Path("/proc")
 _GROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -108,7 +109,7 @@ def of_status(status: int, *, ooms: OomCounter | None = None, box: str = "") -> 
         last = next((line for line in reversed(box.splitlines()) if line.strip()), "")
         return Death(DeathKind.BROKEN_DEVICE, "could not use its device any more" + (f" ({last.strip()})" if last else ""), box)
     if status == HUNG:
-        return Death(DeathKind.HANG, "ended because user code in it did not come back", box)
+        return Death(DeathKind.HANG, f"ended because {box.partition(_NEWLINE)[0] or 'user code in it did not come back'}", box)
     if status >= 0:
         return Death(DeathKind.EXIT, f"exited with code {status}", box)
     if status == -signal.SIGKILL:

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import LeaseId, ShardId
 from antinfer.core.messages import FailureKind
 from antinfer.core.plan import Piece, Retry, Shard
@@ -30,6 +31,8 @@ class Setup:
     """The normalised job as JSON, fingerprints included."""
     output: str
     """URI of the output place."""
+    isolated: bool = False
+    """A host before died of what user code may have done in one of its threads: what can run in processes does, where rows are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class Failed:
     kind: FailureKind
     error: str
     traceback: str = ""
+    cause: Cause = Cause.UNKNOWN
+    """What is known beyond `kind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,7 @@ def encode(message: ToHost | FromHost) -> bytes:
     """Return one line of JSON, newline included."""
     data = asdict(message)
     if isinstance(message, Failed):
-        data["kind"] = message.kind.value
+        data |= {"kind": message.kind.value, "cause": message.cause.value}
     return json.dumps({"is": type(message).__name__, **data}, separators=(",", ":")).encode() + b"\n"
 
 
@@ -164,6 +169,6 @@ def decode(line: bytes) -> ToHost | FromHost:
     if kind is Staged:
         data["record"] = CommitRecord.from_json(data["record"])
     if kind is Failed:
-        data["kind"] = FailureKind(data["kind"])
+        data |= {"kind": FailureKind(data["kind"]), "cause": Cause(data["cause"])}
     message: ToHost | FromHost = kind(**data)
     return message

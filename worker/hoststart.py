@@ -7,8 +7,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from antinfer.worker.deaths import BlackBox, OomCounter
 
 HOST_COMMAND: Final = (sys.executable, "-m", "antinfer.worker.host")
 # Arrow's allocator soon gives pages back and takes fresh ones for the next batch, which the kernel has to clear first.
@@ -22,22 +24,25 @@ class Spawned:
 
     process: subprocess.Popen[bytes]
     link: socket.socket
+    box: BlackBox
+    ooms: OomCounter = field(default_factory=OomCounter)
 
 
 def spawn(command: Sequence[str] = HOST_COMMAND) -> Spawned:
-    """Start a stage host; the number of its end of the link is appended to `command`.
+    """Start a stage host; the numbers of its end of the link and of its black box are appended to `command`.
 
     Call it from the thread that lives as long as the agent: the kernel kills the host when the thread that started it ends.
     """
     ours, theirs = socket.socketpair()
+    box = BlackBox()
     with theirs:
         process = subprocess.Popen(
-            [*command, str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
+            [*command, str(theirs.fileno()), str(box.descriptor)],
+            pass_fds=(theirs.fileno(), box.descriptor),
             stdin=subprocess.DEVNULL,
             # Standard output belongs to whoever started the agent and may be read by a program; what user code prints is for people.
             stdout=2,
             start_new_session=True,
             env={**_ALLOCATOR, **os.environ},
         )
-    return Spawned(process, ours)
+    return Spawned(process, ours, box)

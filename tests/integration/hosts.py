@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 60.0
 class HostProcess:
     """A host, and what it said."""
 
-    def __init__(self, document: str, output: str) -> None:
+    def __init__(self, document: str, output: str, *, isolated: bool = False) -> None:
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE_SECONDS)
         with theirs:
@@ -38,7 +38,7 @@ class HostProcess:
         self._socket = ours
         self._lines = ours.makefile("rb")
         self.said: list[Any] = []
-        self.send(hostlink.Setup("worker-1", "job", document, output))
+        self.send(hostlink.Setup("worker-1", "job", document, output, isolated))
 
     def __enter__(self) -> Self:
         return self
@@ -126,8 +126,12 @@ class Job:
                 self.shards.append(Shard(ShardId(len(self.shards)), (piece,), piece.rows, sized.size_bytes))
         self.place = open_output(self.spec)
 
-    def host(self) -> HostProcess:
-        return HostProcess(RunDocument(self.spec, self.schema, "code-1").to_json(), self.output)
+    @property
+    def document(self) -> str:
+        return RunDocument(self.spec, self.schema, "code-1").to_json()
+
+    def host(self, *, isolated: bool = False) -> HostProcess:
+        return HostProcess(self.document, self.output, isolated=isolated)
 
     def work(self, shard: int, start: int = 0, stop: int | None = None, *, n: int | None = None, quarantine: str = "") -> hostlink.Work:
         known = self.shards[shard]

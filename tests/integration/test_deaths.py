@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from antinfer.worker import deaths, families, hostlink
+from antinfer.worker.hoststart import spawn
 from antinfer.worker.pipeline import deadlines, leaks
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import pool
@@ -19,7 +23,9 @@ from antinfer.worker.predictors.care import Care
 from antinfer.worker.predictors.pool import Feed, Predictor
 from antinfer.worker.predictors.ward import Ward
 from antinfer.worker.predictors.watch import Patience
-from tests.integration.hosts import is_alive, wait_until
+from antinfer.worker.supervision import HostProcess
+from tests.integration.hosts import Job, collect, is_alive, wait_until
+from tests.integration.jobs import read_quarantine
 from tests.integration.test_predictors import Bench
 
 pytestmark = pytest.mark.timeout(120)
@@ -273,3 +279,76 @@ def test_setting_up_is_not_waited_for_for_ever(make: Any, tmp_path: Path, monkey
     wait_until(lambda: bool(bench.errors), "given up")
     assert "gave no sign of life" in str(bench.errors[0]) and "while it was being set up" in str(bench.errors[0])
     bench.stop()
+
+
+# -- map functions in threads ------------------------------------------------------------------------------------------------------------
+
+MAPS = """
+import re, time
+
+def sleeps(batch):
+    if 1500 in batch["x"]:
+        time.sleep(3600)
+    return {"x": batch["x"]}
+
+def searches(batch):
+    # Keeps every thread of its process from running.
+    if 1500 in batch["x"]:
+        re.match(r"(a+)+$", "a" * 60 + "b")
+    return {"x": batch["x"]}
+"""
+
+
+def map_job(folder: Path, target: str) -> Job:
+    (folder / "input").mkdir(parents=True)
+    pq.write_table(pa.table({"x": list(range(2000))}), folder / "input" / "a.parquet", row_group_size=1000)
+    stage = {"map_batches": f"steps:{target}", "batch_size": 50, "concurrency": 2, "timeout": 1.5}
+    return Job(folder, MAPS, pipeline=[stage], commit_interval=1, quarantine={"max_fraction": 1})
+
+
+def test_a_call_that_hangs_in_a_thread_ends_the_host_and_is_found_in_a_process(tmp_path: Path) -> None:
+    job = map_job(tmp_path, "sleeps")
+    with job.host() as host:
+        host.wait_for(hostlink.Ready)
+        for shard in range(len(job.shards)):
+            host.send(job.work(shard))
+        assert host.process.wait(60) == deaths.HUNG
+    with job.host(isolated=True) as host:
+        host.wait_for(hostlink.Ready)
+        work = [job.work(shard) for shard in range(len(job.shards))]
+        for item in work:
+            host.send(item)
+        records = collect(host, work)
+        assert host.stop() == 0
+    job.publish(records)
+    assert sum(record.rows_quarantined for record in records) == 1
+    assert job.table().column("x").to_pylist() == [at for at in range(2000) if at != 1500]
+    (bad,) = read_quarantine(Path(job.output)).to_pylist()
+    assert bad["offset"] % 1000 == 500 and bad["error"].startswith("Hang: ") and "in sleeps" in bad["traceback"]
+
+
+def run_host(job: Job, **keys: Any) -> tuple[HostProcess, list[Any], list[str]]:
+    """Run a host as its agent does; return it with what it said and how it ended, which come to be there."""
+    said: list[Any] = []
+    ended: list[str] = []
+    host = HostProcess(spawn(), lambda _, message: said.append(message), lambda _, how: ended.append(how), **keys)
+    host.send(hostlink.Setup("w", "job", job.document, job.output))
+    wait_until(lambda: any(isinstance(message, hostlink.Ready) for message in said), "ready")
+    for shard in range(len(job.shards)):
+        host.send(job.work(shard))
+    return host, said, ended
+
+
+def test_a_host_that_user_code_keeps_silent_is_ended_by_its_agent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    host, _, ended = run_host(map_job(tmp_path, "searches"), silence_seconds=3.0)
+    assert host.join(60)
+    assert ended[0].startswith("Hang: it gave no sign of life for 3") and host.blames_user_code
+    assert "in searches" in caplog.text
+    assert not list(families.members(host.pid))
+
+
+def test_a_host_killed_from_outside_blames_nobody(tmp_path: Path) -> None:
+    host, said, ended = run_host(map_job(tmp_path, "searches"))
+    os.kill(host.pid, signal.SIGKILL)
+    assert host.join(20)
+    assert ended[0].startswith("Killed: it was killed by SIGKILL") and not host.blames_user_code

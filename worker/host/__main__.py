@@ -1,4 +1,7 @@
-"""``python -m antinfer.worker.host FD``: the stage host, started by an agent; FD is its end of the socket pair."""
+"""``python -m antinfer.worker.host FD [BOX]``: the stage host, started by an agent; FD is its end of the socket pair.
+
+BOX is a file for what it can still say when it crashes or hangs; not given: that goes to standard error.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 import threading
 import time
 
+from antinfer.worker import blackbox
 from antinfer.worker.predictors import spawn
 
 
@@ -20,8 +24,9 @@ def _import_all() -> None:
     import_ahead("antinfer.worker.host.app", "antinfer.storage.posix", "antinfer.storage.sources.parquet", "antinfer.storage.sinks.parquet")
 
 
-def main(descriptor: int) -> int:
+def main(descriptor: int, box: int | None = None) -> int:
     """Run a host for the agent behind `descriptor`; return the exit code."""
+    blackbox.keep(box)
     began = time.monotonic()
     # Standard output belongs to the command that started it all; what user code prints goes where logs go.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -45,14 +50,14 @@ def main(descriptor: int) -> int:
     from antinfer.worker.host.app import Host
 
     try:
-        return Host(link, setup, started, began).run()
+        return Host(link, setup, started, began, box).run()
     except Exception as error:  # noqa: BLE001 - told to the agent, who would otherwise start hosts again and again
         link.send(failing.failed(None, error))
         return 1
 
 
 if __name__ == "__main__":
-    code = main(int(sys.argv[1]))
+    code = main(*map(int, sys.argv[1:]))
     sys.stderr.flush()
     # Threads of user code may still run; nothing of ours is left to be done.
     os._exit(code)

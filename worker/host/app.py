@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import assert_never
 from antinfer.metrics import AccumulatorSet
 from antinfer.spec import usercode
 from antinfer.storage.jobs import RunDocument, open_input, open_output, part_options
-from antinfer.worker import hostlink
+from antinfer.worker import deaths, families, hostlink
 from antinfer.worker.host import failing
 from antinfer.worker.host.accounts import Accounts
 from antinfer.worker.host.credits import Credits
@@ -38,12 +40,13 @@ _COMMIT_SECONDS = 30.0
 _TICK_SECONDS = 0.2
 _PROGRESS_SECONDS = 1.0
 _JOIN_SECONDS = 15.0
+_DEAD_MAN_SECONDS = 300.0
 
 
 class Host:
     """Everything that runs one job in one process."""
 
-    def __init__(self, link: AgentLink, setup: hostlink.Setup, started: list[spawn.Started], began: float) -> None:
+    def __init__(self, link: AgentLink, setup: hostlink.Setup, started: list[spawn.Started], began: float, box: int | None = None) -> None:
         """Build the pipeline; nothing runs yet.
 
         Args:
@@ -51,9 +54,11 @@ class Host:
             setup: What to run.
             started: Predictor processes that are loading already, one for each stage that runs in processes.
             began: Monotonic time at which this process was asked to set up.
+            box: File for last words; None: standard error.
         """
         self._link = link
         self._began = began
+        self._box = sys.stderr.fileno() if box is None else box
         self._guard = threading.Lock()
         self._over = threading.Event()
         self._exit_code = 0
@@ -66,7 +71,7 @@ class Host:
         gpus = visible_gpus()
         machine = MachineReader(gpus)
         cpus = max(1, round(machine.cpus))
-        nodes = graph.build(spec, cpus)
+        nodes = graph.isolated(graph.build(spec, cpus)) if setup.isolated else graph.build(spec, cpus)
         self._place = open_output(spec)
         interval = _COMMIT_SECONDS if spec.commit_interval == "auto" else spec.commit_interval
         credits = Credits(min(max(_CREDIT_BYTES[0], machine.read().ram_total // 16), _CREDIT_BYTES[1]))
@@ -129,19 +134,37 @@ class Host:
                     raise AssertionError("a host is set up once")
                 case _:
                     assert_never(message)
-        # Nobody wants the results any more; the kernel ends the predictors with us.
+        # Nobody wants the results any more; the kernel ends the predictors with us, but not what user code has started.
+        if os.getsid(0) == os.getpid():
+            families.end(os.getpid())
         os._exit(0)
 
     def _look_after(self) -> None:
         """Tune and tell until it is over."""
         told_at = time.monotonic()
+        self._reassure()
         while not self._over.wait(_TICK_SECONDS):
             now = time.monotonic()
+            self._end_if_hanging()
             if self._tuning is not None:
                 self._tuning.tick(now)
             if now - told_at >= _PROGRESS_SECONDS:
                 told_at = now
+                self._reassure()
                 self._tell()
+
+    def _reassure(self) -> None:
+        """Have this process end by itself when none of its threads comes to do this again: the agent, who would end it, may be gone."""
+        faulthandler.dump_traceback_later(_DEAD_MAN_SECONDS, file=self._box, exit=True)
+
+    def _end_if_hanging(self) -> None:
+        """End the host when a call in one of its threads does not come back: a thread cannot be ended alone."""
+        for pool in self._pools:
+            if (found := pool.hanging()) is not None:
+                thread, overdue = found
+                words = f"{pool.call.stage.where} did not come back for {overdue.seconds:.0f} s ({overdue.limit.reason})"
+                os.write(self._box, f"{words}\n{thread.stack()}".encode())
+                os._exit(deaths.HUNG)
 
     def _tell(self) -> None:
         with self._telling:

@@ -25,13 +25,18 @@ def start_predictors(setup: Setup, spare: spawn.Started) -> list[spawn.Started]:
 
     The spare is the only one, with all cores to itself, or none.
     """
-    wanted = _in_processes(json.loads(setup.document)["spec"]["pipeline"])
+    wanted = _in_processes(json.loads(setup.document)["spec"]["pipeline"], isolated=setup.isolated)
     if wanted == 1:
         return [spare]
     spare.discard()
     return [spawn.start(max(1, spawn.cores() // wanted)) for _ in range(wanted)]
 
 
-def _in_processes(stages: list[dict[str, Any]]) -> int:
-    here: int = sum("predict" in stage or stage.get("workers_as") == "processes" for stage in stages)
-    return here + sum(_in_processes(branch) for stage in stages for branch in stage.get("parallel", {}).values())
+def _in_processes(stages: list[dict[str, Any]], *, isolated: bool) -> int:
+    ways = ("auto", "processes") if isolated else ("processes",)
+    here: int = sum("predict" in stage or (_calls(stage) and stage.get("workers_as") in ways) for stage in stages)
+    return here + sum(_in_processes(branch, isolated=isolated) for stage in stages for branch in stage.get("parallel", {}).values())
+
+
+def _calls(stage: dict[str, Any]) -> bool:
+    return "gather" not in stage and "parallel" not in stage

@@ -20,6 +20,7 @@ from antinfer.worker.pipeline.tuner import Mode
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
 from antinfer.worker.predictors.pool import Predictor
+from antinfer.worker.predictors.watch import Overdue
 
 _LOG = logging.getLogger("antinfer.worker")
 
@@ -74,10 +75,14 @@ class StagePool:
                 member.leaving = True
                 member.executor.retire()
             for _ in range(wanted - len(staying)):
-                made = MapThread(self.node, self.call.stage, self._flow) if mode == "threads" else self._places.another(self.node)
+                made = self.thread() if mode == "threads" else self._places.another(self.node)
                 if made is None:
                     break
                 self._admit(_Member(made, expendable=expendable and mode == "processes"))
+
+    def thread(self) -> MapThread:
+        """Return a map thread for this stage; it does not run yet."""
+        return MapThread(self.node, self.call.stage, self._flow, self._places.patience(self.node))
 
     def reap(self) -> None:
         """Forget those that have left."""
@@ -149,6 +154,13 @@ class StagePool:
         """Longest time that a process took to set its user code up."""
         return max((predictor.load_seconds for predictor in self.predictors()), default=0.0)
 
+    def hanging(self) -> tuple[MapThread, Overdue] | None:
+        """Return a thread in which a call did not come back in time."""
+        for member in self._members:
+            if isinstance(member.executor, MapThread) and (overdue := member.executor.overdue()) is not None:
+                return member.executor, overdue
+        return None
+
     def predictors(self) -> list[Predictor]:
         return [member.executor for member in self._members if isinstance(member.executor, Predictor)]
 
@@ -180,7 +192,7 @@ class Pools:
         """
         for pool in self:
             if not pool.call.in_processes:
-                first = MapThread(pool.node, pool.call.stage, self._flow)
+                first = pool.thread()
                 first.prepare()
                 pool.join(first)
                 pool.resize(threads=pool.call.degree, processes=0)

@@ -184,4 +184,4 @@ def _num_gpus(call: Call) -> float:
 
 def _is_open(call: Call) -> bool:
     """Tell whether it is left to us how the copies of a stage run."""
-    return call.stage.kind != "predict" and call.spec is not None and call.spec.workers_as == "auto"
+    return call.stage.kind != "predict" and not call.in_processes and call.spec is not None and call.spec.workers_as == "auto"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from antinfer.worker.pipeline.assembler import BatchLimits
@@ -160,6 +160,15 @@ def build(spec: JobSpec, cpus: int) -> list[Node]:
     builder = _Builder(spec, cpus)
     open_groups = builder.add_chain(spec.pipeline)
     return builder.nodes + [Close(f"flatten-{n}", "") for n in range(open_groups)]
+
+
+def isolated(nodes: Sequence[Node]) -> list[Node]:
+    """Return `nodes` with every stage in processes that the user leaves open: there, a row that kills or hangs can be found."""
+    return [replace(node, in_processes=True) if isinstance(node, Call) and may_isolate(node) else node for node in nodes]
+
+
+def may_isolate(call: Call) -> bool:
+    return call.in_processes or (call.spec is not None and call.spec.workers_as == "auto")
 
 
 def processes(nodes: list[Node]) -> int:

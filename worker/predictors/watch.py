@@ -23,6 +23,8 @@ class Patience:
     def __init__(self, timeout: float | None = None) -> None:
         """`timeout`: seconds that the user gives a call; None: as long as calls are found to take."""
         self._deadlines = Deadlines(timeout)
+        self.is_given = timeout is not None
+        """The user has said how long."""
         self._guard = threading.Lock()
 
     def was_set_up(self, seconds: float) -> None:
@@ -54,11 +56,12 @@ class Overdue:
 
 
 class Watch:
-    """One process. All methods may be called from several threads."""
+    """One process, or one thread that calls user code. All methods may be called from several threads."""
 
-    def __init__(self, patience: Patience) -> None:
-        """The process sets up from now on."""
+    def __init__(self, patience: Patience, *, least_seconds: float = 0.0) -> None:
+        """The process sets up from now on; nothing in it is suspected before `least_seconds`, unless the user says so."""
         self._patience = patience
+        self._least = 0.0 if patience.is_given else least_seconds
         self._guard = threading.Lock()
         self._clock = Stopwatch(time.monotonic(), LOOK_SECONDS)
         self._owed: dict[int, Assembled] = {}
@@ -101,4 +104,4 @@ class Watch:
                 return None
             else:
                 limit = self._patience.setup_limit
-            return Overdue(call, seconds, limit) if seconds > limit.seconds else None
+            return Overdue(call, seconds, limit) if seconds > max(limit.seconds, self._least) else None
