@@ -145,10 +145,14 @@ class StoreError(InfraError):
 class OutputError(InfraError):
     """The output place cannot be written or listed."""
 
-    def __init__(self, message: str, *, hint: str = "", lasting: bool = False) -> None:
+    def __init__(self, message: str, *, hint: str = "", lasting: bool = False, full: bool = False, remote: bool = False) -> None:
         super().__init__(message, hint=hint)
-        self.lasting = lasting
+        self.lasting = lasting or full
         """Trying again does not help until somebody acts: full, read-only, forbidden."""
+        self.full = full
+        """There is no room."""
+        self.remote = remote
+        """Met at a service, which is the same for all workers, and not on a disk, which may be this machine's alone."""
 
 
 class MasterError(InfraError):

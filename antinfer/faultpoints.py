@@ -54,6 +54,7 @@ POINTS: Final[Mapping[str, str]] = {
     "seal.report": "the report is written; the mark of success is not",
     "seal.success": "the mark of success is written; nobody has heard",
     # Single operations of an output place; an error raised here is met like one of the operating system.
+    "storage.source": "rows of the input are about to be taken in",
     "storage.spool": "a folder or a draft for local files is about to be made",
     "storage.part": "a local part file is about to be opened, written to or closed",
     "storage.stage": "one file is about to be staged",

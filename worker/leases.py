@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from antinfer.core.ids import LeaseId, StagedName
@@ -100,7 +100,7 @@ class HeldLease:
         self.staged = []
         self.is_sizing_told = False
         if self.failure is not None:
-            self.failure = Failure(grant.lease, self.failure.kind, self.failure.error, self.failure.traceback)
+            self.failure = replace(self.failure, lease=grant.lease)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ class Cause(Enum):
     """Input or output could not be reached."""
     DISK_FULL = "disk_full"
     """No space, or no quota, was left for output."""
+    OUTPUT_REFUSED = "output_refused"
+    """The output place is read-only, or forbids us to write."""
     MASTER_LOST = "master_lost"
     """The master died or could not be reached; workers went on without it."""
     STORE_LOST = "store_lost"
@@ -93,6 +95,11 @@ class Cause(Enum):
     def strikes_range(self) -> bool:
         """True when the rows at work may be what brought it about, so that they are cornered when it goes on."""
         return _RULES[self].strikes_range
+
+    @property
+    def hinders_everybody(self) -> bool:
+        """True when no other worker can do better, and nobody can until somebody acts (`core.hindrance`)."""
+        return self in (Cause.DISK_FULL, Cause.OUTPUT_REFUSED)
 
     @property
     def text(self) -> str:
@@ -125,6 +132,7 @@ _RULES: Final = {
     Cause.USER_ERROR: _Rule(Budget.CODE, False, "the job cannot go on like this"),
     Cause.STORAGE: _Rule(Budget.TIME, False, "input or output could not be reached"),
     Cause.DISK_FULL: _Rule(Budget.TIME, False, "no space was left for output"),
+    Cause.OUTPUT_REFUSED: _Rule(Budget.TIME, False, "the output place refused to be written"),
     Cause.MASTER_LOST: _Rule(Budget.NONE, False, "the master was away"),
     Cause.STORE_LOST: _Rule(Budget.NONE, False, "the store was away"),
     Cause.STUCK: _Rule(Budget.RANGE, True, "the range took far too long"),

@@ -13,8 +13,11 @@ _CAUSES: Final[dict[int, tuple[str, str]]] = {
     errno.EACCES: ("permission denied", "Give this user write permission there, or choose another output."),
     errno.EPERM: ("operation not permitted", "Give this user write permission there, or choose another output."),
     errno.EROFS: ("the file system is read-only", "Choose an output on a writable file system."),
-    errno.ENOSPC: ("no space left on the device", "Free some space, then run the same command again: it resumes."),
-    errno.EDQUOT: ("the disk quota is used up", "Free some space, then run the same command again: it resumes."),
+    errno.ENOSPC: (
+        "no space left on the device",
+        "Free some space: a job that runs goes on by itself, one that has stopped resumes by the same command.",
+    ),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space: a job that runs goes on by itself, one that has stopped resumes."),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another output."),
     errno.EEXIST: ("a file is in the place of a folder", "Choose another output."),
     errno.ENOENT: ("the path does not exist", "Was the output removed while the job ran?"),
@@ -24,14 +27,17 @@ _CAUSES: Final[dict[int, tuple[str, str]]] = {
     errno.EIO: ("the device reports an input/output error", "Check the disk and the kernel's log."),
     errno.ESTALE: ("the network file system lost the file", "Check the mount."),
 }
-_LASTING: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+_REFUSED: Final = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)
+)
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def output_error(error: OSError, place: str, doing: str) -> OutputError:
     """Describe `error`, met at output place `place` while `doing` (for instance "staging 1-2.0.0-10.ab")."""
     cause, hint = _CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
     where = f" ({error.filename})" if error.filename and error.filename != place else ""
-    return OutputError(f"output {place}: {doing}: {cause}{where}", hint=hint, lasting=error.errno in _LASTING)
+    return OutputError(f"output {place}: {doing}: {cause}{where}", hint=hint, lasting=error.errno in _REFUSED, full=error.errno in _FULL)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ publication repeatable.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,10 +22,11 @@ from antinfer import faultpoints
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import InternalError, JobFileError, OutputError
-from antinfer.storage import layout, parts, s3client
+from antinfer.storage import failures, layout, parts, s3client
 from antinfer.storage.place import EpochClaim, StoredObject
 from antinfer.storage.spool import Spool
 
+_log = logging.getLogger("antinfer.storage")
 STAGED_KEY: Final = "antinfer-staged"
 """Metadata key of a published object: the staged name it was published from."""
 
@@ -103,7 +105,11 @@ class ObjectPlace:
             upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, Metadata={STAGED_KEY: staged})["UploadId"]
             # Before the data: an upload whose worker dies half-way is found by its marker.
             self.write(layout.staged_path(staged, kind), json.dumps({"key": key, "upload": upload}).encode())
-            etags = self._upload_parts(key, upload, source)
+            try:
+                etags = self._upload_parts(key, upload, source)
+            except BaseException:
+                self._let_go(key, upload)
+                raise
         os.unlink(source)
         return StagedObject(kind, json.dumps({"upload": upload, "etags": etags}, separators=(",", ":")))
 
@@ -250,6 +256,13 @@ class ObjectPlace:
         data = self.read(name)
         return None if data is None else json.loads(data)
 
+    def _let_go(self, key: str, upload: str) -> None:
+        """Abort an upload that cannot be finished; where the store is away, its marker has it collected with all other staging."""
+        try:
+            self._abort(key, upload)
+        except (self._errors.ClientError, self._errors.BotoCoreError) as error:
+            _log.debug("an unfinished upload is left for the master: %s", error, extra={"action": "abort_upload"})
+
     def _abort(self, key: str, upload: str) -> None:
         try:
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
@@ -295,3 +308,8 @@ class ObjectPlace:
             yield
         except (self._errors.ClientError, self._errors.BotoCoreError) as error:
             raise s3client.output_error(error, self.uri, doing) from error
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            # Of a local file on its way there.
+            raise failures.output_error(error, self.uri, doing) from error

@@ -83,13 +83,9 @@ class PosixPlace:
         with self._wrapped(f"staging {staged}"):
             faultpoints.hit("storage.stage", staged=staged, kind=kind)
             self._make_folder(folder)
-            _sync_file(source)
-            try:
-                os.rename(source, target)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                self._copy_over(source, target)
+            # It may have been moved by an earlier call that failed behind that.
+            if os.path.lexists(source) or not os.path.lexists(target):
+                self._move(source, target)
             _sync_folder(self._path(folder))
         return StagedObject(kind)
 
@@ -204,6 +200,15 @@ class PosixPlace:
             if not os.path.lexists(target):
                 message = f"output {self._root}: {record.staged} is committed, but its {kind} is neither staged nor published"
                 raise InternalError(message) from error
+
+    def _move(self, source: str, target: str) -> None:
+        _sync_file(source)
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._copy_over(source, target)
 
     def _copy_over(self, source: str, target: str) -> None:
         draft = self._draft()

@@ -22,6 +22,9 @@ _TAIL_BYTES: Final = 64 << 10
 _READ_BYTES: Final = 1 << 20
 
 _RIGHTS: Final = "Allow these credentials to get, put, delete and list objects, and to abort and list multipart uploads."
+_REFUSED: Final = frozenset({"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+"""Trying again does not help until somebody acts."""
+_FULL: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"})
 _CAUSES: Final[dict[str, tuple[str, str]]] = {
     "NoSuchBucket": ("the bucket does not exist", "Create the bucket first, or correct its name."),
     "AccessDenied": ("access denied", _RIGHTS),
@@ -71,8 +74,9 @@ def code(error: Any) -> str:
 
 def output_error(error: Exception, place: str, doing: str) -> OutputError:
     """Describe an error of boto3, met at `place` while `doing`."""
-    cause, hint = _CAUSES.get(code(error), (str(error), ""))
-    return OutputError(f"output {place}: {doing}: {cause}", hint=hint)
+    said = code(error)
+    cause, hint = _CAUSES.get(said, (str(error), ""))
+    return OutputError(f"output {place}: {doing}: {cause}", hint=hint, lasting=said in _REFUSED, full=said in _FULL, remote=True)
 
 
 def open_object(client: Any, errors: Any, bucket: str, key: str, name: str) -> BinaryIO:

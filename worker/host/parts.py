@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +26,7 @@ from antinfer.storage import failures, latetypes, layout, quarantine, rowhash, s
 from antinfer.storage.place import OutputPlace
 from antinfer.storage.quarantine import QuarantinedRow
 from antinfer.storage.sinks.base import PartWriter
+from antinfer.worker.host.patience import Patience
 from antinfer.worker.host.runs import Chunk, Run
 from antinfer.worker.pipeline import arrays, unify
 from antinfer.worker.pipeline.pieces import Piece, row_positions, take, without_bad
@@ -158,7 +160,11 @@ class OpenPart:
         size = self._write_objects(record)
         faultpoints.hit("commit.stage", staged=staged)
         suffix = sinks.suffix(plan.sink)
-        objects = [plan.place.stage(staged, kind, layout.final_name(kind, record, suffix), self._file(kind)) for kind in self._kinds()]
+        patience = Patience(f"staging {staged}", lambda: run.dropped)
+        objects = []
+        for kind in self._kinds():
+            final = layout.final_name(kind, record, suffix)
+            objects.append(patience.again(partial(plan.place.stage, staged, kind, final, self._file(kind))))
         if self._writer is not None and record.schema and not plan.gate.is_told and sinks.holds_types(plan.sink):
             latetypes.tell(plan.place, self._writer.schema)
             plan.gate.is_told = True

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
 from antinfer import faultpoints
 from antinfer.core.plan import Shard
 from antinfer.core.ranges import UNSIZED
-from antinfer.errors import AntinferError, ChangedError
+from antinfer.errors import AntinferError, ChangedError, InfraError
 from antinfer.storage.sources.base import Source
+from antinfer.storage.sources.common import reading
 from antinfer.worker.host import failing
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.parts import OutputPlan
+from antinfer.worker.host.patience import Patience
 from antinfer.worker.host.runs import Chunk, Run
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.frames import reach
@@ -61,26 +63,33 @@ class Reader:
         unsized = not run.sized
         start, stop = self._reach(run)
         offset = start
-        batches = iter(self._source.read(run.shard, start, stop, self._chunk_rows(run.shard)))
-        if unsized:
-            batches = _look_ahead(batches)
+        batches = self._open(run, start, stop, unsized=unsized)
+        patience = Patience(f"reading shard {run.shard.index}", lambda: self._unwanted(run))
         ended = False
         while not self._unwanted(run) and offset < self._reach(run)[1]:
-            with self._flow.reading():
-                batch = next(batches, None)
-                if batch is None:
-                    ended = True
-                    break
-                taken = self._credits.try_take(batch.nbytes)
-                if taken:
-                    self._put(run, offset, batch)
+            try:
+                with self._flow.reading():
+                    batch = next(batches, None)
+                    if batch is None:
+                        ended = True
+                        break
+                    taken = self._credits.try_take(batch.nbytes)
+                    if taken:
+                        self._put(run, offset, batch)
+            except InfraError as error:
+                if not patience.outlasts(error):
+                    raise
+                # From the very row on that it had come to.
+                batches = self._open(run, offset, stop, unsized=unsized)
+                continue
+            patience.end()
             if not taken:
                 if not self._wait_for_credit(run, batch.nbytes):
                     return
                 self._put(run, offset, batch)
             offset += batch.num_rows
             if run.shard.rows is not None and offset < stop and self._is_misfit(batch):
-                batches = iter(self._source.read(run.shard, offset, stop, self._chunk_rows(run.shard)))
+                batches = self._open(run, offset, stop, unsized=False)
         if ended and self._frames:
             self._flow.end(run, offset)
         if self._unwanted(run):
@@ -94,6 +103,10 @@ class Reader:
                 f"{path} ends at row {offset} of shard {run.shard.index}; the plan knew {run.shard.rows} rows",
                 hint="The input changed since the job was planned: restore it, or write to another output.",
             )
+
+    def _open(self, run: Run, start: int, stop: int, *, unsized: bool) -> Iterator[pa.RecordBatch]:
+        batches = _touched(self._source.read(run.shard, start, stop, self._chunk_rows(run.shard)), run.shard)
+        return _look_ahead(batches) if unsized else batches
 
     def _reach(self, run: Run) -> tuple[int, int]:
         """Return which rows to read for the lease as it is now: more than its own where batches are cut at fixed places."""
@@ -149,6 +162,13 @@ class Reader:
     @staticmethod
     def _unwanted(run: Run) -> bool:
         return run.dropped or run.ending is not None
+
+
+def _touched(batches: Iterable[pa.RecordBatch], shard: Shard) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        with reading(shard.pieces[0].path):
+            faultpoints.hit("storage.source", shard=shard.index)
+        yield batch
 
 
 def _look_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
