@@ -135,7 +135,7 @@ def begin_anew(place: OutputPlace, today: JobMark, *, has_commits: bool) -> None
     began = JobMark.read(place)
     if began is not None and has_commits:
         raise changed(place, began, today)
-    place.remove(tuple(stored.name for folder in (layout.PLAN, layout.TYPES) for stored in place.list_objects(folder)))
+    place.remove(tuple(stored.name for folder in (layout.PLAN, layout.TYPES, layout.EVENTS) for stored in place.list_objects(folder)))
     today.write(place)
 
 

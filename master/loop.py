@@ -6,15 +6,18 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from antinfer import faultpoints
 from antinfer.core import commands, invariants
+from antinfer.core.documents import Changes
 from antinfer.core.engine import Engine, Phase
 from antinfer.core.events import Event, Published, Ticked
 from antinfer.core.records import CommitRecord
+from antinfer.errors import AntinferError
 from antinfer.master.holdback import Holdback
+from antinfer.master.journal import Journal
 from antinfer.master.status import Figures
 from antinfer.master.store.base import Batch, Durability, Store
 from antinfer.master.streams import MakeEvent
@@ -51,6 +54,7 @@ class Loop:
         effects: Effects,
         connected: Callable[[], int],
         figures: Figures,
+        journal: Journal | None = None,
         check: bool = False,
     ) -> None:
         """
@@ -62,6 +66,7 @@ class Loop:
             effects: takes everything else.
             connected: tells how many workers are connected.
             figures: what is counted for display.
+            journal: open; takes in every batch.
             check: look at the invariants after every batch.
         """
         self.engine = engine
@@ -71,6 +76,7 @@ class Loop:
         self._effects = effects
         self._connected = connected
         self._figures = figures
+        self._journal = journal
         self._check = check
         self._inbox: deque[Event] = deque()
         self._filled = asyncio.Event()
@@ -144,14 +150,18 @@ class Loop:
         if self._inbox:
             self._filled.set()
         ordered: list[commands.Command] = []
-        for event in events:
-            ordered += self.engine.step(event)
+        try:
+            for event in events:
+                ordered += self.engine.step(event)
+        except Exception as error:
+            self._note(events, Changes(), 0, lost=f"{type(error).__name__}: {error}")
+            raise
         await self._settle(ordered, events)
         if any(isinstance(event, Ticked) for event in events):
             self._tick_waits = False
             self._figures.sample(events[-1].at, self.engine.progress().rows_done)
 
-    async def _settle(self, ordered: list[commands.Command], events: Iterable[Event]) -> None:
+    async def _settle(self, ordered: list[commands.Command], events: Sequence[Event]) -> None:
         """Make the state durable, then carry out what was decided from it."""
         if self._check:
             invariants.check(self.engine)
@@ -163,8 +173,13 @@ class Loop:
         if changes or ordered:
             self.batches += 1
             token = f"{self._tokens}-{self.batches}"
-            await self._store.persist(Batch(self.engine.epoch, self._seq, token, changes.puts, changes.deletes, changes.reset))
+            try:
+                await self._store.persist(Batch(self.engine.epoch, self._seq, token, changes.puts, changes.deletes, changes.reset))
+            except (AntinferError, asyncio.CancelledError) as error:
+                self._note(events, changes, len(ordered), lost=str(error) or "the master was stopped")
+                raise
             self._seq += 1
+        self._note(events, changes, len(ordered))
         if commits:
             faultpoints.hit("commit.durable", commits=commits)
         self._carry_out(ordered)
@@ -175,6 +190,10 @@ class Loop:
                 if isinstance(event, Published):
                     for send in self._holdback.published(event.staged):
                         self._send(send)
+
+    def _note(self, events: Sequence[Event], changes: Changes, ordered: int, lost: str = "") -> None:
+        if self._journal is not None:
+            self._journal.note(events, changes, ordered, lost)
 
     def _carry_out(self, ordered: list[commands.Command]) -> None:
         publications = tuple(record for command in ordered if isinstance(command, commands.Publish) for record in command.records)

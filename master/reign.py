@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from antinfer.core.plan import PlanIndex
 from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
 from antinfer.master import sealing
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
+from antinfer.master.journal import Journal, Level
 from antinfer.master.loop import Loop, now_ms
 from antinfer.master.planner import Extension, Planner
 from antinfer.master.publisher import Publisher
@@ -223,6 +225,8 @@ class Master:
             patience_s=job.spec.patience,
             troubles=self._troubles,
         )
+        began = now_ms()
+        journal = self._open_journal(engine, began, loaded.documents, trusted=trusted, owner=owner)
         loop = self._loop = Loop(
             engine,
             store,
@@ -231,17 +235,29 @@ class Master:
             effects=publisher,
             connected=lambda: len(self._streams),
             figures=self._figures,
+            journal=journal,
             check=self._check,
         )
         self._streams.rule(loop.post)
         try:
             if self._stopped:
                 loop.stop()
-            await loop.run(engine.start(now_ms(), loaded.documents, trusted=trusted))
+            await loop.run(engine.start(began, loaded.documents, trusted=trusted))
         finally:
             self._streams.abdicate()
             await asyncio.to_thread(publisher.stop)
+            if journal is not None:
+                await asyncio.to_thread(journal.end, _ending(loop))
         self._raise_outcome(loop)
+
+    def _open_journal(self, engine: Engine, at: int, documents: dict[str, str] | None, *, trusted: bool, owner: str) -> Journal | None:
+        """Begin the event log of `engine`, which is about to be started with these arguments; None when the job wants none."""
+        level: Level = self._job.spec.event_log
+        if level == "off":
+            return None
+        journal = Journal(self._job.place, self._epoch, now_ms, level)
+        journal.begin(engine, at, documents, trusted=trusted, owner=owner)
+        return journal
 
     async def _take_possession(self, *, has_commits: bool) -> bool:
         """Once, after the first claim: say whose output this is, and go on with its plan; True when the job is begun anew instead."""
@@ -309,3 +325,13 @@ class Master:
 
     def _interrupted(self) -> Interrupted:
         return Interrupted("the master was stopped", hint="The same command resumes the job.")
+
+
+def _ending(loop: Loop) -> str:
+    """Say why a reign is over, for its log."""
+    if loop.engine.phase is Phase.DONE:
+        return "the job is done"
+    if loop.given_up is not None:
+        return f"the job has failed: {loop.given_up.reason}"
+    error = sys.exc_info()[1]
+    return str(error) if isinstance(error, AntinferError) else "the master was stopped"

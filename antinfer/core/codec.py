@@ -23,7 +23,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, NamedTuple, NewType, Union, get_args, get_origin, get_type_hints
 
@@ -254,12 +253,17 @@ def _has_fields(kind: Any) -> bool:
     return isinstance(kind, type) and (is_dataclass(kind) or (issubclass(kind, tuple) and hasattr(kind, "_fields")))
 
 
-@cache
-def _hints(kind: type) -> dict[str, Any]:
+_hinted: Final[dict[Any, dict[str, Any]]] = {}
+
+
+def _hints(kind: Any) -> dict[str, Any]:
     """Return name and type of every field, in order."""
-    hints = get_type_hints(kind)
-    names: Iterable[str] = [field.name for field in fields(kind)] if is_dataclass(kind) else kind._fields  # type: ignore[attr-defined]
-    return {name: hints[name] for name in names}
+    found = _hinted.get(kind)
+    if found is None:
+        hints = get_type_hints(kind)
+        names: Iterable[str] = [field.name for field in fields(kind)] if is_dataclass(kind) else kind._fields
+        found = _hinted[kind] = {name: hints[name] for name in names}
+    return found
 
 
 def _defaulted(kind: type) -> set[str]:

@@ -22,9 +22,12 @@ from antinfer.core.config import EngineConfig
 from antinfer.core.documents import RECORD, Changes
 from antinfer.core.engine import Engine
 from antinfer.core.events import Event, HeartbeatSeen, StreamBroken, StreamId
+from antinfer.core.ids import ShardId
 from antinfer.core.messages import Heartbeat
 from antinfer.core.plan import PlanIndex
+from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
+from antinfer.core.rounds import RetriedShard, Round
 from antinfer.core.story import Entry
 from antinfer.core.values import value
 from antinfer.errors import VerifyFault
@@ -44,6 +47,23 @@ class Run(NamedTuple):
     shards: int
 
 
+class RetriedRows(NamedTuple):
+    """The rows of one shard that a retry round takes."""
+
+    shard: int
+    rows: int
+    """Of the whole shard."""
+    runs: tuple[Rows, ...]
+
+
+@value
+class Retried:
+    """A retry round."""
+
+    number: int
+    shards: tuple[RetriedRows, ...]
+
+
 @value
 class Begin:
     """What the engine of a reign began with."""
@@ -61,21 +81,42 @@ class Begin:
     trusted: bool
     """Whether the engine was to go by the documents; see `Engine.start`."""
     documents: dict[str, str] | None
+    round: Retried | None = None
+    """The retry round that the reign is about; None: the plan itself."""
 
     @classmethod
     def of(
-        cls, engine: Engine, at: int, documents: Mapping[str, str] | None, *, trusted: bool, owner: str = "", version: str = ""
+        cls,
+        engine: Engine,
+        at: int,
+        documents: Mapping[str, str] | None,
+        *,
+        trusted: bool,
+        owner: str = "",
+        version: str = "",
+        plan: tuple[int, bool] | None = None,
     ) -> Begin:
-        """Describe an engine that is about to start with these arguments."""
-        rows = [engine.plan.rows(shard) for shard in range(len(engine.plan))]
-        plan = tuple(Run(count, sum(1 for _ in same)) for count, same in groupby(rows))
+        """Describe an engine that is about to start with these arguments.
+
+        `plan`: how many shards were planned then, and whether that was all; None: as it is now.
+        """
+        shards, complete = plan or (len(engine.plan), engine.plan.complete)
+        runs = tuple(Run(count, sum(1 for _ in same)) for count, same in groupby(map(engine.plan.rows, range(shards))))
         kept = None if documents is None else dict(documents)
-        return cls(engine.epoch, at, owner, version, engine.config, plan, engine.plan.complete, trusted, kept)
+        retried = None
+        if engine.round is not None:
+            rows = tuple(RetriedRows(name, shard.rows, tuple(shard)) for name, shard in engine.round.shards.items())
+            retried = Retried(engine.round.number, rows)
+        return cls(engine.epoch, at, owner, version, engine.config, runs, complete, trusted, kept, retried)
 
     def engine(self) -> Engine:
         """Return an engine as it was then, not started."""
         rows = (run.rows for run in self.plan for _ in range(run.shards))
-        return Engine(self.config, PlanIndex(rows, complete=self.plan_complete), self.epoch)
+        retried = self.round
+        round = None
+        if retried is not None:
+            round = Round(retried.number, {ShardId(each.shard): RetriedShard(each.rows, each.runs) for each in retried.shards})
+        return Engine(self.config, PlanIndex(rows, complete=self.plan_complete), self.epoch, round)
 
 
 @value

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FREE = {
     *(("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("patience",), ("task",), ("tuning",)),
+    ("event_log",),
     ("quarantine", "max_fraction"),
 }
 """Fields that say how fast or where a job runs, not what it computes: they may differ when a job is resumed."""

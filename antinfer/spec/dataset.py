@@ -229,6 +229,10 @@ class Dataset:
         """Let the worker set how many copies of each stage run by what it measures (``"auto"``), or not."""
         return self._set("tuning", mode)
 
+    def event_log(self, level: Literal["full", "story", "off"]) -> Dataset:
+        """Say what the master writes down beside the output: all it was told, what happened to each range, or nothing."""
+        return self._set("event_log", level)
+
     def carryover(self, *columns: str) -> Dataset:
         """Let source columns skip the pipeline and join them back to its result untouched; ``"*"`` stands for all."""
         return self._set("carryover", list(columns))

@@ -127,7 +127,7 @@ def _edges(value: object) -> tuple[int, ...]:
     raise ValueError(f"must be a list of ascending whole numbers of at least 1, such as [32, 64, 128], not {value!r}")
 
 
-def _tuning(value: object) -> object:
+def _or_off(value: object) -> object:
     # What a reader of YAML 1.1 makes of a bare off.
     return "off" if value is False else value
 
@@ -186,7 +186,8 @@ Concurrency = Annotated[
 ]
 GpuShare = Annotated[float | Auto, Form("`auto` or a number from 0 to 1"), BeforeValidator(_share)]
 Edges = Annotated[tuple[int, ...], Form("list of ascending whole numbers"), BeforeValidator(_edges)]
-Tuning = Annotated[Literal["auto", "off"], BeforeValidator(_tuning)]
+Tuning = Annotated[Literal["auto", "off"], BeforeValidator(_or_off)]
+EventLog = Annotated[Literal["full", "story", "off"], BeforeValidator(_or_off)]
 Columns = Annotated[tuple[str, ...], Form("list of column names"), BeforeValidator(_column_list)]
 OptionalColumns = Annotated[tuple[str, ...] | None, Form("list of column names"), BeforeValidator(_columns_or_none)]
 ColumnsOrStar = Annotated[

@@ -158,6 +158,11 @@ class JobSpec(Model):
         description="`auto`: the worker sets how many copies of each stage run, and batch sizes of `auto`, by what it measures; "
         "`off`: they stay as they begin.",
     )
+    event_log: forms.EventLog = Field(
+        default="full",
+        description="What the master writes down beside the output for `antinfer story` and `antinfer events`: `full`: everything it was "
+        "told, so that every decision can be replayed; `story`: what happened to each range; `off`: nothing. Results do not need it.",
+    )
     base_dir: str = Field(
         default="",
         description="Folder of the job file, where user code is looked up. Set by the loader, never written in a job file.",

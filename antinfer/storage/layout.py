@@ -15,6 +15,7 @@
         records/<output name>.<attempt>                 one commit record (JSON), where the part cannot carry it
         quarantine/<output name>.<attempt>              rows given up on (Arrow IPC)
         rounds/<n>                                      the rows that retry round n takes out of quarantine (Arrow IPC)
+        events/<epoch>-<n>.chunk                        what the masters were told and did, in order (`storage.eventlog`)
         types/<fingerprint>                             an output schema without unknown types (Arrow IPC)
         staging/<staged name>.<kind>                    staged object, or its marker on an object store
         spool/<process>/...                             files being written; private to one process
@@ -44,6 +45,7 @@ MASTER: Final = f"{HIDDEN}/master"
 EPOCHS: Final = "epochs"
 PLAN: Final = "plan"
 MANIFEST: Final = "manifest"
+EVENTS: Final = "events"
 RECORDS: Final = "records"
 QUARANTINE: Final = "quarantine"
 ROUNDS: Final = "rounds"
@@ -71,6 +73,18 @@ def epoch_name(epoch: int) -> str:
 def chunk_name(epoch: int, n: int) -> str:
     """Name the `n`-th manifest chunk of a reign; names sort in the order of writing."""
     return f"{HIDDEN}/{MANIFEST}/{epoch:08d}-{n:010d}.chunk"
+
+
+def events_name(epoch: int, n: int) -> str:
+    """Name the `n`-th chunk of the event log of a reign; names sort in the order of writing."""
+    return f"{HIDDEN}/{EVENTS}/{epoch:08d}-{n:08d}.chunk"
+
+
+def parse_events_name(name: str) -> tuple[int, int] | None:
+    """Read (epoch, n) back from `events_name`; None for a name that is not ours."""
+    stem, _, suffix = name.rpartition("/")[2].partition(".")
+    epoch, _, n = stem.partition("-")
+    return (int(epoch), int(n)) if suffix == "chunk" and epoch.isdigit() and n.isdigit() else None
 
 
 def round_name(number: int) -> str:
