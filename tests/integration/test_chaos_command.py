@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from antinfer.spec.canonical import to_yaml
-from tests.integration.jobs import Scoring, command_line
+from tests.integration.jobs import ROOT, Scoring, command_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -57,3 +60,37 @@ def test_a_job_comes_through_a_bad_day_whole(tmp_path: Path, seed: int) -> None:
     assert json.loads((folder / "report.json").read_text())["verdict"] == "whole"
     # And by a reader and a second computation of the values that know nothing of us.
     scoring.assert_right(folder / "disturbed")
+
+
+PYTEST = """
+def test_it(antinfer_chaos):
+    report = antinfer_chaos("job.yaml", "plan.yaml", at_least=1)
+    print("PROVED", report.input_rows, len(report.faults))
+
+
+def test_too_quiet(antinfer_chaos):
+    from antinfer.testing.chaos import FaultPlan
+
+    antinfer_chaos("job.yaml", FaultPlan("nothing", workers=1, seconds=0.0))
+"""
+
+
+def test_the_fixture_runs_a_job_and_fails_where_nothing_is_proven(tmp_path: Path) -> None:
+    scoring = Scoring(tmp_path, shards=4, shard_rows=100, pause_s=0.0)
+    (tmp_path / "job.yaml").write_text(to_yaml(scoring.make()))
+    (tmp_path / "plan.yaml").write_text("{workers: 1, seconds: 2s, faults: [{kill: worker, at: 20%}]}")
+    (tmp_path / "test_mine.py").write_text(PYTEST)
+    # By its module: the package that is installed beside this tree may have no entry point yet.
+    words = ["-p", "no:antinfer", "-p", "antinfer.testing.plugin", "-p", "no:cacheprovider", "-rA", "-q", "test_mine.py"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert "PROVED 400 1" in ended.stdout, ended.stdout + ended.stderr
+    assert "1 failed, 1 passed" in ended.stdout, ended.stdout
+    assert "only 0 faults met the job, the plan wants 1" in ended.stdout

@@ -15,7 +15,7 @@ from antinfer.testing.chaos.strikes import strike
 from antinfer.testing.chaos.watching import Sample, Watcher
 
 _POLL_S: Final = 0.02
-_WAIT_FOR_VICTIM_S: Final = 3.0
+_WAIT_FOR_VICTIM_S: Final = 10.0
 """Time in which somebody must turn up whom a fault can meet."""
 _LEAVE_S: Final = 20.0
 
@@ -77,7 +77,7 @@ class Conductor:
                 time.sleep(_POLL_S)
             ended = time.monotonic()
         self._look(watcher)
-        left = crew.end(_LEAVE_S)
+        left = crew.end(_LEAVE_S) if crew.failure is None else []
         chronicle = self._chronicle
         chronicle.missed += [(what, "the job was done before") for what in (*self._schedule.never_due(), *(w for _, w in self._waiting))]
         chronicle.surprises += crew.surprises

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from antinfer.errors import AntinferError, InfraError
+from antinfer.errors import AntinferError, FencedError, InfraError
 from antinfer.launchers.children import explain_exit
 from antinfer.launchers.outcome import Outcome
 from antinfer.testing.chaos.cluster import Cluster
@@ -140,23 +140,29 @@ class Crew:
             self.replace_later()
 
     def _tend_masters(self) -> bool:
-        for member in self.masters[:-1]:
+        for member in self.masters:
             if member.ended_at is None and member.process.status is not None:
                 member.ended_at = time.monotonic()
-        member = self.master
-        status = member.process.status
-        if status is None:
-            return False
-        if member.ended_at is None:
-            member.ended_at = time.monotonic()
-            outcome = Outcome.read(self._outcome(member.name))
-            if outcome is not None and outcome.status == "failed":
-                self.failure = outcome.to_error()
-            elif status != 0:
-                if not member.doomed:
-                    self._surprise(f"{member.name} ended by itself with {explain_exit(status)}: {_last_line(member.process)}")
-                self.later(self.plan.restart_s, self._restart_master)
-        return status == 0 or self.failure is not None
+                self._see_off(member, member.process.status)
+        return self.failure is not None or self.master.process.status == 0
+
+    def _see_off(self, member: Member, status: int) -> None:
+        outcome = Outcome.read(self._outcome(member.name))
+        error = outcome.to_error() if outcome is not None and outcome.status == "failed" else None
+        others = [other for other in self.masters if other.process.is_alive and other is not member]
+        if member is not self.master:
+            return
+        if isinstance(error, FencedError) and others:
+            # The one whose place it took had not claimed the job yet when it was stopped, and did so when it woke up.
+            self.masters.remove(others[-1])
+            self.masters.append(others[-1])
+            others[-1].doomed = False
+        elif error is not None:
+            self.failure = error
+        elif status != 0:
+            if not member.doomed:
+                self._surprise(f"{member.name} ended by itself with {explain_exit(status)}: {_last_line(member.process)}")
+            self.later(self.plan.restart_s, self._restart_master)
 
     def _restart_master(self) -> None:
         self.start_master(self.master.name)

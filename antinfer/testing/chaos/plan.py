@@ -15,7 +15,7 @@ from antinfer.spec.near import did_you_mean
 from antinfer.spec.yamlfile import Lines, read_yaml
 from antinfer.testing.chaos.kinds import KINDS
 
-Spread = Literal["poisson", "steady"]
+Spread = Literal["poisson", "scattered", "steady"]
 Store = Literal["embedded", "server"]
 Strictness = Literal["exact", "close", "off"]
 _PERCENT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
@@ -41,10 +41,10 @@ class Rule:
     target: str
     at: tuple[Moment, ...] = ()
     """Moments at which it strikes."""
-    every: float | None = None
-    """Mean seconds between two strikes."""
+    every: Moment | None = None
+    """Mean distance of two strikes, in time or in rows."""
     spread: Spread = "poisson"
-    """``poisson``: the times between two strikes are exponential; ``steady``: all alike."""
+    """``poisson``: the distances are exponential; ``steady``: all alike; ``scattered``: one strike anywhere in each such stretch."""
     begin: Moment = Moment(share=0.0)
     end: Moment = Moment(share=0.9)
     """No strike of `every` before `begin` and after `end`."""
@@ -191,6 +191,13 @@ def _moment(value: Any) -> Moment:
         raise ValueError(f"must be a duration such as 10s, or a share of the rows such as 30%, not {value!r}") from None
 
 
+def _distance(value: Any) -> Moment:
+    found = _moment(value)
+    if not found.seconds and not found.share:
+        raise ValueError(f"must be a duration or a share above zero, not {value!r}")
+    return found
+
+
 def _moments(value: Any) -> tuple[Moment, ...]:
     return tuple(_moment(each) for each in (value if isinstance(value, list) else [value]))
 
@@ -234,7 +241,7 @@ def _one_of(words: Any) -> Any:
 
 _RULE_KEYS: Final[dict[str, tuple[str, Any]]] = {
     "at": ("at", _moments),
-    "every": ("every", parse_duration),
+    "every": ("every", _distance),
     "spread": ("spread", _one_of(Spread)),
     "from": ("begin", _moment),
     "until": ("end", _moment),

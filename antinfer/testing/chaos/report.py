@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
@@ -145,9 +144,3 @@ class ChaosReport:
             },
             "folder": str(self.folder),
         }
-
-    def write(self) -> Path:
-        """Write the report beside the logs; return its path."""
-        path = self.folder / "report.json"
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-        return path

@@ -28,6 +28,7 @@ from antinfer.testing.chaos.preparing import prepare
 from antinfer.testing.chaos.report import ChaosReport
 from antinfer.testing.chaos.schedule import Schedule
 from antinfer.testing.chaos.servers import ValkeyServer
+from antinfer.testing.chaos.timeline import picture
 
 _SLOWEST: Final = 10
 """A run under faults that takes so many times as long as the undisturbed one is given up."""
@@ -101,7 +102,8 @@ class _Session:
         stormy = self._once("disturbed", self._plan, seed, rows, pace, calm.run.seconds)
         self._say(f"done after {stormy.run.seconds:.1f} s; comparing")
         report = self._report(seed, rows, calm, stormy)
-        report.write()
+        (self._folder / "report.json").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+        (self._folder / "timeline.svg").write_text(picture(report), encoding="utf-8")
         return report
 
     def remove_outputs(self) -> None:

@@ -37,54 +37,75 @@ class Schedule:
     """
 
     def __init__(self, plan: FaultPlan, seed: int) -> None:
-        self._timed: list[tuple[Strike, Iterator[Strike]]] = []
-        self._shares: list[Strike] = []
+        self._by_time: _Queue = []
+        self._by_share: _Queue = []
         for number, rule in enumerate(plan.rules):
             chance = random.Random(f"{seed}/{number}/{rule.kind}/{rule.target}")
             if rule.every is not None:
-                self._push(_renewals(rule, number, chance))
+                self._push(_repeated(rule, rule.every, number, chance))
             for count, moment in enumerate(rule.at):
-                at = moment.share if moment.share is not None else moment.seconds or 0.0
-                strike = Strike(at, number, count, rule, moment, chance.random())
-                if moment.share is not None:
-                    heapq.heappush(self._shares, strike)
-                else:
-                    self._push(iter([strike]))
+                self._push(iter([Strike(_value(moment), number, count, rule, moment, chance.random())]))
 
     def due(self, seconds: float, share: float) -> list[Strike]:
         """Return, in order, what is due `seconds` after the first lease with a `share` of the rows published, and was not before."""
         found = []
-        while self._timed and self._timed[0][0].at <= seconds:
-            strike, later = heapq.heappop(self._timed)
-            self._push(later)
-            if strike.rule.every is None or _is_between(strike.rule, seconds, share):
-                found.append(strike)
-        while self._shares and self._shares[0].at <= share:
-            found.append(heapq.heappop(self._shares))
+        for queue, now in ((self._by_time, seconds), (self._by_share, share)):
+            while queue and queue[0][0].at <= now:
+                strike, later = heapq.heappop(queue)
+                self._push(later)
+                if strike.rule.every is None or _is_between(strike, seconds, share):
+                    found.append(strike)
         return found
 
     def never_due(self) -> list[Strike]:
         """Return the strikes at fixed moments that have not come."""
-        return sorted([*self._shares, *(strike for strike, _ in self._timed if strike.rule.every is None)])
+        return sorted(strike for strike, _ in (*self._by_share, *self._by_time) if strike.rule.every is None)
 
     def _push(self, strikes: Iterator[Strike]) -> None:
         first = next(strikes, None)
         if first is not None:
-            heapq.heappush(self._timed, (first, strikes))
+            heapq.heappush(self._by_time if first.moment.share is None else self._by_share, (first, strikes))
 
 
-def _renewals(rule: Rule, number: int, chance: random.Random) -> Iterator[Strike]:
-    every = rule.every or 0.0
-    at = rule.begin.seconds or 0.0
+_Queue = list[tuple[Strike, Iterator[Strike]]]
+
+
+def _value(moment: Moment) -> float:
+    return moment.share if moment.share is not None else moment.seconds or 0.0
+
+
+def _repeated(rule: Rule, every: Moment, number: int, chance: random.Random) -> Iterator[Strike]:
+    in_shares = every.share is not None
+    stretch = _value(every)
+    # What begins at a moment of the other sort begins to count at once, and strikes nobody until then.
+    at = _value(rule.begin) if (rule.begin.share is not None) == in_shares else 0.0
     count = 0
     while rule.times is None or count < rule.times:
-        at += chance.expovariate(1 / every) if rule.spread == "poisson" else every
-        yield Strike(at, number, count, rule, Moment(seconds=at), chance.random())
+        match rule.spread:
+            case "poisson":
+                at += chance.expovariate(1 / stretch)
+                strikes_at = at
+            case "steady":
+                at += stretch
+                strikes_at = at
+            case "scattered":
+                strikes_at = at + chance.random() * stretch
+                at += stretch
+        if in_shares and strikes_at > 1:
+            return
+        moment = Moment(share=strikes_at) if in_shares else Moment(seconds=strikes_at)
+        yield Strike(strikes_at, number, count, rule, moment, chance.random())
         count += 1
 
 
-def _is_between(rule: Rule, seconds: float, share: float) -> bool:
+def _is_between(strike: Strike, seconds: float, share: float) -> bool:
+    # Where it was to be, not where the job has got to since it was looked at last.
+    if strike.moment.share is not None:
+        share = strike.at
+    else:
+        seconds = strike.at
+
     def reached(moment: Moment) -> bool:
         return share >= moment.share if moment.share is not None else seconds >= (moment.seconds or 0.0)
 
-    return reached(rule.begin) and not reached(rule.end)
+    return reached(strike.rule.begin) and not reached(strike.rule.end)

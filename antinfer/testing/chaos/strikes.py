@@ -187,7 +187,7 @@ def _stop_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
 
 
 def _usurp_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
-    if not crew.master_listens or any(member.process.is_alive for member in crew.masters[:-1]):
+    if not crew.master_listens or not now.rules or any(member.process.is_alive for member in crew.masters[:-1]):
         return None
     first = crew.master
     first.doomed = True
@@ -197,7 +197,7 @@ def _usurp_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
 
     def look() -> None:
         proof["status"] = first.process.status
-        if first.process.is_alive:
+        if first.process.is_alive and first is not crew.master:
             crew.surprises.append(f"{first.name} woke up after another had taken its place, and was still there {_GONE_S:g} s later")
             first.process.kill()
 

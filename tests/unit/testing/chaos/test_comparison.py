@@ -20,7 +20,12 @@ def output(
     (folder / "_antinfer" / "quarantine").mkdir(parents=True)
     for shard, start, stop, offsets in parts:
         scores = [(values or {}).get(offset, float(offset)) for offset in offsets]
-        columns = {"_shard": pa.array([shard] * len(offsets)), "_offset": pa.array(offsets), "score": scores, "tags": [["a"]] * len(offsets)}
+        columns = {
+            "_shard": pa.array([shard] * len(offsets)),
+            "_offset": pa.array(offsets),
+            "score": scores,
+            "tags": [["a"]] * len(offsets),
+        }
         pq.write_table(pa.table(columns), folder / f"part-{shard:08d}-{start:012d}-{stop:012d}.parquet")
     if quarantined:
         table = pa.table({"shard": [0] * len(quarantined), "offset": list(quarantined)})

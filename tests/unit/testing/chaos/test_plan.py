@@ -34,7 +34,16 @@ def test_a_plan_is_read(tmp_path: Path) -> None:
     assert (plan.name, plan.workers, plan.store, plan.seconds, plan.replace_s) == ("mine", 2, "server", 5.0, None)
     assert plan.rules == (
         Rule("kill", "worker", at=(Moment(share=0.1), Moment(seconds=3.0))),
-        Rule("stop", "worker", every=2.0, spread="steady", begin=Moment(share=0.05), end=Moment(share=0.5), times=3, lasts_s=0.5),
+        Rule(
+            "stop",
+            "worker",
+            every=Moment(seconds=2.0),
+            spread="steady",
+            begin=Moment(share=0.05),
+            end=Moment(share=0.5),
+            times=3,
+            lasts_s=0.5,
+        ),
         Rule("term", "worker", at=(Moment(seconds=0.0),), grace_s=0.0),
     )
 
@@ -50,6 +59,7 @@ def test_a_plan_is_read(tmp_path: Path) -> None:
         ("faults: [{kill: worker, for: 1s, at: 5%}]", "kill takes no for"),
         ("faults: [{kill: worker, grace: 1s, at: 5%}]", "kill takes no grace"),
         ("faults: [{kill: worker, at: 120%}]", "at most 100%"),
+        ("faults: [{kill: worker, every: 0%}]", "above zero"),
         ("faults: [{wipe: store, at: 5%}]", "needs `store: server`"),
         ("\nworker: 3", "mine.yaml:2: worker: unknown key"),
         ("workers: 0", "at least 1"),

@@ -9,8 +9,8 @@ import pytest
 from antinfer.testing.chaos.plan import FaultPlan, Moment, Rule
 from antinfer.testing.chaos.schedule import Schedule, Strike
 
-KILLS = Rule("kill", "worker", every=5.0, end=Moment(share=1.0))
-STEADY = Rule("kill", "master", every=3.0, spread="steady", end=Moment(share=1.0))
+KILLS = Rule("kill", "worker", every=Moment(seconds=5.0), end=Moment(share=1.0))
+STEADY = Rule("kill", "master", every=Moment(seconds=3.0), spread="steady", end=Moment(share=1.0))
 
 
 def timeline(plan: FaultPlan, seed: int, seconds: int = 2000) -> list[Strike]:
@@ -63,15 +63,25 @@ def test_shares_and_times() -> None:
 
 
 def test_a_rate_holds_between_its_limits_only() -> None:
-    rule = Rule("kill", "worker", every=1.0, spread="steady", begin=Moment(share=0.2), end=Moment(share=0.5))
+    rule = Rule("kill", "worker", every=Moment(seconds=1.0), spread="steady", begin=Moment(share=0.2), end=Moment(share=0.5))
     schedule = Schedule(plan(rule), 1)
     shares = [(second, second / 20) for second in range(21)]
     struck = [share for second, share in shares for _ in schedule.due(float(second), share)]
     assert min(struck) == 0.2
     assert max(struck) < 0.5
-    late = Schedule(plan(Rule("kill", "worker", every=1.0, spread="steady", begin=Moment(seconds=5.0))), 1)
+    late = Schedule(plan(Rule("kill", "worker", every=Moment(seconds=1.0), spread="steady", begin=Moment(seconds=5.0))), 1)
     assert [strike.at for strike in late.due(7.0, 0.1)] == [6.0, 7.0]
 
 
 def test_a_rate_may_be_limited_in_number() -> None:
-    assert len(timeline(plan(Rule("kill", "worker", every=1.0, times=4)), 1)) == 4
+    assert len(timeline(plan(Rule("kill", "worker", every=Moment(seconds=1.0), times=4)), 1)) == 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_strikes_by_share_come_at_their_shares(seed: int) -> None:
+    rule = Rule("kill", "worker", every=Moment(share=0.1), spread="scattered", end=Moment(share=1.0))
+    schedule = Schedule(plan(rule), seed)
+    found = [strike for percent in range(101) for strike in schedule.due(0.0, percent / 100)]
+    # One in each tenth, wherever in it.
+    assert [int(strike.at * 10) for strike in found] == list(range(10))
+    assert len({strike.at * 10 % 1 for strike in found}) == 10
