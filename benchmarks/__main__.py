@@ -18,6 +18,7 @@ BENCHMARKS: Final = {
     "assembler": "what a batch costs between stages",
     "handover": "large batches to a predictor process and back",
     "startup": "how soon a job reads its first row, and how long a small one takes",
+    "bad_rows": "what rows cost that crash, hang or raise",
     "resume_99": "what finished rows cost a resume",
     "identity_1m_command": "a whole command at a million rows, against a whole Ray script",
     "identity_10m": "ten million rows from Parquet to Parquet, against bare pyarrow and Ray Data",

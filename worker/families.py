@@ -17,11 +17,8 @@ _ROUNDS: Final = 8
 def members(session: int) -> Iterator[int]:
     """Yield the processes of `session`; none where the system does not tell."""
     for entry in _PROC.iterdir() if _PROC.is_dir() else ():
-        if entry.name.isdigit():
-            # It may end while we look.
-            with contextlib.suppress(ProcessLookupError):
-                if os.getsid(int(entry.name)) == session:
-                    yield int(entry.name)
+        if entry.name.isdigit() and _is_in(int(entry.name), session):
+            yield int(entry.name)
 
 
 def end(session: int) -> None:
@@ -35,3 +32,30 @@ def end(session: int) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         killed |= left
+
+
+def end_orphans() -> None:
+    """Kill those in the session of this process, which began it, whose parents are gone; elsewhere nothing is known of them."""
+    session = os.getpid()
+    if os.getsid(0) != session:
+        return
+    for pid in list(members(session)):
+        parent = _parent(pid)
+        if pid != session and parent is not None and not _is_in(parent, session):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _is_in(pid: int, session: int) -> bool:
+    try:
+        return os.getsid(pid) == session
+    except ProcessLookupError:
+        return False  # it ended while we looked
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        # Behind the name, which may hold anything: state, parent.
+        return int((_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from antinfer.worker import deaths
+from antinfer.worker import deaths, families
 from antinfer.worker.blackbox import WHERE_ARE_YOU
 from antinfer.worker.deaths import Death
 from antinfer.worker.pipeline import arrays
@@ -122,7 +122,10 @@ class PredictorProcess:
         # Its number belongs to nobody else as long as there is anybody left in its group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        return deaths.wait(self._process, _STOP_SECONDS) is not None
+        is_gone = deaths.wait(self._process, _STOP_SECONDS) is not None
+        # What made groups of its own has lost its parent now.
+        families.end_orphans()
+        return is_gone
 
     def end_hanging(self) -> str:
         """Ask the process where it is, kill it, and return what it said: the Python stacks of its threads, empty when it did not."""
