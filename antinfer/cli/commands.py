@@ -186,6 +186,35 @@ def chaos(
 
 
 @app.command()
+def story(
+    output: OutputUri,
+    what: Annotated[str, typer.Argument(metavar="SHARD[:ROW]", help="Number of a shard, and of a row in it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell the life of a shard, or of one row, over all reigns.
+
+    Who was given it, what became of that, and which event brought it about.
+    """
+    from antinfer.cli import story as telling
+
+    telling.story(output, what, as_json=as_json)
+
+
+@app.command()
+def events(
+    output: OutputUri,
+    event: Annotated[str | None, typer.Argument(metavar="[REIGN:EVENT]", help="Print this event alone, as JSON.")] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Replay every reign, and compare what it does with what was done.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Print every event, one JSON object a line.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what the event log of an output holds, reign by reign."""
+    from antinfer.cli import story as telling
+
+    telling.events(output, event, replay=replay, lines=lines, as_json=as_json)
+
+
+@app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")] = Path("my-job")) -> None:
     """Write a small job that runs as it is, to start from.
 

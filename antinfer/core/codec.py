@@ -261,9 +261,12 @@ def _hints(kind: Any) -> dict[str, Any]:
     found = _hinted.get(kind)
     if found is None:
         hints = get_type_hints(kind)
-        names: Iterable[str] = [field.name for field in fields(kind)] if is_dataclass(kind) else kind._fields
-        found = _hinted[kind] = {name: hints[name] for name in names}
+        found = _hinted[kind] = {name: hints[name] for name in _names(kind)}
     return found
+
+
+def _names(kind: Any) -> Iterable[str]:
+    return [field.name for field in fields(kind)] if is_dataclass(kind) else kind._fields
 
 
 def _defaulted(kind: type) -> set[str]:
@@ -293,3 +296,16 @@ def _unreadable(why: str) -> Decode:
         raise ValueError(why)
 
     return decode
+
+
+def plain(found: Any) -> Any:
+    """Return a value as plain data for readers, fields by their names; nothing reads it back."""
+    if is_dataclass(found) or hasattr(found, "_fields"):
+        return {name: plain(getattr(found, name)) for name in _names(type(found))}
+    if isinstance(found, Enum):
+        return found.value
+    if isinstance(found, Mapping):
+        return {str(name): plain(each) for name, each in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [plain(each) for each in found]
+    return found
