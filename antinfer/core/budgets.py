@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
+
+
+def backoff_ms(first_ms: int, longest_ms: int, failures: int, *key: object) -> int:
+    """Return the pause after so many failures (1, 2, ...): doubling, and spread by up to a quarter either way.
+
+    The spread depends on `key` alone, so that those who failed together do not come back together, and a replay decides the same.
+    """
+    pause = min(longest_ms, first_ms << min(failures - 1, 16))
+    return pause * (768 + zlib.crc32(repr((failures, *key)).encode()) % 513) // 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,9 @@ class RangeBudget:
     """Strikes after which the range is split in two; each half may then fail once less before it is split again."""
     quarantine_after: int = 3
     """Strikes after which a single row is given up on."""
+    losses_after: int = 8
+    """Workers that a single row may be lost with before it is given up on. More than `quarantine_after`: nodes that are taken away look
+    like this too, and are nobody's fault."""
 
     def strike(self, strikes: int, rows: int) -> tuple[int, bool]:
         """Return the strikes of a range (or of each of its halves) after one more, and whether to split it.
@@ -49,8 +62,13 @@ class RangeBudget:
         split = rows > 1 and strikes + 1 >= self.split_after
         return (strikes if split else strikes + 1), split
 
-    def should_quarantine(self, strikes: int, rows: int) -> bool:
-        return rows == 1 and strikes >= self.quarantine_after
+    def lose(self, losses: int, rows: int) -> tuple[int, bool]:
+        """The same for a worker that was lost with the range first in line."""
+        split = rows > 1 and losses + 1 >= self.split_after
+        return (losses if split else losses + 1), split
+
+    def should_quarantine(self, strikes: int, losses: int, rows: int) -> bool:
+        return rows == 1 and (strikes >= self.quarantine_after or losses >= self.losses_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,30 @@ class StorageBudget:
     first_ms: int = 1_000
     longest_ms: int = 60_000
 
-    def delay_ms(self, attempt: int) -> int:
-        """Return how long the range rests after its `attempt`-th lease (1, 2, ...) failed on storage."""
-        return int(min(self.longest_ms, self.first_ms * 2 ** min(attempt - 1, 16)))
+    def delay_ms(self, troubles: int, shard: int, start: int) -> int:
+        """Return how long a range rests when storage has failed it so many times (1, 2, ...)."""
+        return backoff_ms(self.first_ms, self.longest_ms, troubles, shard, start)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBudget:
+    """Patience with a worker that is lost again and again before it has committed anything: it gets work after pauses that grow."""
+
+    free: int = 1
+    """Such losses in a row that cost it nothing."""
+    first_ms: int = 1_000
+    longest_ms: int = 60_000
+
+    def delay_ms(self, losses: int, worker: str) -> int:
+        """Return how long `worker` waits for work when it comes back after so many losses."""
+        return 0 if losses <= self.free else backoff_ms(self.first_ms, self.longest_ms, losses - self.free, worker)
+
+
+@dataclass(frozen=True, slots=True)
+class StartBudget:
+    """When workers that cannot set the pipeline up mean that nobody can."""
+
+    workers: int = 2
+    """Workers with the same error, while none is ready, that prove it."""
+    tries: int = 3
+    """The same, for one worker that tries again and again, and for code that has worked before."""

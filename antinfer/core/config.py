@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from antinfer.core.budgets import BadRowBudget, RangeBudget, StorageBudget
+from antinfer.core.budgets import BadRowBudget, RangeBudget, StartBudget, StorageBudget, WorkerBudget
+from antinfer.core.hindrance import HindrancePolicy
+from antinfer.core.interval import IntervalPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePolicy:
+    """When a range on a worker that lives counts as stuck: not a row was computed for far longer than all the rest of it should take."""
+
+    factor: float = 4.0
+    """Times the time that the rest should take at the measured rate."""
+    shortest_ms: int = 60_000
+    """Never sooner than this: a batch may be large, an upload slow."""
+    first_ms: int = 600_000
+    """The same for a worker that has not computed a row yet: models are compiled at the first batch."""
+    answer_ms: int = 10_000
+    """Time to give a stuck range back; then it is taken away."""
+    looks_ms: int = 1_000
+    """How often ranges are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +49,26 @@ class EngineConfig:
     """Most rows of one task; None: a whole shard."""
     max_grants: int = 64
     """Most leases granted to one request."""
-    copy_after_ms: int | None = 30_000
-    """Age at which a lease may get a second copy once nothing else is left to lease; None: never."""
+    tail_ms: int | None = 1_000
+    """Once little is left to lease tasks are cut smaller, down to what takes this long, and workers that will be busy for twice as long
+    share the rest of their ranges with idle ones; None: neither."""
+    copy_after_ms: int | None = 10_000
+    """Time without a computed row after which a lease gets a second copy once there is nothing else for an idle worker; None: never."""
+    elsewhere_ms: int = 10_000
+    """How long a range that failed waits for another worker before the same one may have it again."""
     storage_attempts: int = 20
-    """Leases of one range that may fail on storage before the job is given up."""
+    """Leases of one range that may fail on storage, with nothing of it committed between, before the job is given up."""
     worker_failures: int = 5
     """Workers that may give up one after the other, with no commit between, before the job is given up: it cannot work anywhere."""
     bad_rows: BadRowBudget = field(default_factory=BadRowBudget)
     ranges: RangeBudget = field(default_factory=RangeBudget)
     storage: StorageBudget = field(default_factory=StorageBudget)
+    workers: WorkerBudget = field(default_factory=WorkerBudget)
+    starts: StartBudget = field(default_factory=StartBudget)
+    hindrance: HindrancePolicy = field(default_factory=HindrancePolicy)
+    deadlines: DeadlinePolicy = field(default_factory=DeadlinePolicy)
+    interval: IntervalPolicy | None = None
+    """How often workers are told to commit; None: the job file says it."""
 
     def heartbeat_interval_ms(self, sessions: int) -> int:
         """Return the heart-beat interval for this many workers: at most about 2,000 a second in all, at least three in a time to live."""

@@ -15,6 +15,7 @@ Times are not stored: they belong to one master's clock.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -99,6 +100,8 @@ class Meta:
     """The retry round that all of this is about."""
     rows_retried: int = 0
     """Rows of the round that were tried again."""
+    causes: Counter[str] = field(default_factory=Counter)
+    """How often each `core.causes.Cause` has interrupted the job, by its value."""
 
 
 @dataclass(slots=True)
@@ -123,10 +126,12 @@ _quoted: Final = json.encoder.encode_basestring_ascii
 
 def encode_meta(meta: Meta) -> str:
     totals = meta.totals
+    causes = ",".join([f"{_quoted(cause)}:{count}" for cause, count in meta.causes.items()])
     return (
         f'{{"cursor":{meta.cursor},"round":{meta.round},"rows_retried":{meta.rows_retried},"finished":[{_pairs_text(meta.finished)}],'
         f'"totals":[{totals.rows_done},{totals.rows_out},{totals.rows_quarantined},{totals.commits}],'
-        f'"schema":{_quoted(meta.schema)},"next_session":{meta.next_session},"closed_below":[{_pairs_text(meta.closed_below.items())}]}}'
+        f'"schema":{_quoted(meta.schema)},"next_session":{meta.next_session},"closed_below":[{_pairs_text(meta.closed_below.items())}],'
+        f'"causes":{{{causes}}}}}'
     )
 
 
@@ -144,12 +149,13 @@ def _pairs_text(pairs: Iterable[tuple[int, int]]) -> str:
 
 def _pending_text(pending: Pending) -> str:
     start, stop = pending.rows
-    return f"[{start},{stop},{pending.attempt},{pending.strikes},{pending.order}]"
+    return f"[{start},{stop},{pending.attempt},{pending.strikes},{pending.order},{pending.losses},{pending.troubles}]"
 
 
 def _lease_text(lease: Lease) -> str:
     (epoch, n), (start, stop) = lease.id, lease.rows
-    return f"[{epoch},{n},{_quoted(lease.session)},{start},{stop},{lease.attempt},{lease.strikes},{lease.request}]"
+    counts = f"{lease.attempt},{lease.strikes},{lease.request},{lease.losses},{lease.troubles}"
+    return f"[{epoch},{n},{_quoted(lease.session)},{start},{stop},{counts}]"
 
 
 def encode_session(session: Session) -> str:
@@ -186,14 +192,16 @@ def _decode_meta(text: str) -> Meta:
         round=data["round"],
         rows_retried=data["rows_retried"],
         closed_below=dict(data["closed_below"]),
+        causes=Counter(data["causes"]),
     )
 
 
 def _decode_shard(shard_id: ShardId, data: dict[str, Any]) -> OpenShard:
     shard = OpenShard(data["rows"], RowSet(tuple(run) for run in data["committed"]))
-    for start, stop, attempt, strikes, order in data["pending"]:
-        shard.pending[start] = Pending(Rows(start, stop), attempt, strikes, order)
-    for epoch, n, session, start, stop, attempt, strikes, request in data["leases"]:
+    for start, stop, attempt, strikes, order, losses, troubles in data["pending"]:
+        shard.pending[start] = Pending(Rows(start, stop), attempt, strikes, order, losses=losses, troubles=troubles)
+    for epoch, n, session, start, stop, attempt, strikes, request, losses, troubles in data["leases"]:
         lease = Lease(LeaseId(epoch, n), SessionId(session), shard_id, Rows(start, stop), attempt, strikes, request)
+        lease.losses, lease.troubles = losses, troubles
         shard.leases[lease.id] = lease
     return shard

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final
 
 from antinfer.core import commands, documents, events, guards
+from antinfer.core.causes import Cause
 from antinfer.core.config import EngineConfig
 from antinfer.core.documents import Changes
 from antinfer.core.ids import LeaseId, ShardId
@@ -88,6 +89,7 @@ class Engine:
         self.config = config
         self.epoch = epoch
         self.round = round
+        self._round_number = 0 if round is None else round.number
         self.plan = plan
         self.phase = Phase.NEW
         self.ledger = Ledger(plan)
@@ -121,6 +123,8 @@ class Engine:
             self.ledger.restore(loaded.meta.cursor, loaded.meta.finished, loaded.shards.items())
             self.publications.restore(loaded.records.values())
             self._members.restore(loaded.sessions, at)
+            if loaded.sessions:
+                self.meta.causes[Cause.MASTER_LOST.value] += 1
             if loaded.records:
                 self.out.append(commands.Publish(tuple(loaded.records.values())))
             self._serve(at)
@@ -145,17 +149,17 @@ class Engine:
         changes = Changes(reset=self._reset)
         changes.note(documents.SHARD, self.ledger.dirty, self.ledger.open.get, documents.encode_shard)
         changes.note(documents.RECORD, self.publications.dirty, self.publications.records.get, CommitRecord.to_text)
-        changes.note(documents.SESSION, self._members.dirty, self.sessions.get, documents.encode_session)
-        if changes or self._members.counters_dirty:
+        changes.note(documents.SESSION, self._members.leasing.dirty, self.sessions.get, documents.encode_session)
+        if changes or self._members.leasing.counters_dirty:
             self.meta.cursor = self.ledger.cursor
             self.meta.finished = self.ledger.finished
             self.meta.closed_below[self.epoch] = self._next_lease
             changes.puts[documents.META] = documents.encode_meta(self.meta)
         self._reset = False
-        self._members.counters_dirty = False
+        self._members.leasing.counters_dirty = False
         self.ledger.dirty.clear()
         self.publications.dirty.clear()
-        self._members.dirty.clear()
+        self._members.leasing.dirty.clear()
         return changes
 
     def progress(self) -> Progress:
@@ -175,13 +179,15 @@ class Engine:
         )
 
     def counters(self) -> dict[str, int]:
-        """Return counts for display, by name: commits and their rows out since the job began, all else since this reign did."""
+        """Return counts for display, by name: commits, their rows out and causes of interruptions since the job began, all else since
+        this reign did."""
         totals = self.meta.totals
         return {
             "commits": totals.commits,
             "rows_out": totals.rows_out,
             "leases_granted": self._next_lease - 1,
-            **asdict(self._members.tally),
+            **asdict(self._members.leasing.tally),
+            **{f"cause_{cause}": count for cause, count in self.meta.causes.items()},
         }
 
     @property
@@ -206,7 +212,9 @@ class Engine:
         self.publications.add(record)
         self._count(record)
         self.out.append(commands.Publish((record,)))
-        if self._has_too_many_bad_rows(final=False):
+        if record.rows_quarantined:
+            self.meta.causes[Cause.BAD_ROW.value] += record.rows_quarantined
+        if self.meta.totals.rows_quarantined and self._has_too_many_bad_rows(final=False):
             self.fail(self._bad_rows_reason())
         return cut
 
@@ -215,9 +223,13 @@ class Engine:
         if self.phase is Phase.FAILED:
             return
         self.phase = Phase.FAILED
-        self._members.tell_everybody(Push(verdict=Verdict.FAILED, reason=reason))
+        self._members.leasing.tell_everybody(Push(verdict=Verdict.FAILED, reason=reason))
         self.failure = reason
         self.out.append(commands.GiveUp(reason, traceback))
+
+    def hindrance(self, at: int) -> str:
+        """Say why no work is handed out at the moment; empty when nothing is in the way."""
+        return self._members.leasing.hindrance.text(at)
 
     failure: str = ""
     """Why the job was given up; empty while it was not."""
@@ -231,7 +243,7 @@ class Engine:
                 self.fail(self._bad_rows_reason())
                 return
             self.phase = Phase.SETTLING
-            self._members.tell_everybody(Push(verdict=Verdict.DONE))
+            self._members.leasing.tell_everybody(Push(verdict=Verdict.DONE))
         if self.phase is Phase.SETTLING:
             self._flush(at, force=True)
             if not self.publications.records:
@@ -241,7 +253,7 @@ class Engine:
     # -- inside ------------------------------------------------------------------------------------------------------------------
     def _serve(self, at: int) -> None:
         self.phase = Phase.SERVING
-        self._members.counters_dirty = True
+        self._members.leasing.counters_dirty = True
         self.settle(at)
 
     def _flush(self, at: int, *, force: bool = False) -> None:
@@ -252,10 +264,6 @@ class Engine:
     def _list_output(self) -> None:
         self.phase = Phase.LISTING
         self.out.append(commands.ListOutput())
-
-    @property
-    def _round_number(self) -> int:
-        return 0 if self.round is None else self.round.number
 
     def _count(self, record: CommitRecord) -> None:
         self.meta.totals.count(record)
@@ -283,6 +291,8 @@ class Engine:
             return
         for record in distinct(event.unflushed):
             self.publications.add(record, published=True)
+        if event.records and self.epoch > 1:
+            self.meta.causes[Cause.STORE_LOST.value] += 1
         self.meta.closed_below = dict.fromkeys(range(1, self.epoch), UNSIZED)
         self._serve(event.at)
 
@@ -306,8 +316,7 @@ class Engine:
     # -- handlers ----------------------------------------------------------------------------------------------------------------
     def _on_ticked(self, event: events.Ticked) -> None:
         if self.phase is Phase.SERVING:
-            self._members.expire(event.at)
-            self._members.balance_tail(event.at)
+            self._members.look_around(event.at)
             self._flush(event.at)
             if event.at >= self._next_collect:
                 self._next_collect = event.at + self.config.collect_ms
@@ -316,7 +325,7 @@ class Engine:
 
     def _on_plan_extended(self, event: events.PlanExtended) -> None:
         self.plan.extend(event.rows)
-        self._members.nudge(len(event.rows))
+        self._members.leasing.nudge(len(event.rows))
 
     def _on_plan_completed(self, event: events.PlanCompleted) -> None:
         self.plan.complete = True

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 from antinfer.core import guards
-from antinfer.core.ids import LeaseId, SessionId, ShardId
+from antinfer.core.causes import Cause
+from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
 from antinfer.core.plan import PlanIndex
 from antinfer.core.ranges import UNSIZED, Rows, RowSet
 
@@ -21,6 +22,9 @@ _ADOPTED: Final = -(1 << 40)
 
 _MOST_AHEAD: Final = 10_000
 """Shards that are touched at most, out of turn, for a worker that names an old range: each of them costs an entry."""
+
+_MOST_PASSED_OVER: Final = 16
+"""Ranges at the head of the queue that are passed over at most because they had better go to another worker."""
 
 
 @dataclass(slots=True)
@@ -36,6 +40,29 @@ class Pending:
     """Place in the queue: below zero for rows that came back (the head), above for the rest of a shard that was cut."""
     not_before: int = 0
     """Time (ms) before which the rows are not leased again; 0: at once."""
+    losses: int = 0
+    """How many workers were lost while these rows were first in line."""
+    troubles: int = 0
+    """How often storage failed them."""
+    shunned: Shunned | None = None
+    """Who had better not have them again."""
+
+
+class Shunned(NamedTuple):
+    """A worker that a range should be kept from, and until when (ms): it failed there, and may do better elsewhere."""
+
+    worker: WorkerId
+    until: int
+
+
+class Asked(NamedTuple):
+    """A lease was asked back."""
+
+    at: int
+    """Time in ms."""
+    why: Cause
+    workers: int = 0
+    """How many idle workers are to live on what comes back."""
 
 
 @dataclass(slots=True)
@@ -51,8 +78,39 @@ class Lease:
     request: int
     """Number of the request that asked for it (0: granted with the session)."""
     granted_at: int = 0
-    """Time (ms) on the present master's clock; not part of the durable state."""
-    asked_to_yield: bool = False
+    """Time (ms) on the present master's clock. Like everything below but the two counts, not part of the durable state."""
+    losses: int = 0
+    """As in `Pending`."""
+    troubles: int = 0
+    """As in `Pending`."""
+    first: int = 0
+    """First row when it was granted."""
+    reached: int = 0
+    """First row that is not known to be computed."""
+    begun_at: int = 0
+    """Last time at which nothing of it was computed."""
+    moved_at: int = 0
+    """Last time at which more of it was computed, or at which it was granted."""
+    asked: Asked | None = None
+    """That its worker was asked to give it back, or some of it, and has not answered."""
+
+    @classmethod
+    def of(cls, work: Pending | Lease, lease: LeaseId, session: SessionId, shard: ShardId, request: int) -> Lease:
+        """Make one more lease on the rows of `work`."""
+        return cls(lease, session, shard, work.rows, work.attempt + 1, work.strikes, request, 0, work.losses, work.troubles)
+
+    def begin(self, at: int) -> None:
+        """Start the clock of a lease that has just been granted, or of which this master knows nothing yet."""
+        self.granted_at = self.begun_at = self.moved_at = at
+        self.first = self.reached = self.rows.start
+
+    @property
+    def is_unsized(self) -> bool:
+        return self.rows.stop == UNSIZED
+
+    @property
+    def has_begun(self) -> bool:
+        return self.reached > self.first
 
 
 @dataclass(slots=True)
@@ -91,12 +149,22 @@ class Ledger:
         self.dirty: set[ShardId] = set()
         """Shards whose document is out of date."""
         self._queue: list[tuple[int, ShardId, int]] = []
+        self._resting: list[tuple[int, int, ShardId, int]] = []
+        """Entries of the queue whose rows rest, by the time at which they may be leased."""
+        self._waiting = 0
+        self._waiting_unsized = 0
+        self._counted_from = 0
+        self._counted_to = 0
+        self._untouched = 0
+        self._untouched_unsized = 0
         self._head = 0
         self._tail = 0
         self._adopted = _ADOPTED
 
     # -- leasing -----------------------------------------------------------------------------------------------------------------
-    def take(self, now: int, limit: int | None, near: tuple[ShardId, int] | None) -> tuple[ShardId, Pending] | None:
+    def take(
+        self, now: int, limit: int | None, near: tuple[ShardId, int] | None, worker: WorkerId | None = None
+    ) -> tuple[ShardId, Pending] | None:
         """Remove the next rows to be leased from the queue: what came back first, then the rest of the shard that this worker is
         reading (it has the row group decoded), then an untouched shard, then the rest of another's shard.
 
@@ -104,15 +172,18 @@ class Ledger:
             now: time in ms.
             limit: most rows of one task, None for no limit.
             near: shard and row where the asking worker's last lease ended.
+            worker: who asks, to be kept from ranges that shun it; None: nobody else could take them.
 
         Returns:
             The rows, now owned by the caller, or None when there is nothing to lease at present.
         """
-        head = self._peek(now) if self._queue else None
+        head = self._peek(now, worker) if self._queue or self._resting else None
         if head is not None and head[1].order < 0:
             return self._cut(*head, limit)
-        if near is not None and (shard := self.open.get(near[0])) is not None and near[1] in shard.pending:
-            return self._cut(near[0], shard.pending[near[1]], limit)
+        if near is not None and (shard := self.open.get(near[0])) is not None:
+            rest = shard.pending.get(near[1])
+            if rest is not None and rest.not_before <= now and not _shuns(rest, worker, now):
+                return self._cut(near[0], rest, limit)
         if (touched := self._touch_next(limit)) is not None:
             return touched
         return None if head is None else self._cut(*head, limit)
@@ -135,13 +206,13 @@ class Ledger:
                 break
         else:
             return None
-        del shard.pending[pending.rows.start]
+        self._dequeue(shard, pending)
         if pending.rows.start < rows.start:
             self._enqueue(shard_id, Rows(pending.rows.start, rows.start), pending, pending.order)
         if rows.stop < pending.rows.stop:
             self._enqueue(shard_id, Rows(rows.stop, pending.rows.stop), pending, pending.order)
         self.dirty.add(shard_id)
-        return Pending(rows, pending.attempt, pending.strikes, pending.order)
+        return replace(pending, rows=rows)
 
     def lease(self, lease: Lease) -> None:
         """Enter a lease on rows that `take` removed, or a second copy of a lease that stands."""
@@ -149,8 +220,31 @@ class Ledger:
         self.open[lease.shard].leases[lease.id] = lease
         self.dirty.add(lease.shard)
 
+    @property
+    def untouched(self) -> int:
+        """Planned shards of which no row was ever leased."""
+        return len(self.plan) - self.cursor
+
+    def has_copy(self, lease: Lease) -> bool:
+        """Tell whether another lease stands on the same rows."""
+        return any(other is not lease and other.rows.overlaps(lease.rows) for other in self.open[lease.shard].leases.values())
+
     def has_work(self, now: int) -> bool:
-        return self.cursor < len(self.plan) or self._peek(now) is not None
+        return self.cursor < len(self.plan) or self._peek(now, None) is not None
+
+    def waiting_rows(self) -> int | None:
+        """Return how many rows are untouched or pending; None when some of them are in shards of unknown size. Costs O(1)."""
+        if self._counted_to < len(self.plan):
+            rows, unsized = self.plan.sized_rows(self._counted_to, len(self.plan))
+            self._untouched += rows
+            self._untouched_unsized += unsized
+            self._counted_to = len(self.plan)
+        if self._counted_from < self.cursor:
+            rows, unsized = self.plan.sized_rows(self._counted_from, self.cursor)
+            self._untouched -= rows
+            self._untouched_unsized -= unsized
+            self._counted_from = self.cursor
+        return None if self._untouched_unsized or self._waiting_unsized else self._untouched + self._waiting
 
     # -- committing --------------------------------------------------------------------------------------------------------------
     def commit(self, lease: Lease, stop: int) -> list[Lease]:
@@ -195,9 +289,12 @@ class Ledger:
         shard.rows = rows
         for start, pending in list(shard.pending.items()):
             if pending.rows.stop > rows:
-                pending.rows = Rows(start, rows)
-                if start >= rows:
-                    del shard.pending[start]
+                self._dequeue(shard, pending)
+                if start < rows:
+                    # Its place in the queue is as it was: entries name the first row alone.
+                    shard.pending[start] = pending
+                    pending.rows = Rows(start, rows)
+                    self._count(pending.rows, 1)
         cut = [lease for lease in shard.leases.values() if lease.rows.stop > rows]
         for lease in cut:
             self._shrink(shard, lease, Rows(min(lease.rows.start, rows), rows))
@@ -205,17 +302,22 @@ class Ledger:
         return cut
 
     # -- giving back -------------------------------------------------------------------------------------------------------------
-    def release(self, lease: Lease, *, not_before: int = 0, split: bool = False) -> None:
+    def release(self, lease: Lease, *, not_before: int = 0, split: bool = False, shunned: Shunned | None = None) -> None:
         """End a lease; rows that no other lease covers become pending at the HEAD of the queue (rule 6).
 
         Args:
             lease: a lease that stands.
             not_before: see `Pending`.
             split: cut the rows in two, so that what is wrong with them can be cornered.
+            shunned: see `Pending`.
         """
         shard = self.open[lease.shard]
         self._drop(shard, lease)
-        model = Pending(lease.rows, lease.attempt, lease.strikes, 0, not_before)
+        for other in shard.leases.values():
+            if other.rows.overlaps(lease.rows):
+                # What is known against the rows outlives this lease, though another one stands on them.
+                other.strikes, other.losses = max(other.strikes, lease.strikes), max(other.losses, lease.losses)
+        model = Pending(lease.rows, lease.attempt, lease.strikes, 0, not_before, lease.losses, lease.troubles, shunned)
         for rows in guards.rows_freed(lease.rows, [other.rows for other in shard.leases.values()]):
             middle = (rows.start + rows.stop) // 2
             parts = [Rows(rows.start, middle), Rows(middle, rows.stop)] if split and 1 < rows.size < UNSIZED // 2 else [rows]
@@ -223,6 +325,25 @@ class Ledger:
                 self._head -= 1
                 self._enqueue(lease.shard, part, model, self._head)
         self._settle(lease.shard, shard)
+
+    def give_back(self, lease: Lease, start: int) -> bool:
+        """Cut ``[start, stop)`` off a lease, to be leased by others from the HEAD of the queue; False when that cannot be.
+
+        A range with a second copy is left whole: its leases must cover the same rows.
+        """
+        rest = Rows(start, lease.rows.stop)
+        if not lease.rows.start < start < rest.stop or self.has_copy(lease):
+            return False
+        lease.rows = Rows(lease.rows.start, start)
+        self._head -= 1
+        self._enqueue(
+            lease.shard,
+            rest,
+            Pending(rest, lease.attempt, lease.strikes, 0, losses=lease.losses, troubles=lease.troubles),
+            self._head,
+        )
+        self.dirty.add(lease.shard)
+        return True
 
     # -- rebuilding --------------------------------------------------------------------------------------------------------------
     def adopt(self, shard_id: ShardId, committed: Iterable[Rows]) -> None:
@@ -251,6 +372,7 @@ class Ledger:
             self.open[shard_id] = shard
             self.leases.update(shard.leases)
             for start, pending in shard.pending.items():
+                self._count(pending.rows, 1)
                 self._queue.append((pending.order, shard_id, start))
                 self._head = min(self._head, pending.order)
                 self._tail = max(self._tail, pending.order)
@@ -287,29 +409,50 @@ class Ledger:
         self._settle(shard_id, shard)
 
     def _enqueue(self, shard_id: ShardId, rows: Rows, like: Pending, order: int) -> None:
-        self.open[shard_id].pending[rows.start] = Pending(rows, like.attempt, like.strikes, order, like.not_before)
+        self.open[shard_id].pending[rows.start] = Pending(
+            rows, like.attempt, like.strikes, order, like.not_before, like.losses, like.troubles, like.shunned
+        )
+        self._count(rows, 1)
         heapq.heappush(self._queue, (order, shard_id, rows.start))
 
-    def _peek(self, now: int) -> tuple[ShardId, Pending] | None:
-        """The first range in the queue that may be leased now; entries whose range is gone are dropped on the way."""
-        resting: list[tuple[int, ShardId, int]] = []
+    def _dequeue(self, shard: OpenShard, pending: Pending) -> None:
+        """Take a range out; its entry in the queue is dropped when it is met."""
+        del shard.pending[pending.rows.start]
+        self._count(pending.rows, -1)
+
+    def _count(self, rows: Rows, sign: int) -> None:
+        start, stop = rows
+        if stop == UNSIZED:
+            self._waiting_unsized += sign
+        else:
+            self._waiting += sign * (stop - start)
+
+    def _peek(self, now: int, worker: WorkerId | None) -> tuple[ShardId, Pending] | None:
+        """The first range in the queue that `worker` may be given now; entries whose range is gone are dropped on the way."""
+        queue, resting = self._queue, self._resting
+        while resting and resting[0][0] <= now:
+            heapq.heappush(queue, heapq.heappop(resting)[1:])
+        passed_over: list[tuple[int, ShardId, int]] = []
         found = None
-        while self._queue:
-            order, shard_id, start = self._queue[0]
+        while queue and len(passed_over) < _MOST_PASSED_OVER:
+            order, shard_id, start = queue[0]
             shard = self.open.get(shard_id)
             pending = shard.pending.get(start) if shard is not None else None
             if pending is not None and pending.order == order:
-                if pending.not_before <= now:
+                if pending.not_before > now:
+                    heapq.heappush(resting, (pending.not_before, *queue[0]))
+                elif _shuns(pending, worker, now):
+                    passed_over.append(queue[0])
+                else:
                     found = (shard_id, pending)
                     break
-                resting.append(self._queue[0])
-            heapq.heappop(self._queue)
-        for entry in resting:
-            heapq.heappush(self._queue, entry)
+            heapq.heappop(queue)
+        for entry in passed_over:
+            heapq.heappush(queue, entry)
         return found
 
     def _cut(self, shard_id: ShardId, pending: Pending, limit: int | None) -> tuple[ShardId, Pending]:
-        del self.open[shard_id].pending[pending.rows.start]
+        self._dequeue(self.open[shard_id], pending)
         self.dirty.add(shard_id)
         return shard_id, self._split(shard_id, pending, limit)
 
@@ -320,7 +463,7 @@ class Ledger:
             return taken
         self._tail += 1
         self._enqueue(shard_id, Rows(start + limit, stop), taken, taken.order if taken.order < 0 else self._tail)
-        return Pending(Rows(start, start + limit), taken.attempt, taken.strikes, taken.order)
+        return replace(taken, rows=Rows(start, start + limit))
 
     def _shrink(self, shard: OpenShard, lease: Lease, rows: Rows) -> None:
         lease.rows = rows
@@ -336,3 +479,8 @@ class Ledger:
         if shard.is_finished():
             del self.open[shard_id]
             self.finished.add(shard_id, shard_id + 1)
+
+
+def _shuns(pending: Pending, worker: WorkerId | None, now: int) -> bool:
+    shunned = pending.shunned
+    return shunned is not None and shunned.worker == worker and now < shunned.until

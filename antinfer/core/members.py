@@ -1,64 +1,37 @@
-"""How the engine deals with workers: joining, requests, heart-beats, expiry, and the balance at the tail."""
+"""How the engine deals with workers: joining, requests, heart-beats, expiry. What follows from them is decided in rooms of its own."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
-from antinfer.core import commands, events, guards
-from antinfer.core.config import EngineConfig
-from antinfer.core.documents import Meta
+from antinfer.core import events, guards
+from antinfer.core.causes import Cause
+from antinfer.core.commits import Commits
+from antinfer.core.deadlines import Deadlines
 from antinfer.core.events import StreamId
+from antinfer.core.failures import Failures
+from antinfer.core.granting import Granting
 from antinfer.core.ids import Epoch, LeaseId, SessionId
-from antinfer.core.ledger import Lease, Ledger, SizeConflict
+from antinfer.core.interval import CommitPace
+from antinfer.core.leasing import Leasing, Reign
+from antinfer.core.ledger import Lease, SizeConflict
 from antinfer.core.messages import (
-    NO_ROWS,
-    Acceptance,
     Answer,
-    Commit,
     CommitOutcome,
-    Downward,
-    Failure,
-    FailureKind,
     Grant,
     HeldRange,
     Join,
-    LeaseCut,
     Push,
     Request,
+    Return,
     Sizing,
     Verdict,
     Welcome,
-    Yield,
 )
-from antinfer.core.publications import Publications
-from antinfer.core.records import CommitRecord
-from antinfer.core.sessions import Session, Sessions
-from antinfer.core.story import Story
-from antinfer.core.tally import Tally
-
-
-class Reign(Protocol):
-    """What this module needs of the engine that it is a part of."""
-
-    config: EngineConfig
-    epoch: int
-    ledger: Ledger
-    sessions: Sessions
-    publications: Publications
-    meta: Meta
-    story: Story
-    out: list[commands.Command]
-    failure: str
-
-    @property
-    def is_ruling(self) -> bool: ...
-    def new_lease_id(self) -> LeaseId: ...
-    def is_of_round(self, record: CommitRecord) -> bool: ...
-    def accept(self, record: CommitRecord, lease: Lease, at: int, who: str) -> list[Lease]: ...
-    def fail(self, reason: str, traceback: str = "") -> None: ...
-    def settle(self, at: int) -> None: ...
+from antinfer.core.ranges import Rows
+from antinfer.core.sessions import Session
+from antinfer.core.tail import Tail
 
 
 class Members:
@@ -66,14 +39,13 @@ class Members:
 
     def __init__(self, reign: Reign) -> None:
         self._reign = reign
-        self.dirty: set[SessionId] = set()
-        """Sessions whose document is out of date."""
-        self.counters_dirty = False
-        """A counter in the meta document moved though no other document did."""
-        self._hungry: dict[SessionId, None] = {}
-        self._slow: deque[LeaseId] = deque()
-        self._worker_failures = 0
-        self.tally = Tally()
+        self.leasing = Leasing(reign)
+        self._pace = None if reign.config.interval is None else CommitPace(reign.config.interval)
+        self._failures = Failures(self.leasing, self._pace)
+        self._commits = Commits(self.leasing, self._failures)
+        self._granting = Granting(self.leasing)
+        self._tail = Tail(self.leasing, self._granting)
+        self._deadlines = Deadlines(self.leasing)
 
     def restore(self, sessions: Iterable[Session], at: int) -> None:
         """Take over stored sessions; each gets a fresh time to live, because its worker has yet to find this master."""
@@ -83,7 +55,7 @@ class Members:
             holder = self._reign.sessions.get(lease.session)
             assert holder is not None, f"lease {lease.id} of unknown session {lease.session}"
             holder.leases.add(lease.id)
-            lease.granted_at = at
+            lease.begin(at)
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
         """What to call with an event of each type that workers bring about."""
@@ -100,13 +72,13 @@ class Members:
         reign, join = self._reign, event.join
         refusal = self._refusal(join)
         if refusal is not None:
-            self._send(event.stream, refusal)
+            self.leasing.send(event.stream, refusal)
             return
         session = reign.sessions.of_stream(event.stream)
         # A repeated join asks for the first answer; one that comes after requests is of a worker that holds its session for ended.
         if session is None or session.worker != join.worker or session.last_request:
             session = self._admit(event)
-        self._send(
+        self.leasing.send(
             event.stream,
             Welcome(
                 Verdict.WORK,
@@ -114,6 +86,7 @@ class Members:
                 epoch=Epoch(reign.epoch),
                 heartbeat_ms=reign.config.heartbeat_interval_ms(len(reign.sessions)),
                 regranted=self._grants_to(session, 0),
+                commit_ms=0 if self._pace is None else self._pace.told_ms,
             ),
         )
 
@@ -133,13 +106,15 @@ class Members:
         reign, join = self._reign, event.join
         former = reign.sessions.of_worker(join.worker)
         if former is not None:
-            self.tally.leases_dropped += len(former.leases)
-            self._end(former, event.at, "worker joined again", struck=False)
+            self.leasing.tally.leases_dropped += len(former.leases)
+            self.leasing.end(former, event.at, "worker joined again")
         session = Session(SessionId(f"{reign.epoch}-{reign.meta.next_session}"), join.worker)
         reign.meta.next_session += 1
         reign.sessions.add(session, event.at)
         reign.sessions.hear(session, event.stream, event.at)
-        self.dirty.add(session.id)
+        self.leasing.dirty.add(session.id)
+        if not join.held:
+            session.rests_until = event.at + self._failures.pause_ms(session.worker)
         for held in join.held:
             self._regrant(session, held, event.at)
         return session
@@ -149,8 +124,8 @@ class Members:
             return
         pending = self._reign.ledger.take_exactly(held.shard, held.rows)
         if pending is not None:
-            lease = Lease(self._reign.new_lease_id(), session.id, held.shard, pending.rows, pending.attempt + 1, pending.strikes, request=0)
-            self._enter(session, lease, at, "granted again")
+            lease = Lease.of(pending, self._reign.new_lease_id(), session.id, held.shard, request=0)
+            self.leasing.enter(session, lease, at, "granted again")
 
     # -- requests ----------------------------------------------------------------------------------------------------------------
     def _on_requested(self, event: events.Requested) -> None:
@@ -160,163 +135,91 @@ class Members:
             return
         repeated = request.number == session.last_request
         session.last_request = request.number
+        if request.want:
+            session.is_ready = True
         outcomes = self._apply(session, request, event.at)
-        reign = self._reign
+        reign, leasing = self._reign, self.leasing
         if request.leaving:
-            self.tally.leases_returned += len(session.leases)
-            self._end(session, event.at, "worker left", struck=False)
-            self._send(event.stream, Answer(request.number, Verdict.DRAIN, outcomes))
+            if not any(failure.lease is None for failure in request.failures):
+                leasing.count(request.cause)
+            leasing.tally.leases_returned += len(session.leases)
+            leasing.end(session, event.at, "worker left")
+            leasing.send(event.stream, Answer(request.number, Verdict.DRAIN, outcomes))
         elif reign.failure:
-            self._send(event.stream, Answer(request.number, Verdict.FAILED, outcomes, reason=reign.failure))
+            leasing.send(event.stream, Answer(request.number, Verdict.FAILED, outcomes, reason=reign.failure))
         else:
             if repeated:
                 grants = self._grants_to(session, request.number)
             else:
-                grants = () if session.draining else self._grant_up_to(session, request, event.at)
+                grants = () if session.draining else self._granting.grant_up_to(session, request, event.at)
             if grants or outcomes:
-                self.dirty.add(session.id)
-            self._send(event.stream, self._answer(session, request, outcomes, grants))
+                leasing.dirty.add(session.id)
+            leasing.send(event.stream, self._answer(session, request, outcomes, grants, event.at))
         reign.settle(event.at)
 
     def _grants_to(self, session: Session, number: int) -> tuple[Grant, ...]:
         """What still stands of the leases granted to a request; so a repeat, even to the next master, gets the first answer."""
         standing = (self._reign.ledger.leases[lease] for lease in sorted(session.leases))
-        return tuple(_grant(lease, self._reign.config) for lease in standing if lease.request == number)
+        return tuple(self.leasing.grant(lease) for lease in standing if lease.request == number)
 
     def _apply(self, session: Session, request: Request, at: int) -> tuple[CommitOutcome, ...]:
         for sizing in request.sizings:
             self._size(session, sizing, at)
-        outcomes = tuple([self._commit(session, commit, at) for commit in request.commits])
+        outcomes = tuple([self._commits.judge(session, commit, at) for commit in request.commits])
         for back in request.returns:
-            lease = self._held(session, back.lease)
+            lease = self.leasing.held(session, back.lease)
             if lease is not None:
-                self.tally.leases_returned += 1
-                self._release(session, lease, at, "returned")
+                self._take_back(session, lease, back, at)
         for failure in request.failures:
-            self._fail(session, failure, at)
+            self._failures.report(session, failure, at)
         self._drop_unheld(session, request.held, request.number - 1, at)
+        if request.done:
+            self.leasing.note_done(session, request.held, request.done, at)
         return outcomes
 
-    def _answer(self, session: Session, request: Request, outcomes: tuple[CommitOutcome, ...], grants: tuple[Grant, ...]) -> Answer:
+    def _take_back(self, session: Session, lease: Lease, back: Return, at: int) -> None:
+        """Take a lease back, or a part of it."""
+        leasing = self.leasing
+        asked, lease.asked = lease.asked, None
+        if back.start is None or back.start <= lease.rows.start:
+            leasing.release(session, lease, at, "returned", elsewhere=asked is not None and asked.why is Cause.STUCK)
+        else:
+            rows = Rows(back.start, lease.rows.stop)
+            if not self._reign.ledger.give_back(lease, back.start):
+                return
+            self._reign.story.tell(at, "returned", lease, session.worker, rows)
+            leasing.nudge(max(1, asked.workers if asked is not None else 0))
+        leasing.tally.leases_returned += 1
+        if asked is not None and asked.why is Cause.YIELDED:
+            leasing.count(Cause.YIELDED)
+
+    def _answer(
+        self, session: Session, request: Request, outcomes: tuple[CommitOutcome, ...], grants: tuple[Grant, ...], at: int
+    ) -> Answer:
         if self._reign.ledger.is_complete:
             return Answer(request.number, Verdict.DONE, outcomes)
         if session.draining:
             return Answer(request.number, Verdict.DRAIN, outcomes)
+        if request.want and at < session.rests_until:
+            return Answer(request.number, Verdict.WAIT, outcomes, retry_ms=session.rests_until - at)
         if request.want and not grants:
-            self._hungry[session.id] = None
-            return Answer(request.number, Verdict.WAIT, outcomes, retry_ms=self._reign.config.wait_ms)
+            self.leasing.hungry[session.id] = None
+            return Answer(request.number, Verdict.WAIT, outcomes, retry_ms=self.leasing.hindrance.wait_ms(self._reign.config.wait_ms, at))
         return Answer(request.number, Verdict.WORK, outcomes, grants)
 
-    def _commit(self, session: Session, commit: Commit, at: int) -> CommitOutcome:
-        reign, record = self._reign, commit.record
-        standing = reign.ledger.leases.get(commit.lease)
-        left = standing.rows if standing is not None and standing.session == session.id else None
-        if guards.is_recorded(record.staged, reign.publications.records):
-            return CommitOutcome(record.staged, Acceptance.ACCEPTED, left)
-        if (
-            standing is None
-            or reign.failure
-            or not guards.commit_belongs(record, commit.lease, standing.session, session.id)
-            or record.shard != standing.shard
-            or not reign.is_of_round(record)
-        ):
-            self.tally.commits_refused += 1
-            return CommitOutcome(record.staged, Acceptance.REFUSED, left)
-        if guards.is_out_of_order(record.start, standing.rows.start):
-            return CommitOutcome(record.staged, Acceptance.RETRY, standing.rows)
-        if record.start != standing.rows.start or not record.start < record.stop <= standing.rows.stop:
-            self.tally.commits_refused += 1
-            return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
-        if record.schema and reign.meta.schema and record.schema != reign.meta.schema:
-            reign.fail(
-                f"rows [{record.start}, {record.stop}) of shard {record.shard} have another output schema than the first commit: "
-                "the pipeline must return the same columns and types for every batch"
-            )
-            self.tally.commits_refused += 1
-            return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
-        reign.meta.schema = reign.meta.schema or record.schema
-        self._worker_failures = 0
-        session.near = (standing.shard, record.stop)
-        for other in reign.accept(record, standing, at, session.worker):
-            self._tell_cut(other)
-        if standing.id not in reign.ledger.leases:
-            session.leases.discard(standing.id)
-            return CommitOutcome(record.staged, Acceptance.ACCEPTED)
-        return CommitOutcome(record.staged, Acceptance.ACCEPTED, standing.rows)
-
     def _size(self, session: Session, sizing: Sizing, at: int) -> None:
-        lease = self._held(session, sizing.lease)
+        lease = self.leasing.held(session, sizing.lease)
         if lease is None:
             return
         try:
             cut = self._reign.ledger.size(lease.shard, sizing.rows)
         except SizeConflict as error:
+            self.leasing.count(Cause.USER_ERROR)
             self._reign.fail(f"the input changed while the job ran: {error}")
             return
         self._reign.story.tell(at, f"sized to {sizing.rows} rows", lease, session.worker)
         for each in cut:
-            self._tell_cut(each)
-
-    def _fail(self, session: Session, failure: Failure, at: int) -> None:
-        reign = self._reign
-        if failure.kind is FailureKind.FATAL:
-            reign.fail(failure.error, failure.traceback)
-            return
-        if failure.lease is None:
-            self._worker_failures += 1
-            if self._worker_failures >= reign.config.worker_failures:
-                reign.fail(f"{failure.error} (the last of {self._worker_failures} workers that gave up without a commit between)")
-            return
-        lease = self._held(session, failure.lease)
-        if lease is None:
-            return
-        self.tally.leases_failed += 1
-        if failure.kind is FailureKind.RANGE:
-            self._release(session, lease, at, f"failed ({failure.error})", struck=True)
-        elif lease.attempt >= reign.config.storage_attempts:
-            reign.fail(f"{failure.error} (tried {lease.attempt} times)", failure.traceback)
-        else:
-            not_before = at + reign.config.storage.delay_ms(lease.attempt)
-            self._release(session, lease, at, f"storage trouble ({failure.error})", not_before=not_before)
-
-    def _grant_up_to(self, session: Session, request: Request, at: int) -> tuple[Grant, ...]:
-        reign = self._reign
-        granted: list[Lease] = []
-        self._hungry.pop(session.id, None)
-        for _ in range(min(request.want, reign.config.max_grants)):
-            taken = reign.ledger.take(at, reign.config.task_rows, session.near)
-            if taken is None:
-                if not session.leases and (copy := self._grant_copy(session, request, at)) is not None:
-                    granted.append(copy)
-                break
-            shard, pending = taken
-            lease = Lease(reign.new_lease_id(), session.id, shard, pending.rows, pending.attempt + 1, pending.strikes, request.number, at)
-            session.near = (shard, pending.rows.stop)
-            self._enter(session, lease, at, "leased")
-            self.tally.leases_retried += lease.attempt > 1
-            granted.append(lease)
-        return tuple([_grant(lease, reign.config) for lease in granted])
-
-    def _grant_copy(self, session: Session, request: Request, at: int) -> Lease | None:
-        """A worker with nothing at all to do runs a second copy of a lease that takes long; the first commit wins (rule 6)."""
-        while self._slow:
-            first = self._reign.ledger.leases.get(self._slow.popleft())
-            if first is None or first.session == session.id or len(self._reign.ledger.open[first.shard].leases) > 1:
-                continue
-            lease = Lease(
-                self._reign.new_lease_id(),
-                session.id,
-                first.shard,
-                first.rows,
-                first.attempt + 1,
-                first.strikes,
-                request.number,
-                at,
-            )
-            self._enter(session, lease, at, f"leased as a copy of {first.id}")
-            self.tally.second_copies += 1
-            return lease
-        return None
+            self.leasing.tell_cut(each)
 
     # -- signs of life -----------------------------------------------------------------------------------------------------------
     def _on_heartbeat(self, event: events.HeartbeatSeen) -> None:
@@ -324,6 +227,8 @@ class Members:
         session = self._session_of(event.stream, beat.session, event.at)
         if session is not None:
             self._drop_unheld(session, beat.held, beat.answered, event.at)
+            if beat.done:
+                self.leasing.note_done(session, beat.held, beat.done, event.at)
 
     def _on_stream_broken(self, event: events.StreamBroken) -> None:
         self._reign.sessions.lose_stream(event.stream, event.at)
@@ -332,8 +237,8 @@ class Members:
         session = self._reign.sessions.of_worker(event.worker)
         if session is not None:
             session.draining = True
-            self.dirty.add(session.id)
-            self._push(session, Push(verdict=Verdict.DRAIN))
+            self.leasing.dirty.add(session.id)
+            self.leasing.push(session, Push(verdict=Verdict.DRAIN))
 
     def _session_of(self, stream: StreamId, session_id: SessionId, at: int, number: int | None = None) -> Session | None:
         """Find the session and note its sign of life; answers in its stead when there is none to talk to."""
@@ -347,118 +252,32 @@ class Members:
             verdict = Verdict.FAILED
         elif reign.is_ruling and reign.ledger.is_complete:
             verdict = Verdict.DONE
+        elif reign.is_ruling and number is not None:
+            self.leasing.count(Cause.WOKE_LATE)
         if number is not None:
-            self._send(stream, Answer(number, verdict, reason=reign.failure))
+            self.leasing.send(stream, Answer(number, verdict, reason=reign.failure))
         else:
-            self._send(stream, Push(verdict=verdict, reason=reign.failure))
+            self.leasing.send(stream, Push(verdict=verdict, reason=reign.failure))
         return None
 
-    def expire(self, at: int) -> None:
-        """End the sessions that have been silent too long."""
-        for session in self._reign.sessions.expired(at):
-            self.tally.workers_expired += 1
-            self.tally.leases_expired += len(session.leases)
-            self._end(session, at, "worker lost", struck=not session.draining)
-
-    # -- the tail ----------------------------------------------------------------------------------------------------------------
-    def balance_tail(self, at: int) -> None:
-        """When nothing is left to lease: nudge the hungry once rows have rested long enough, ask those who hold several leases to yield one
-        for each worker that has none, and note which leases have become old enough for a second copy."""
-        if not self._hungry:
-            return
+    # -- time passes -------------------------------------------------------------------------------------------------------------
+    def look_around(self, at: int) -> None:
+        """Do what is due: end the sessions that have been silent too long, find stuck ranges, share out the last rows, tell how often
+        to commit."""
         reign = self._reign
-        if reign.ledger.has_work(at):
-            self.nudge(len(self._hungry))
-            return
-        hungry = (reign.sessions.get(session_id) for session_id in self._hungry)
-        starving = sum(session is not None and not session.leases for session in hungry)
-        if not starving:
-            return
-        copy_after = reign.config.copy_after_ms
-        slow: list[Lease] = []
-        for session in reign.sessions:
-            if starving and len(session.leases) > 1:
-                last = reign.ledger.leases[max(session.leases)]
-                if not last.asked_to_yield:
-                    last.asked_to_yield = True
-                    starving -= 1
-                    self._push(session, Push(yields=(Yield(last.id),)))
-            if copy_after is not None and session.id not in self._hungry:
-                leases = (reign.ledger.leases[lease] for lease in session.leases)
-                slow.extend(lease for lease in leases if at - lease.granted_at >= copy_after)
-        self._slow = deque(lease.id for lease in sorted(slow, key=lambda lease: lease.granted_at))
-        if self._slow:
-            self.nudge(len(self._slow))
-
-    def nudge(self, tasks: int) -> None:
-        """Tell up to `tasks` starving workers to ask again now."""
-        for session_id in list(self._hungry)[:tasks]:
-            del self._hungry[session_id]
-            session = self._reign.sessions.get(session_id)
-            if session is not None:
-                self._push(session, Push(verdict=Verdict.WORK))
-
-    def tell_everybody(self, push: Push) -> None:
-        for session in self._reign.sessions:
-            self._push(session, push)
+        for session in reign.sessions.expired(at):
+            self._failures.lose(session, at)
+        self._deadlines.look(at)
+        self._tail.balance(at)
+        if self._pace is not None and (interval := self._pace.note(at, len(reign.sessions))) is not None:
+            self.leasing.tell_everybody(Push(commit_ms=interval))
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
-    def _held(self, session: Session, lease_id: LeaseId) -> Lease | None:
-        lease = self._reign.ledger.leases.get(lease_id)
-        return lease if lease is not None and lease.session == session.id else None
-
-    def _enter(self, session: Session, lease: Lease, at: int, what: str) -> None:
-        lease.granted_at = at
-        session.leases.add(lease.id)
-        self._reign.ledger.lease(lease)
-        self._reign.story.tell(at, what, lease, session.worker)
-
-    def _release(self, session: Session, lease: Lease, at: int, what: str, *, struck: bool = False, not_before: int = 0) -> None:
-        self._reign.story.tell(at, what, lease, session.worker)
-        session.leases.discard(lease.id)
-        split = False
-        if struck:
-            lease.strikes, split = self._reign.config.ranges.strike(lease.strikes, lease.rows.size)
-        self._reign.ledger.release(lease, not_before=not_before, split=split)
-        if not not_before:
-            self.nudge(1)
-
     def _drop_unheld(self, session: Session, held: tuple[LeaseId, ...], answered: int, at: int) -> None:
         if not session.leases:
             return
         leases = self._reign.ledger.leases
         for lease_id in guards.unheld(((each, leases[each].request) for each in session.leases), held, answered):
-            self.tally.leases_dropped += 1
-            self._release(session, leases[lease_id], at, "not held by its worker")
-
-    def _end(self, session: Session, at: int, why: str, *, struck: bool) -> None:
-        reign = self._reign
-        reign.sessions.remove(session)
-        self._hungry.pop(session.id, None)
-        self.dirty.add(session.id)
-        for lease_id in sorted(session.leases, reverse=True):
-            self._release(session, reign.ledger.leases[lease_id], at, why, struck=struck)
-
-    def _tell_cut(self, lease: Lease) -> None:
-        """Tell the holder of a lease that it shrank or ended."""
-        holder = self._reign.sessions.get(lease.session)
-        if holder is None:
-            return
-        over = lease.rows.start >= lease.rows.stop
-        if over:
-            holder.leases.discard(lease.id)
-        self._push(holder, Push(cuts=(LeaseCut(lease.id, NO_ROWS if over else lease.rows),)))
-
-    def _push(self, session: Session, push: Push) -> None:
-        if session.stream is not None:
-            self._send(session.stream, push)
-
-    def _send(self, stream: StreamId, message: Downward) -> None:
-        self._reign.out.append(commands.Send(stream, message))
-
-
-def _grant(lease: Lease, config: EngineConfig) -> Grant:
-    reason = ""
-    if lease.strikes and config.ranges.should_quarantine(lease.strikes, lease.rows.size):
-        reason = f"this row ended its worker or its processes {lease.strikes} times"
-    return Grant(lease.id, lease.shard, lease.rows, lease.attempt, reason)
+            self.leasing.tally.leases_dropped += 1
+            self.leasing.count(Cause.NOT_HELD)
+            self.leasing.release(session, leases[lease_id], at, "not held by its worker")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import Epoch, LeaseId, SessionId, ShardId, StagedName, WorkerId
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
@@ -94,6 +95,8 @@ class Welcome:
     regranted: tuple[Grant, ...] = ()
     """One fresh lease for each old range that was still free, in the order of `Join.held` (others are lost to the worker)."""
     reason: str = ""
+    commit_ms: int = 0
+    """How often prefixes should be committed, where the job leaves that to the master; 0: it does not."""
 
 
 @value
@@ -109,6 +112,8 @@ class Return:
     """Give back what is uncommitted of a lease, without blame (drain, yield, unwanted)."""
 
     lease: LeaseId
+    start: int | None = None
+    """First row that goes back; the lease goes on with those before it. None: all of it, and the lease ends."""
 
 
 @value
@@ -141,6 +146,8 @@ class Failure:
     """One line for the user."""
     traceback: str = ""
     """The user's traceback, whole; empty when there is none."""
+    cause: Cause = Cause.UNKNOWN
+    """What the worker saw, where it saw more than `kind` says."""
 
 
 @value
@@ -160,6 +167,10 @@ class Request:
     """Leases wished for on top of those held."""
     leaving: bool = False
     """The worker stops for good: end the session, whatever it still holds goes back without blame."""
+    done: tuple[int, ...] = ()
+    """For each of `held`, the first row that is not computed; empty when the worker does not know."""
+    cause: Cause = Cause.DRAINED
+    """Why the worker is `leaving`."""
 
 
 @value
@@ -170,6 +181,8 @@ class Heartbeat:
     held: tuple[LeaseId, ...]
     answered: int
     """Highest request number whose answer the worker has: leases granted up to it and not held go back (rule 10)."""
+    done: tuple[int, ...] = ()
+    """As in `Request`."""
 
 
 @value
@@ -195,6 +208,8 @@ class Yield:
     """Directive: commit the finished prefix of this lease and return the rest."""
 
     lease: LeaseId
+    keep: int | None = None
+    """The lease goes on with the rows before this one (or with more, when more is computed already); None: it ends."""
 
 
 @value
@@ -219,6 +234,8 @@ class Push:
     verdict: Verdict | None = None
     """DRAIN, DONE, FAILED, NOT_MASTER or UNKNOWN_SESSION when the master's stand changed; WORK is the nudge "ask again now"."""
     reason: str = ""
+    commit_ms: int = 0
+    """As in `Welcome`; 0: as before."""
 
 
 Upward = Join | Request | Heartbeat

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from antinfer.core import guards
 from antinfer.core.events import StreamId
 from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
+from antinfer.core.paces import Pace
+
+_MEAN_MS: Final = 1_000
+"""How long a mean over all workers is good for."""
 
 
 @dataclass(slots=True)
@@ -24,8 +29,14 @@ class Session:
     deadline: int = 0
     """Time (ms) at which silence ends the session."""
     draining: bool = False
-    hungry: int = 0
-    """Leases it asked for in vain."""
+    is_ready: bool = False
+    """Its pipeline is set up: it has asked for work."""
+    has_committed: bool = False
+    rests_until: int = 0
+    """Time (ms) before which it gets no work, because it keeps being lost."""
+    pace: Pace = field(default_factory=Pace)
+    moved_at: int | None = None
+    """Last time (ms) at which it computed a row; None: not since this master knows it."""
     near: tuple[ShardId, int] | None = None
     """Shard and row where its last lease ended: what it can read on most cheaply."""
 
@@ -40,6 +51,10 @@ class Sessions:
         self._by_worker: dict[WorkerId, Session] = {}
         self._by_stream: dict[StreamId, Session] = {}
         self._seen_at: int | None = None
+        self._mean_rate = 0.0
+        self._mean_at = 0
+        self.awake_since = 0
+        """Time (ms) since which the master has been awake: silence before says nothing."""
 
     def add(self, session: Session, now: int) -> None:
         self._by_id[session.id] = session
@@ -82,9 +97,22 @@ class Sessions:
         if now == self._seen_at:
             return
         if self._seen_at is not None and guards.clock_jumped(now - self._seen_at, self._ttl_ms):
+            self.awake_since = now
             for session in self._by_id.values():
                 session.deadline = now + self._ttl_ms
         self._seen_at = now
+
+    def mean_rate(self) -> float:
+        """Return the mean speed (rows per ms) of the workers whose speed is known, as of the last second; 0 while none is."""
+        now = self._seen_at or 0
+        if not self._mean_rate or now - self._mean_at >= _MEAN_MS:
+            rates = [session.pace.rate for session in self._by_id.values() if session.pace.rate]
+            self._mean_rate, self._mean_at = sum(rates) / max(1, len(rates)), now
+        return self._mean_rate
+
+    def has_others(self, session: Session) -> bool:
+        """Tell whether anybody else is there to take work over."""
+        return any(other is not session and other.stream is not None and not other.draining for other in self._by_id.values())
 
     def expired(self, now: int) -> list[Session]:
         return [session for session in self._by_id.values() if session.deadline <= now]

@@ -17,6 +17,8 @@ class Tally:
     """Not held any more by the worker they were granted to: an answer was lost, or the worker started again."""
     leases_failed: int = 0
     """Ended by a process that died, or by trouble with the storage."""
+    leases_taken: int = 0
+    """Stuck on a worker that lives, and taken away from it."""
     leases_retried: int = 0
     """Granted for rows that an earlier lease had covered."""
     second_copies: int = 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from antinfer.core.config import DeadlinePolicy
 from antinfer.testing.sim.scenario import ENGINE, Scenario, Weather
 
-_PATIENT: Final = replace(ENGINE, ranges=replace(ENGINE.ranges, split_after=50, quarantine_after=100))
+_PATIENT: Final = replace(ENGINE, ranges=replace(ENGINE.ranges, split_after=50, quarantine_after=100, losses_after=100))
 """For scenarios in which good rows see many workers die."""
 _ROUGH: Final = Weather(lost=0.01, double=0.03, late=0.05, broken=0.01)
 
@@ -61,6 +62,18 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             row_ms=(20, 300),
             engine=replace(_PATIENT, copy_after_ms=120),
             weather=Weather(pause={"host": 0.02, "worker": 0.005}),
+        ),
+        Scenario(
+            "stuck ranges",
+            workers=3,
+            rows=(3, 4),
+            row_ms=(20, 100),
+            engine=replace(
+                _PATIENT,
+                copy_after_ms=None,
+                deadlines=DeadlinePolicy(factor=2, shortest_ms=150, first_ms=300, answer_ms=100, looks_ms=20),
+            ),
+            weather=Weather(pause={"host": 0.03, "worker": 0.005}),
         ),
         Scenario(
             "quarantine",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from antinfer.core.budgets import BadRowBudget, RangeBudget, StorageBudget
+from antinfer.core.budgets import BadRowBudget, RangeBudget, StorageBudget, WorkerBudget
 from antinfer.core.config import EngineConfig
 from antinfer.testing.sim.faults import Odds
 from antinfer.testing.sim.store import Sync
@@ -26,10 +26,13 @@ ENGINE = EngineConfig(
     collect_ms=300,
     flush_records=3,
     flush_ms=120,
+    tail_ms=60,
     copy_after_ms=500,
+    elsewhere_ms=100,
     bad_rows=BadRowBudget(max_fraction=1.0),
-    ranges=RangeBudget(split_after=2, quarantine_after=3),
+    ranges=RangeBudget(split_after=2, quarantine_after=3, losses_after=3),
     storage=StorageBudget(first_ms=40, longest_ms=400),
+    workers=WorkerBudget(first_ms=20, longest_ms=200),
 )
 """Policy with times small enough that every one of them passes in a run."""
 

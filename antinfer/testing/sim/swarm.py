@@ -12,7 +12,7 @@ from typing import Any, Final
 from antinfer.core.budgets import RangeBudget
 from antinfer.testing.sim.scenario import ENGINE, SESSION, Scenario, Weather
 
-_PATIENT: Final = RangeBudget(split_after=50, quarantine_after=100)
+_PATIENT: Final = RangeBudget(split_after=50, quarantine_after=100, losses_after=100)
 """Where good rows see many workers die."""
 _STEPS: Final = {"master": 0.008, "worker": 0.004, "host": 0.02, "store": 0.06}
 _PAUSES: Final = {"master": 0.004, "worker": 0.004, "host": 0.01}

@@ -317,7 +317,7 @@ def test_storage_trouble_rests_the_range_and_does_not_split_it():
     other = worker.ask(1, failures=(Failure(first.lease, FailureKind.STORAGE, "no route"),)).grants[0]
     assert other.shard != first.shard
     assert worker.ask(1).verdict is Verdict.WAIT
-    world.silence(1_200)
+    world.silence(1_400)
     again = worker.take()
     assert (again.shard, again.rows) == (first.shard, first.rows)
 
@@ -325,6 +325,7 @@ def test_storage_trouble_rests_the_range_and_does_not_split_it():
 def test_a_fatal_failure_ends_the_job_for_everybody_with_the_users_traceback():
     world = World([5, 5])
     one, two = world.worker("w1"), world.worker("w2")
+    one.take()
     answer = one.ask(failures=(Failure(None, FailureKind.FATAL, "no module named nets", "Traceback ..."),))
     assert answer.verdict is Verdict.FAILED
     assert two.ask(1).verdict is Verdict.FAILED

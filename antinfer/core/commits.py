@@ -1,0 +1,69 @@
+"""Whether a commit is accepted (DESIGN section 4): from a live lease of a live session, in order, with the schema of all others."""
+
+from __future__ import annotations
+
+from antinfer.core import guards
+from antinfer.core.causes import Cause
+from antinfer.core.failures import Failures
+from antinfer.core.leasing import Leasing
+from antinfer.core.ledger import Lease
+from antinfer.core.messages import Acceptance, Commit, CommitOutcome
+from antinfer.core.paces import advance
+from antinfer.core.sessions import Session
+
+
+class Commits:
+    """Judges commits."""
+
+    def __init__(self, leasing: Leasing, failures: Failures) -> None:
+        self._leasing = leasing
+        self._failures = failures
+
+    def judge(self, session: Session, commit: Commit, at: int) -> CommitOutcome:
+        """Accept a commit or say why not."""
+        leasing, reign, record = self._leasing, self._leasing.reign, commit.record
+        standing = reign.ledger.leases.get(commit.lease)
+        left = standing.rows if standing is not None and standing.session == session.id else None
+        if guards.is_recorded(record.staged, reign.publications.records):
+            return CommitOutcome(record.staged, Acceptance.ACCEPTED, left)
+        if (
+            standing is None
+            or reign.failure
+            or not guards.commit_belongs(record, commit.lease, standing.session, session.id)
+            or record.shard != standing.shard
+            or not reign.is_of_round(record)
+        ):
+            leasing.tally.commits_refused += 1
+            return CommitOutcome(record.staged, Acceptance.REFUSED, left)
+        if guards.is_out_of_order(record.start, standing.rows.start):
+            return CommitOutcome(record.staged, Acceptance.RETRY, standing.rows)
+        if record.start != standing.rows.start or not record.start < record.stop <= standing.rows.stop:
+            leasing.tally.commits_refused += 1
+            return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
+        if record.schema and reign.meta.schema and record.schema != reign.meta.schema:
+            leasing.count(Cause.USER_ERROR)
+            reign.fail(
+                f"rows [{record.start}, {record.stop}) of shard {record.shard} have another output schema than the first commit: "
+                "the pipeline must return the same columns and types for every batch"
+            )
+            leasing.tally.commits_refused += 1
+            return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
+        return self._accept(session, commit, standing, at)
+
+    def _accept(self, session: Session, commit: Commit, standing: Lease, at: int) -> CommitOutcome:
+        leasing, reign, record = self._leasing, self._leasing.reign, commit.record
+        reign.meta.schema = reign.meta.schema or record.schema
+        self._failures.note_commit(session)
+        leasing.hindrance.note_commit(standing.granted_at)
+        session.near = (standing.shard, record.stop)
+        news = advance(standing, record.stop, at)
+        if news:
+            session.moved_at = at
+            session.pace.note(news, at)
+        for other in reign.accept(record, standing, at, session.worker):
+            leasing.count(Cause.OVERTAKEN)
+            leasing.tell_cut(other)
+        if standing.id not in reign.ledger.leases:
+            session.leases.discard(standing.id)
+            return CommitOutcome(record.staged, Acceptance.ACCEPTED)
+        return CommitOutcome(record.staged, Acceptance.ACCEPTED, standing.rows)
