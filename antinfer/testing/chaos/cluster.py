@@ -65,10 +65,13 @@ class Cluster:
         """The file that is there while a master of this name has come to listen."""
         return self.folder / f"{master}.ready"
 
-    def worker(self, name: str, *masters: str, arguments: Sequence[str] = ()) -> Process:
+    def worker(self, name: str, *masters: str) -> Process:
         """Start a worker for the masters of these names."""
-        address = ",".join(map(self.address, masters or ("master",)))
-        return self._start(name, ["-m", "antinfer.worker", "--master", address, "--name", name, "--verbose", *arguments])
+        return self.worker_at(name, *map(self.address, masters or ("master",)))
+
+    def worker_at(self, name: str, *addresses: str) -> Process:
+        """Start a worker for a master that listens at one of these addresses."""
+        return self._start(name, ["-m", "antinfer.worker", "--master", ",".join(addresses), "--name", name, "--verbose"])
 
     def run(self, job_file: Path, *arguments: str) -> Process:
         """Start the one command that does it all."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from antinfer.errors import AntinferError, InfraError
+from antinfer.testing.chaos.blows import Armed, Hit
 from antinfer.testing.chaos.crew import Crew
 from antinfer.testing.chaos.happenings import Chronicle, Fault, Recovery
 from antinfer.testing.chaos.schedule import Schedule, Strike
@@ -59,6 +60,7 @@ class Conductor:
         self._say = say
         self._waiting: list[tuple[float, Strike]] = []
         self._recoveries: list[Recovery] = []
+        self._armed: list[tuple[Strike, Armed]] = []
         self._looked_at = 0
         self._chronicle = Chronicle()
 
@@ -73,13 +75,16 @@ class Conductor:
                     done = watcher.last.published
                     raise InfraError(f"after {give_up_s:.0f} s, {done:,} of {self._rows:,} rows were done: gave up\n{crew.cluster.logs()}")
                 self._strike(watcher.last, began)
+                self._look_at_points(watcher.last, began)
                 self._look(watcher)
                 time.sleep(_POLL_S)
             ended = time.monotonic()
+        self._look_at_points(watcher.last, began)
         self._look(watcher)
         left = crew.end(_LEAVE_S) if crew.failure is None else []
         chronicle = self._chronicle
         chronicle.missed += [(what, "the job was done before") for what in (*self._schedule.never_due(), *(w for _, w in self._waiting))]
+        chronicle.missed += [(what, "nobody came to the point") for what, _ in self._armed]
         chronicle.surprises += crew.surprises
         members = (*crew.masters, *crew.workers)
         chronicle.spans = [(each.name, each.started_at - began, (each.ended_at or ended) - began) for each in members]
@@ -112,9 +117,14 @@ class Conductor:
 
     def _meet(self, what: Strike, now: Sample, began: float) -> bool:
         at = time.monotonic()
-        hit = strike(self._crew, what, now)
-        if hit is None:
-            return False
+        done = strike(self._crew, what, now)
+        if isinstance(done, Armed):
+            self._armed.append((what, done))
+        elif done is not None:
+            self._note(what, done, at, now, began)
+        return done is not None
+
+    def _note(self, what: Strike, hit: Hit, at: float, now: Sample, began: float) -> None:
         rule = what.rule
         fault = Fault(
             rule.kind, rule.target, hit.victim, at - began, now.published / max(1, self._rows), str(what.moment), hit.proof, rule.lasts_s
@@ -122,7 +132,20 @@ class Conductor:
         self._chronicle.faults.append(fault)
         self._recoveries.append(Recovery(fault, at, hit.recovery))
         self._say(f"{fault.at_s:6.1f} s  {fault.share:4.0%}  {rule}: {hit.victim}")
-        return True
+
+    def _look_at_points(self, now: Sample, began: float) -> None:
+        """Note the faults that somebody has come to since."""
+        if self._crew.points is None or not self._armed:
+            return
+        proofs = self._crew.points.proofs()
+        left = []
+        for what, armed in self._armed:
+            proof = next((proof for proof in proofs if proof.armed == armed.name), None)
+            if proof is None:
+                left.append((what, armed))
+            else:
+                self._note(what, armed.describe(proof, now), proof.monotonic, now, began)
+        self._armed = left
 
     def _look(self, watcher: Watcher) -> None:
         new = watcher.samples[self._looked_at :]

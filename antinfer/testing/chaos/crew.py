@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from antinfer.errors import AntinferError, FencedError, InfraError
 from antinfer.launchers.children import explain_exit
 from antinfer.launchers.outcome import Outcome
 from antinfer.testing.chaos.cluster import Cluster
+from antinfer.testing.chaos.kinds import NETWORK, POINTED
 from antinfer.testing.chaos.plan import FaultPlan
+from antinfer.testing.chaos.points import PointFolder
 from antinfer.testing.chaos.processes import Process, signal_all, state_of
+from antinfer.testing.chaos.proxy import Proxy
 from antinfer.testing.chaos.servers import ValkeyServer
 
 _MASTERS: Final = ("master", "second-master")
@@ -63,9 +66,19 @@ class Crew:
         self.failure: AntinferError | None = None
         """What the master gave the job up with."""
         self.store_frozen = False
+        self.points = PointFolder(cluster.folder / "points") if _has_points(plan) else None
+        """Where faults at points are armed; None: there are none in the plan."""
+        self.rows_to_poison: list[dict[str, Any]] = []
+        """Rows of the input, one of which a poisonous fault takes."""
+        self.links: dict[str, list[Proxy]] = {}
+        """What stands between each worker and the masters, and (``store``) the masters and the store; only where nothing befalls it now."""
+        self._proxies: list[Proxy] = []
+        self._through_proxy = ""
         self._numbers = itertools.count(1)
         self._order = itertools.count()
-        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
+        if self.points is not None:
+            cluster.environment = {**cluster.environment, **self.points.environment}
         self._names = _MASTERS if any(rule.kind == "usurp" for rule in plan.rules) else _MASTERS[:1]
 
     # -- starting ----------------------------------------------------------------------------------------------------------------------
@@ -79,11 +92,31 @@ class Crew:
 
     def start_worker(self) -> None:
         name = f"worker-{next(self._numbers)}"
-        self.workers.append(Member(self.cluster.worker(name, *self._names), time.monotonic()))
+        addresses = [self.cluster.address(master) for master in self._names]
+        if _is_cut_off(self.plan, "worker"):
+            self.links[name] = [
+                self._proxy(address, f"unix://{self.cluster.folder}/{name}.{number}.sock") for number, address in enumerate(addresses)
+            ]
+            addresses = [link.address for link in self.links[name]]
+        self.workers.append(Member(self.cluster.worker_at(name, *addresses), time.monotonic()))
+
+    def _proxy(self, target: str, listen: str = "127.0.0.1:0") -> Proxy:
+        self._proxies.append(Proxy(target, listen))
+        return self._proxies[-1]
+
+    def _store_url(self) -> str:
+        assert self.store is not None
+        if not _is_cut_off(self.plan, "store"):
+            return self.store.url
+        if not self._through_proxy:
+            link = self._proxy(f"127.0.0.1:{self.store.port}")
+            self.links["store"] = [link]
+            self._through_proxy = f"redis://{link.address}/0"
+        return self._through_proxy
 
     def start_master(self, name: str, *, wait: bool = False) -> Member:
         self._outcome(name).unlink(missing_ok=True)
-        store = () if self.store is None else ("--store", self.store.url)
+        store = () if self.store is None else ("--store", self._store_url())
         process = self.cluster.master(name, *store, "--outcome", str(self._outcome(name)), wait=wait)
         self.masters.append(Member(process, time.monotonic()))
         return self.masters[-1]
@@ -112,7 +145,7 @@ class Crew:
         return [self.cluster.address(member.name) for member in reversed(known.values()) if member.is_whole]
 
     # -- as time goes ---------------------------------------------------------------------------------------------------------------------
-    def later(self, seconds: float, do: Callable[[], None]) -> None:
+    def later(self, seconds: float, do: Callable[[], object]) -> None:
         """Have something done after so many seconds."""
         heapq.heappush(self._later, (time.monotonic() + seconds, next(self._order), do))
 
@@ -135,9 +168,16 @@ class Crew:
         if status is None or member.ended_at is not None:
             return
         member.ended_at = time.monotonic()
-        if not member.doomed and status != 0:
+        if member.doomed or status == 0:
+            return
+        if self._fell_at_point(member):
+            self.replace_later()
+        else:
             self._surprise(f"{member.name} ended by itself with {explain_exit(status)}: {_last_line(member.process)}")
             self.replace_later()
+
+    def _fell_at_point(self, member: Member) -> bool:
+        return self.points is not None and any(proof.pid == member.process.pid for proof in self.points.proofs())
 
     def _tend_masters(self) -> bool:
         for member in self.masters:
@@ -160,7 +200,7 @@ class Crew:
         elif error is not None:
             self.failure = error
         elif status != 0:
-            if not member.doomed:
+            if not member.doomed and not self._fell_at_point(member):
                 self._surprise(f"{member.name} ended by itself with {explain_exit(status)}: {_last_line(member.process)}")
             self.later(self.plan.restart_s, self._restart_master)
 
@@ -203,8 +243,18 @@ class Crew:
     def close(self) -> None:
         """Leave nothing behind."""
         self.cluster.close()
+        for proxy in self._proxies:
+            proxy.close()
         if self.store is not None:
             self.store.kill()
+
+
+def _has_points(plan: FaultPlan) -> bool:
+    return any(rule.kind in POINTED or rule.is_pointed for rule in plan.rules)
+
+
+def _is_cut_off(plan: FaultPlan, target: str) -> bool:
+    return any(rule.kind in NETWORK and rule.target == target for rule in plan.rules)
 
 
 def _last_line(process: Process) -> str:

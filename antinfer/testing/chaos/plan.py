@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from antinfer.errors import UsageError
+from antinfer.faultpoints import POINTS
 from antinfer.spec.forms import parse_duration
 from antinfer.spec.near import did_you_mean
 from antinfer.spec.yamlfile import Lines, read_yaml
@@ -18,6 +20,7 @@ from antinfer.testing.chaos.kinds import KINDS
 Spread = Literal["poisson", "scattered", "steady"]
 Store = Literal["embedded", "server"]
 Strictness = Literal["exact", "close", "off"]
+Failing = Literal["raise", "crash", "hang"]
 _PERCENT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _FOLDER: Final = "plans"
 
@@ -54,6 +57,17 @@ class Rule:
     """How long it lasts."""
     grace_s: float | None = None
     """Seconds from the notice to the end by force; None: no force."""
+    error: str = ""
+    """Name of the operating system's error, such as ``EIO``."""
+    by_s: float = 0.2
+    """How much later everything is."""
+    how: Failing = "raise"
+    """How a poisonous row fails."""
+
+    @property
+    def is_pointed(self) -> bool:
+        """Its target is a fault point."""
+        return self.target in POINTS
 
     def __str__(self) -> str:
         return f"{self.kind} {self.target}"
@@ -157,8 +171,10 @@ class _Reader:
             raise self.wrong(at, f"a fault is exactly one of {', '.join(KINDS)}")
         kind = KINDS[found[0]]
         target = raw[kind.name]
-        if target not in kind.targets:
-            raise self.wrong((*at, kind.name), f"must be one of {', '.join(kind.targets)}{did_you_mean(str(target), kind.targets)}")
+        if target not in kind.all_targets:
+            allowed = [*kind.targets, *(["a fault point"] if kind.points != "none" else [])]
+            near = did_you_mean(str(target), kind.all_targets)
+            raise self.wrong((*at, kind.name), f"must be one of {', '.join(allowed)}, not {target!r}{near}")
         given: dict[str, Any] = {"kind": kind.name, "target": target}
         for key, value in raw.items():
             if key == kind.name:
@@ -170,10 +186,13 @@ class _Reader:
         rule = Rule(**given)
         if (rule.every is None) == (not rule.at):
             raise self.wrong(at, "says when it strikes by exactly one of at and every")
-        if kind.lasts != bool(rule.lasts_s):
-            raise self.wrong(at, f"{kind.name} {'needs' if kind.lasts else 'takes no'} for")
-        if rule.grace_s is not None and not kind.has_grace:
-            raise self.wrong((*at, "grace"), f"{kind.name} takes no grace")
+        if kind.lasts != "may" and (kind.lasts == "must") != bool(rule.lasts_s):
+            raise self.wrong(at, f"{kind.name} {'needs' if kind.lasts == 'must' else 'takes no'} for")
+        for key in ("grace", "error", "by", "how"):
+            if key in raw and key not in kind.takes:
+                raise self.wrong((*at, key), f"{kind.name} takes no {key}")
+        if kind.name == "fail" and not rule.error:
+            raise self.wrong(at, "fail needs error, such as EIO")
         return rule
 
 
@@ -222,6 +241,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _errno(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("E") or not hasattr(errno, value):
+        raise ValueError(f"must be the name of an error of the operating system, such as ENOSPC or EIO, not {value!r}")
+    return value
+
+
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"must be a mapping of dotted paths to values, not {value!r}")
@@ -248,6 +273,9 @@ _RULE_KEYS: Final[dict[str, tuple[str, Any]]] = {
     "times": ("times", _count),
     "for": ("lasts_s", parse_duration),
     "grace": ("grace_s", _duration_or_zero),
+    "error": ("error", _errno),
+    "by": ("by_s", parse_duration),
+    "how": ("how", _one_of(Failing)),
 }
 _PLAN_KEYS: Final[dict[str, tuple[str, Any]]] = {
     "about": ("about", _text),

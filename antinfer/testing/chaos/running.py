@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from antinfer.testing.chaos.conductor import Conductor, Run
 from antinfer.testing.chaos.crew import Crew
 from antinfer.testing.chaos.pacing import rows_passed
 from antinfer.testing.chaos.plan import FaultPlan, load_plan
+from antinfer.testing.chaos.poisoning import pick_rows
 from antinfer.testing.chaos.preparing import prepare
 from antinfer.testing.chaos.report import ChaosReport
 from antinfer.testing.chaos.schedule import Schedule
@@ -34,6 +36,7 @@ _SLOWEST: Final = 10
 """A run under faults that takes so many times as long as the undisturbed one is given up."""
 _LEAST_GIVE_UP_S: Final = 300.0
 _SHOWN: Final = 5
+_MOST_POISONED: Final = 50
 
 
 def run(
@@ -133,6 +136,7 @@ class _Session:
             cluster = Cluster(spec, rows, Path(sockets), plan.ttl_s)
             store = ValkeyServer(Path(sockets) / "store") if plan.store == "server" else None
             crew = Crew(cluster, plan, store)
+            crew.rows_to_poison = self._rows_to_poison(plan, seed)
             try:
                 give_up_s = max(_LEAST_GIVE_UP_S, _SLOWEST * max(expected_s, plan.seconds))
                 done = Conductor(crew, Schedule(plan, seed), rows, self._say).run(give_up_s)
@@ -140,6 +144,11 @@ class _Session:
                 crew.close()
                 self._keep_logs(Path(sockets), self._folder / f"{name}.logs")
         return _Done(done, spec, rows_passed(counts))
+
+    def _rows_to_poison(self, plan: FaultPlan, seed: int) -> list[dict[str, Any]]:
+        if not any(rule.kind == "poison" for rule in plan.rules):
+            return []
+        return pick_rows(self._spec, _MOST_POISONED, random.Random(seed))
 
     @staticmethod
     def _keep_logs(sockets: Path, kept: Path) -> None:

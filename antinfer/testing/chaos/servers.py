@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -83,6 +84,15 @@ class ValkeyServer:
             lost += file.stat().st_size
             file.unlink()
         return lost
+
+    def cut(self, share: float) -> int:
+        """Cut so much off the end of what it wrote last; it must not run. Returns the number of bytes."""
+        files = sorted((self.directory / "appendonlydir").glob("*.incr.aof"))
+        if not files:
+            return 0
+        size = files[-1].stat().st_size
+        os.truncate(files[-1], int(size * (1 - share)))
+        return size - files[-1].stat().st_size
 
     def wipe(self) -> None:
         """Start again with nothing."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
-from antinfer.testing.chaos.crew import Crew, Member
-from antinfer.testing.chaos.happenings import Condition
+from antinfer.testing.chaos import links, pointed
+from antinfer.testing.chaos.blows import PROGRAMS, Armed, Blow, Hit, has_no_leases, pick_worker, publishes, rules_again
+from antinfer.testing.chaos.crew import Crew
 from antinfer.testing.chaos.processes import NotInTime, signal_all, state_of, wait_until
 from antinfer.testing.chaos.schedule import Strike
 from antinfer.testing.chaos.watching import Sample
@@ -16,24 +15,12 @@ from antinfer.testing.chaos.watching import Sample
 _GONE_S: Final = 5.0
 """A killed process that is still there after this time is stuck in the kernel."""
 _ORPHAN_S: Final = 5.0
-_PROGRAMS: Final = {"host": "antinfer.worker.host", "predictor": "antinfer.worker.predictors"}
-"""What the command line of a worker's process holds."""
+_LOST_SHARE: Final = 0.2
+"""Of the end of the store's file, when it is corrupted."""
 _EMBEDDED: Final = "unixsocket"
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A fault that was done."""
-
-    victim: str
-    proof: dict[str, Any]
-    recovery: list[Condition]
-
-
-Blow = Callable[[Crew, Strike, Sample], Hit | None]
-
-
-def strike(crew: Crew, what: Strike, now: Sample) -> Hit | None:
+def strike(crew: Crew, what: Strike, now: Sample) -> Hit | Armed | None:
     """Do it; None when there is nobody now whom it could meet."""
     return BLOWS[what.rule.kind, what.rule.target](crew, what, now)
 
@@ -41,29 +28,19 @@ def strike(crew: Crew, what: Strike, now: Sample) -> Hit | None:
 # -- workers -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _pick_worker(crew: Crew, what: Strike, now: Sample) -> Member | None:
-    """One that holds leases: a fault that meets nobody at work shows nothing."""
-    busy = [member for member in crew.workers if member.is_whole and now.leases_of(member.name)]
-    return busy[what.pick(len(busy))] if busy else None
-
-
-def _has_no_leases(name: str) -> Condition:
-    return lambda sample: sample.rules and not sample.leases_of(name)
-
-
 def _kill_worker(crew: Crew, what: Strike, now: Sample) -> Hit | None:
-    member = _pick_worker(crew, what, now)
+    member = pick_worker(crew, what, now)
     if member is None:
         return None
     member.doomed = True
     met = signal_all(member.process.everything(), signal.SIGKILL)
     status = member.process.wait(_GONE_S)
     crew.replace_later()
-    return Hit(member.name, {"pids": met, "status": status, "left": _left(met)}, [_has_no_leases(member.name)])
+    return Hit(member.name, {"pids": met, "status": status, "left": _left(met)}, [has_no_leases(member.name)])
 
 
 def _kill_agent(crew: Crew, what: Strike, now: Sample) -> Hit | None:
-    member = _pick_worker(crew, what, now)
+    member = pick_worker(crew, what, now)
     if member is None:
         return None
     member.doomed = True
@@ -76,11 +53,11 @@ def _kill_agent(crew: Crew, what: Strike, now: Sample) -> Hit | None:
             crew.surprises.append(f"processes {left} of {member.name} outlived their agent by {_ORPHAN_S:g} s")
 
     crew.later(_ORPHAN_S, look_for_orphans)
-    return Hit(member.name, {"pids": [member.process.pid], "status": member.process.status}, [_has_no_leases(member.name)])
+    return Hit(member.name, {"pids": [member.process.pid], "status": member.process.status}, [has_no_leases(member.name)])
 
 
 def _term_worker(crew: Crew, what: Strike, now: Sample) -> Hit | None:
-    member = _pick_worker(crew, what, now)
+    member = pick_worker(crew, what, now)
     if member is None:
         return None
     member.doomed = True
@@ -95,12 +72,12 @@ def _term_worker(crew: Crew, what: Strike, now: Sample) -> Hit | None:
 
     if grace_s is not None:
         crew.later(grace_s, force)
-    return Hit(member.name, proof, [_has_no_leases(member.name)])
+    return Hit(member.name, proof, [has_no_leases(member.name)])
 
 
 def _kill_part(crew: Crew, what: Strike, now: Sample) -> Hit | None:
-    member = _pick_worker(crew, what, now)
-    words = _PROGRAMS[what.rule.target]
+    member = pick_worker(crew, what, now)
+    words = PROGRAMS[what.rule.target]
     found = [] if member is None else member.process.find(words)
     if member is None or not found:
         return None
@@ -119,7 +96,7 @@ def _kill_part(crew: Crew, what: Strike, now: Sample) -> Hit | None:
 
 
 def _stop_worker(crew: Crew, what: Strike, now: Sample) -> Hit | None:
-    member = _pick_worker(crew, what, now)
+    member = pick_worker(crew, what, now)
     if member is None:
         return None
     rows = now.rows_of(member.name)
@@ -133,8 +110,8 @@ def _stop_worker(crew: Crew, what: Strike, now: Sample) -> Hit | None:
 
 
 def _stop_predictor(crew: Crew, what: Strike, now: Sample) -> Hit | None:
-    member = _pick_worker(crew, what, now)
-    found = [] if member is None else member.process.find(_PROGRAMS["predictor"])
+    member = pick_worker(crew, what, now)
+    found = [] if member is None else member.process.find(PROGRAMS["predictor"])
     if member is None or not found:
         return None
     victim = found[what.pick(len(found))]
@@ -150,17 +127,13 @@ def _stop_predictor(crew: Crew, what: Strike, now: Sample) -> Hit | None:
 # -- masters -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _rules_again(crew: Crew, now: Sample) -> list[Condition]:
-    return [lambda sample: crew.master_listens and sample.rules, lambda sample: sample.published > now.published]
-
-
 def _kill_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
     if not crew.master_listens:
         return None
     member = crew.master
     member.doomed = True
     member.process.kill()
-    return Hit(member.name, {"pids": [member.process.pid], "status": member.process.status}, _rules_again(crew, now))
+    return Hit(member.name, {"pids": [member.process.pid], "status": member.process.status}, rules_again(crew, now))
 
 
 def _term_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
@@ -175,7 +148,7 @@ def _term_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
         proof["status"] = member.process.status
         return proof["status"] is not None
 
-    return Hit(member.name, proof, [has_left, *_rules_again(crew, now)])
+    return Hit(member.name, proof, [has_left, *rules_again(crew, now)])
 
 
 def _stop_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
@@ -183,7 +156,7 @@ def _stop_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
         return None
     member = crew.master
     stopped = crew.freeze(member, [member.process.pid], what.rule.lasts_s)
-    return Hit(member.name, {"pids": [member.process.pid], "stopped": stopped}, _rules_again(crew, now))
+    return Hit(member.name, {"pids": [member.process.pid], "stopped": stopped}, rules_again(crew, now))
 
 
 def _usurp_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
@@ -202,14 +175,10 @@ def _usurp_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
             first.process.kill()
 
     crew.later(what.rule.lasts_s + _GONE_S, look)
-    return Hit(first.name, proof, _rules_again(crew, now))
+    return Hit(first.name, proof, rules_again(crew, now))
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------------------------
-
-
-def _publishes(now: Sample) -> list[Condition]:
-    return [lambda sample: sample.rules and sample.published > now.published]
 
 
 def _kill_store(crew: Crew, what: Strike, now: Sample) -> Hit | None:
@@ -220,7 +189,7 @@ def _kill_store(crew: Crew, what: Strike, now: Sample) -> Hit | None:
     pid = crew.store.pid
     status = crew.store.kill()
     crew.later(crew.plan.restart_s, crew.store.start)
-    return Hit("store", {"pids": [pid], "status": status}, _publishes(now))
+    return Hit("store", {"pids": [pid], "status": status}, publishes(now))
 
 
 def _kill_embedded(crew: Crew, now: Sample) -> Hit | None:
@@ -229,7 +198,7 @@ def _kill_embedded(crew: Crew, now: Sample) -> Hit | None:
         return None
     signal_all(found, signal.SIGKILL)
     _wait_for_end(found[0])
-    return Hit("store", {"pids": found, "state": state_of(found[0])}, _publishes(now))
+    return Hit("store", {"pids": found, "state": state_of(found[0])}, publishes(now))
 
 
 def _wipe_store(crew: Crew, what: Strike, now: Sample) -> Hit | None:
@@ -239,7 +208,17 @@ def _wipe_store(crew: Crew, what: Strike, now: Sample) -> Hit | None:
     status = crew.store.kill()
     lost = crew.store.forget()
     crew.later(crew.plan.restart_s, crew.store.start)
-    return Hit("store", {"pids": [pid], "status": status, "bytes_lost": lost}, _publishes(now))
+    return Hit("store", {"pids": [pid], "status": status, "bytes_lost": lost}, publishes(now))
+
+
+def _corrupt_store(crew: Crew, what: Strike, now: Sample) -> Hit | None:
+    if crew.store is None or not crew.store.is_alive or crew.store_frozen:
+        return None
+    pid = crew.store.pid
+    status = crew.store.kill()
+    lost = crew.store.cut(_LOST_SHARE)
+    crew.later(crew.plan.restart_s, crew.store.start)
+    return Hit("store", {"pids": [pid], "status": status, "bytes_lost": lost}, publishes(now))
 
 
 def _stop_store(crew: Crew, what: Strike, now: Sample) -> Hit | None:
@@ -256,7 +235,7 @@ def _stop_store(crew: Crew, what: Strike, now: Sample) -> Hit | None:
         crew.store_frozen = False
 
     crew.later(what.rule.lasts_s, wake)
-    return Hit("store", {"pids": [pid], "stopped": 1}, _publishes(now))
+    return Hit("store", {"pids": [pid], "stopped": 1}, publishes(now))
 
 
 def _wait_for_end(pid: int) -> None:
@@ -273,6 +252,8 @@ def _left(pids: list[int]) -> list[int]:
 
 
 BLOWS: Final[dict[tuple[str, str], Blow]] = {
+    **pointed.BLOWS,
+    **links.BLOWS,
     ("kill", "worker"): _kill_worker,
     ("kill", "agent"): _kill_agent,
     ("kill", "host"): _kill_part,
@@ -286,5 +267,6 @@ BLOWS: Final[dict[tuple[str, str], Blow]] = {
     ("stop", "master"): _stop_master,
     ("stop", "store"): _stop_store,
     ("wipe", "store"): _wipe_store,
+    ("corrupt", "store"): _corrupt_store,
     ("usurp", "master"): _usurp_master,
 }

@@ -60,6 +60,10 @@ def test_a_plan_is_read(tmp_path: Path) -> None:
         ("faults: [{kill: worker, grace: 1s, at: 5%}]", "kill takes no grace"),
         ("faults: [{kill: worker, at: 120%}]", "at most 100%"),
         ("faults: [{kill: worker, every: 0%}]", "above zero"),
+        ("faults: [{kill: commit.stagd, at: 5%}]", "did you mean 'commit.staged'"),
+        ("faults: [{drop: commit.staged, at: 5%}]", "must be one of a fault point"),
+        ("faults: [{fail: storage.stage, at: 5%}]", "fail needs error"),
+        ("faults: [{fail: storage.stage, error: ENOSENSE, at: 5%}]", "name of an error"),
         ("faults: [{wipe: store, at: 5%}]", "needs `store: server`"),
         ("\nworker: 3", "mine.yaml:2: worker: unknown key"),
         ("workers: 0", "at least 1"),
@@ -87,4 +91,4 @@ def test_the_ready_made_plans_can_be_read() -> None:
 
 
 def test_whatever_a_plan_may_name_can_be_done() -> None:
-    assert BLOWS.keys() == {(kind.name, target) for kind in KINDS.values() for target in kind.targets}
+    assert BLOWS.keys() == {(kind.name, target) for kind in KINDS.values() for target in kind.all_targets}
