@@ -54,6 +54,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--state-dir", default="", help="directory of our own store")
     parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
     parser.add_argument("--force", action="store_true", help="plan however many parts")
+    parser.add_argument("--retry", type=int, default=0, metavar="ROUND", help="do this round of retries of what is in quarantine")
     parser.add_argument("--ttl", type=float, metavar="SECONDS", help=argparse.SUPPRESS)
     parser.add_argument("--check", action="store_true", help="look at the invariants after every batch")
     parser.add_argument("--outcome", type=Path, help="is written at the end, for whoever started us")
@@ -106,6 +107,7 @@ def _rule(given: argparse.Namespace) -> int:
         token=token,
         state_dir=given.state_dir,
         force=given.force,
+        retry=given.retry,
         check=given.check,
         ttl_s=given.ttl,
         ready=lambda address: _announce(given.ready_file, address),

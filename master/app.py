@@ -44,6 +44,8 @@ class MasterOptions:
     """Directory of our own Valkey; empty: beside a local output, else below the home directory."""
     force: bool = False
     """Plan however many parts; go on although pipeline or code have changed."""
+    retry: int = 0
+    """Number of the retry round to do with pipeline and code as they are now; 0: do the job, or the round that is under way."""
     check: bool = False
     """Look at the engine's invariants after every batch."""
     ttl_s: float | None = None
@@ -78,7 +80,7 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
     """
     place = open_output(spec)
     mark = JobMark.of(spec, place.uri)
-    if check_mark(place, mark, force=options.force) is not Standing.NEW and place.read(layout.SUCCESS) is not None:
+    if _is_complete(place, mark, options):
         _check_input(spec, place)
         _log.info("%s is complete already", place.uri, extra={"action": "already_complete"})
         return 0
@@ -97,6 +99,19 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
             server.stop()
     _log.info("%s is complete", place.uri, extra={"action": "done"})
     return 0
+
+
+def _is_complete(place: OutputPlace, mark: JobMark, options: MasterOptions) -> bool:
+    """Tell whether there is nothing to do; raises when the job must not go on with this output."""
+    if options.retry:
+        from antinfer.master import retrying
+
+        return not retrying.is_due(place, mark, options.retry)
+    if check_mark(place, mark, force=options.force) is Standing.NEW or place.read(layout.SUCCESS) is None:
+        return False
+    from antinfer.storage import rounds
+
+    return rounds.is_finished(place)
 
 
 def _start_server(place: OutputPlace, job: str, state_dir: str) -> EmbeddedServer:
@@ -142,11 +157,11 @@ async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, serv
     streams = Streams()
     planner = Planner(spec, place, force=options.force, troubles=troubles)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
-    master = Master(job, store, streams, planner, force=options.force, check=options.check, troubles=troubles)
+    master = Master(job, store, streams, planner, force=options.force, retry=options.retry, check=options.check, troubles=troubles)
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, master.stop)
-    async with _serving(master, streams, planner, options) as address:
+    async with _serving(master, streams, options) as address:
         try:
             # Opened after the port: a wrong port is a quick error, and a worker that comes early only has to wait.
             await store.open()
@@ -158,7 +173,7 @@ async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, serv
 
 
 @contextlib.asynccontextmanager
-async def _serving(master: Master, streams: Any, planner: Any, options: MasterOptions) -> AsyncIterator[str]:
+async def _serving(master: Master, streams: Any, options: MasterOptions) -> AsyncIterator[str]:
     """Serve for the time of the block; gives the address. Raises `UsageError` when it is in use or cannot be had."""
     import grpc
 
@@ -168,7 +183,7 @@ async def _serving(master: Master, streams: Any, planner: Any, options: MasterOp
     from antinfer.rpc.channel import SERVER_OPTIONS, server_credentials
 
     server = grpc.aio.server(interceptors=[TokenInterceptor(options.token)] if options.token else [], options=SERVER_OPTIONS)
-    add_work_service(server, WorkService(streams, planner.lookup, master.document))
+    add_work_service(server, WorkService(streams, master.lookup, master.document))
     add_admin_service(server, AdminService(streams, master, master.cancelled))
     try:
         if options.tls is None:

@@ -18,7 +18,7 @@ from antinfer.core.records import CommitRecord
 from antinfer.errors import AntinferError
 from antinfer.master.holdback import Holdback
 from antinfer.master.journal import Journal
-from antinfer.master.status import Figures
+from antinfer.master.status import Figures, rows_done
 from antinfer.master.store.base import Batch, Durability, Store
 from antinfer.master.streams import MakeEvent
 
@@ -159,7 +159,7 @@ class Loop:
         await self._settle(ordered, events)
         if any(isinstance(event, Ticked) for event in events):
             self._tick_waits = False
-            self._figures.sample(events[-1].at, self.engine.progress().rows_done)
+            self._figures.sample(events[-1].at, rows_done(self.engine))
 
     async def _settle(self, ordered: list[commands.Command], events: Sequence[Event]) -> None:
         """Make the state durable, then carry out what was decided from it."""

@@ -38,6 +38,17 @@ _GATHER_S: Final = 0.01
 MakeEvent = Callable[[int], Event]
 
 
+def check_epoch(place: OutputPlace, epoch: int) -> None:
+    """Raise `FencedError` when a master of a later epoch has claimed `place`."""
+    highest = place.highest_epoch()
+    if highest is not None and highest.epoch > epoch:
+        raise FencedError(
+            f"another master rules this job: epoch {highest.epoch} ({highest.owner}) has claimed the output {place.uri}; "
+            f"this one had epoch {epoch}",
+            hint="Only one master runs a job at a time; stop the other one first if this one is to take over.",
+        )
+
+
 class Publisher:
     """Carries out the effects of one reign on the output place."""
 
@@ -144,13 +155,7 @@ class Publisher:
         return True
 
     def _check_epoch(self) -> None:
-        highest = self._place.highest_epoch()
-        if highest is not None and highest.epoch > self._epoch:
-            raise FencedError(
-                f"another master rules this job: epoch {highest.epoch} ({highest.owner}) has claimed the output {self._place.uri}; "
-                f"this one had epoch {self._epoch}",
-                hint="Only one master runs a job at a time; stop the other one first if this one is to take over.",
-            )
+        check_epoch(self._place, self._epoch)
 
     # -- everything else -------------------------------------------------------------------------------------------------------------
     def carry_out(self, command: commands.Command) -> None:

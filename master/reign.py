@@ -18,14 +18,14 @@ from antinfer.core.documents import has_records
 from antinfer.core.engine import Engine, Phase
 from antinfer.core.events import JobFailed, PlanCompleted, PlanExtended
 from antinfer.core.ids import WorkerId
-from antinfer.core.plan import PlanIndex
+from antinfer.core.plan import PlanIndex, Shard
 from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
-from antinfer.master import sealing
+from antinfer.master import retrying, sealing
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
 from antinfer.master.journal import Journal, Level
 from antinfer.master.loop import Loop, now_ms
 from antinfer.master.planner import Extension, Planner
-from antinfer.master.publisher import Publisher
+from antinfer.master.publisher import Publisher, check_epoch
 from antinfer.master.stagetable import stage_table
 from antinfer.master.status import Figures, describe
 from antinfer.master.store.base import DiscontinuityError, Store
@@ -38,6 +38,7 @@ from antinfer.storage.place import OutputPlace
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from antinfer.core.rounds import Round
     from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
@@ -62,7 +63,7 @@ def engine_config(spec: JobSpec, job: str, ttl_s: float | None = None) -> Engine
     config = EngineConfig(
         job=job,
         task_rows=None if spec.task.rows == "auto" else spec.task.rows,
-        bad_rows=BadRowBudget(max_fraction=spec.quarantine.max_fraction),
+        bad_rows=BadRowBudget(max_fraction=spec.quarantine.max_fraction, max_rows=spec.quarantine.max_rows),
     )
     return config if ttl_s is None else replace(config, ttl_ms=int(ttl_s * 1_000))
 
@@ -99,6 +100,7 @@ class Master:
         planner: Planner,
         *,
         force: bool = False,
+        retry: int = 0,
         check: bool = False,
         troubles: Troubles | None = None,
     ) -> None:
@@ -109,6 +111,7 @@ class Master:
             streams: connections of workers.
             planner: neither loaded nor started.
             force: go on although pipeline or code have changed.
+            retry: retry round to begin or to go on with, whatever pipeline and code are now; 0: none but one that is under way.
             check: look at the invariants after every batch.
             troubles: what the store waits for; what else is waited for is added.
         """
@@ -118,6 +121,8 @@ class Master:
         self._streams = streams
         self._planner = planner
         self._force = force
+        self._retry = retry
+        self._round: Round | None = None
         self._check = check
         self._address = ""
         self._asyncio = asyncio.get_running_loop()
@@ -147,6 +152,10 @@ class Master:
     def story(self, shard: int) -> list[str]:
         """Tell why the ranges of a shard got where they are."""
         return [str(entry) for entry in self._loop.engine.story.of(shard)] if self._loop is not None else []
+
+    def lookup(self, shard: int) -> Shard:
+        """Return a shard as workers need it; from any thread. Raises IndexError beyond what is durably planned."""
+        return retrying.handed_out(self._planner.lookup(shard), self._round)
 
     def cancelled(self, reason: str) -> None:
         """The user ends the job; the event that ends it comes by itself."""
@@ -214,7 +223,9 @@ class Master:
         _log.info(
             "reign %d begins, from %s", self._epoch, "the store" if trusted else "the output", extra={"action": "reign", "owner": owner}
         )
-        engine = Engine(job.config, PlanIndex(map(self._plan.rows, range(len(self._plan))), complete=self._plan.complete), self._epoch)
+        config = replace(job.config, job=self._job_name)
+        plan = PlanIndex(map(self._plan.rows, range(len(self._plan))), complete=self._plan.complete)
+        engine = Engine(config, plan, self._epoch, self._round)
         publisher = Publisher(
             job.place,
             job.suffix,
@@ -262,11 +273,14 @@ class Master:
     async def _take_possession(self, *, has_commits: bool) -> bool:
         """Once, after the first claim: say whose output this is, and go on with its plan; True when the job is begun anew instead."""
         place, mark = self._job.place, self._job.mark
-        standing = await asyncio.to_thread(check_mark, place, mark, force=self._force)
-        if standing is Standing.REPLACES:
+        standing = Standing.FORCED if self._retry else await asyncio.to_thread(check_mark, place, mark, force=self._force)
+        if self._retry:
+            await asyncio.to_thread(retrying.begin, place, mark, self._retry, self._job.suffix, self._still_rules)
+        elif standing is Standing.REPLACES:
             await asyncio.to_thread(begin_anew, place, mark, has_commits=has_commits)
         elif standing is not Standing.SAME:
             await asyncio.to_thread(mark.write, place)
+        self._round = await asyncio.to_thread(retrying.current, place, self._still_rules)
         self._extend(await asyncio.to_thread(self._planner.load))
         self._planner.start(
             frozen=lambda schema: self._soon(self._freeze, schema),
@@ -276,6 +290,13 @@ class Master:
         self._possessed = True
         return standing is Standing.REPLACES
 
+    @property
+    def _job_name(self) -> str:
+        return retrying.job_name(self._job.mark.job, self._round)
+
+    def _still_rules(self) -> None:
+        check_epoch(self._job.place, self._epoch)
+
     def _soon(self, call: Callable[[Any], None], argument: object) -> None:
         self._asyncio.call_soon_threadsafe(call, argument)
 
@@ -283,7 +304,7 @@ class Master:
         job = self._job
         document = RunDocument(job.spec, schema, job.mark.code).to_json()
         if not self.document.done():  # else the master is being stopped
-            self.document.set_result(JobDocument(job.mark.job, document, job.place.uri))
+            self.document.set_result(JobDocument(self._job_name, document, job.place.uri))
 
     def _extend(self, extension: Extension) -> None:
         """Take in more of the plan. A reign that begins later finds it in the index, the present one hears of it."""

@@ -95,7 +95,7 @@ def _report(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], 
     for record in records:
         entry = workers.setdefault(record.worker, {"commits": 0, "rows": 0, "seconds": 0.0})
         entry["commits"] += 1
-        entry["rows"] += record.rows.size
+        entry["rows"] += record.rows_in
         entry["seconds"] += record.seconds
     return {
         "name": spec.name,
@@ -106,6 +106,8 @@ def _report(spec: JobSpec, place: OutputPlace, records: Sequence[CommitRecord], 
         "rows_in": totals.rows,
         "rows_out": totals.rows_out,
         "rows_quarantined": totals.rows_quarantined,
+        "rows_retried": totals.rows_retried,
+        "retry_rounds": max((record.round for record in records), default=0),
         # Negative when a stage drops rows: what comes out and what is given up are then fewer than what came in.
         "rows_fanned_out": totals.rows_out + totals.rows_quarantined - totals.rows,
         "parts": sum(any(staged.kind == "part" for staged in record.objects) for record in records),

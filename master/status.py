@@ -49,7 +49,7 @@ class Figures:
 
     def committed(self, records: Iterable[CommitRecord]) -> None:
         for record in records:
-            self.rows_by_worker[record.worker] += record.rows.size
+            self.rows_by_worker[record.worker] += record.rows_in
 
     def sample(self, at: int, rows_done: int) -> None:
         """Note the state of things; to be called every now and then."""
@@ -65,13 +65,22 @@ class Figures:
         return (last - first) * 1000 / (last_at - first_at) if last_at > first_at else 0.0
 
 
+def rows_done(engine: Engine) -> int:
+    """Return how many rows of what this reign is about are done: of the job, or of its retry round."""
+    progress = engine.progress()
+    return progress.rows_done if engine.round is None else progress.rows_retried
+
+
 def describe(engine: Engine, figures: Figures, streams: Streams, trouble: str = "", *, job: str, output: str, at: int) -> values.Status:
     """Return the status at time `at` (ms); `trouble` is what the master waits for. Costs O(open)."""
     progress = engine.progress()
     sized_open = sum(shard.rows or 0 for shard_id, shard in engine.ledger.open.items() if engine.plan.rows(shard_id) is None)
+    done = rows_done(engine)
     total = figures.rows_planned if progress.plan_complete and not figures.unsized else None
-    if progress.phase is Phase.DONE:
-        total = progress.rows_done
+    if engine.round is not None:
+        total = engine.round.rows
+    elif progress.phase is Phase.DONE:
+        total = done
     speed = figures.rows_per_second
     leased = {(lease.shard, lease.rows) for lease in engine.ledger.leases.values() if lease.rows.stop < UNSIZED}
     return values.Status(
@@ -81,19 +90,19 @@ def describe(engine: Engine, figures: Figures, streams: Streams, trouble: str = 
         phase=_phase(engine),
         reason=engine.failure or trouble,
         rows_total=total,
-        rows_known=max(figures.rows_planned + sized_open, progress.rows_done),
-        rows_committed=progress.rows_done,
+        rows_known=max(figures.rows_planned + sized_open, done) if engine.round is None else engine.round.rows,
+        rows_committed=done,
         rows_quarantined=progress.rows_quarantined,
         rows_leased=sum(rows.size for _, rows in leased),
         rows_per_second=speed,
         elapsed_seconds=(at - figures.started_at) / 1000,
-        eta_seconds=(total - progress.rows_done) / speed if total is not None and speed > 0 else None,
+        eta_seconds=(total - done) / speed if total is not None and speed > 0 else None,
         shards_planned=progress.shards_planned,
         plan_complete=progress.plan_complete,
         files_planned=figures.files_planned,
         files_total=figures.files_total,
         workers=tuple(_worker(session, engine, figures, streams, at) for session in engine.sessions),
-        counters=engine.counters(),
+        counters=engine.counters() | ({"retry_round": engine.round.number} if engine.round is not None else {}),
     )
 
 

@@ -85,7 +85,7 @@ def verify(output: str, *, quick: bool, as_json: bool) -> None:
     if report.faults:
         raise VerifyFault(f"{output} has {len(report.faults)} fault(s)")
     if not report.finished:
-        raise VerifyFault(f"{output} is not finished: {_unfinished(report)}", hint=f"go on with `antinfer resume {output}`")
+        raise VerifyFault(f"{output} is not finished: {_unfinished(report)}", hint=f"go on with `antinfer {_going_on(report)} {output}`")
 
 
 def _place_of(where: str) -> OutputPlace | None:
@@ -103,10 +103,10 @@ def _place_of(where: str) -> OutputPlace | None:
 def _finished(place: OutputPlace) -> Status | None:
     """The last status of a job that is complete, whose master is gone; None for any other."""
     from antinfer.rpc.values import Status
-    from antinfer.storage import layout
+    from antinfer.storage import layout, rounds
 
     report = place.read(layout.REPORT)
-    if report is None or place.read(layout.SUCCESS) is None:
+    if report is None or not rounds.is_finished(place):
         return None
     told = json.loads(report)
     rows = told["rows_in"]
@@ -144,6 +144,10 @@ def _ask(admin: AdminClient, place: OutputPlace | None) -> Status:
     if place is not None and found.output != place.uri:
         raise MasterError(f"no master works on {place.uri} now; at {admin.address} is one of {found.output}", hint=_start(place))
     return found
+
+
+def _going_on(report: AuditReport) -> str:
+    return "quarantine retry" if report.retrying else "resume"
 
 
 def _start(place: OutputPlace) -> str:
@@ -188,6 +192,8 @@ def _print_audit(output: str, report: AuditReport) -> None:
 
 
 def _unfinished(report: AuditReport) -> str:
+    if report.retrying:
+        return f"retry {report.retrying} of its quarantined rows is under way; {report.totals.rows_quarantined:,} are in quarantine"
     planned = report.totals.rows_planned
     if planned is None:
         return f"{report.totals.rows_in:,} rows are committed, and the plan is not complete or not sized yet"

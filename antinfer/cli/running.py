@@ -32,6 +32,8 @@ class Options:
     store: str = ""
     as_json: bool = False
     force: bool = False
+    retry: int = 0
+    """Retry round to do, instead of the job itself."""
     verbose: bool = False
     early: HeadStart | None = None
     """Processes that were started for it already."""
@@ -46,22 +48,28 @@ def run(job: Path, overrides: Sequence[str], output: str | None, limit: int | No
 
         return load_job(job, overrides, output)
 
-    _run(load, str(job), options)
+    run_loaded(load, str(job), options)
 
 
 def resume(output: str, options: Options) -> None:
-    def load() -> JobSpec:
-        from antinfer.master.jobfile import JobMark
-        from antinfer.spec.canonical import from_document
-        from antinfer.spec.load import absolute_path
-        from antinfer.storage.place import open_place
+    run_loaded(lambda: load_marked(output), output, options)
 
-        mark = JobMark.read(open_place(absolute_path(output, str(Path.cwd()))))
-        if mark is None:
-            raise UsageError(f"{output} holds no job", hint=f"start one with `antinfer run JOB --output {output}`")
+
+def load_marked(output: str, overrides: Sequence[str] = ()) -> JobSpec:
+    """Return the job that an output says it is of, with `overrides`. Raises `UsageError` when it says nothing."""
+    from antinfer.master.jobfile import JobMark
+    from antinfer.spec.canonical import from_document
+    from antinfer.spec.load import absolute_path, build_job
+    from antinfer.spec.yamlfile import Lines
+    from antinfer.storage.place import open_place
+
+    mark = JobMark.read(open_place(absolute_path(output, str(Path.cwd()))))
+    if mark is None:
+        raise UsageError(f"{output} holds no job", hint=f"start one with `antinfer run JOB --output {output}`")
+    if not overrides:
         return from_document(json.dumps(mark.spec))
-
-    _run(load, output, options)
+    document = dict(mark.spec)
+    return build_job(document, Lines(output, {}), document.pop("base_dir"), overrides)
 
 
 def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) -> None:
@@ -88,7 +96,9 @@ def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) ->
         typer.echo(f"{quarantined} rows went to quarantine", err=True)
 
 
-def _run(load: Callable[[], JobSpec], name: str, options: Options) -> None:
+def run_loaded(load: Callable[[], JobSpec], name: str, options: Options) -> None:
+    """Run what `load` returns, and print the report; messages call it `name`."""
+
     def load_with_store() -> JobSpec:
         from antinfer.spec.load import with_store
 
@@ -106,7 +116,7 @@ def _run(load: Callable[[], JobSpec], name: str, options: Options) -> None:
 
 
 def _supervise(load: Callable[[], JobSpec], options: Options, shown: ProgressDisplay) -> JobSpec:
-    how = LocalOptions(options.workers, options.force, verbose=options.verbose)
+    how = LocalOptions(options.workers, options.force, options.retry, verbose=options.verbose)
     return Supervisor(how, on_line=shown.line, on_status=shown.status, early=options.early).run(load)
 
 
@@ -122,7 +132,7 @@ def _print_report(spec: JobSpec, report: dict[str, Any], seconds: float) -> None
         typer.echo(f"  {name}: {', '.join(figures_of)}")
     typer.echo(f"  output: {spec.sink.path}   (check it: antinfer verify {spec.sink.path})")
     if report["rows_quarantined"]:
-        typer.echo(f"  quarantined rows with their errors: {spec.sink.path}/_antinfer/quarantine", file=sys.stderr)
+        typer.echo(f"  quarantined rows with their errors: antinfer quarantine ls {spec.sink.path}", file=sys.stderr)
 
 
 def _short(value: object, most: int = 60) -> str:

@@ -53,6 +53,16 @@ class Shard:
     retry: Retry | None = None
     """Set by the master of a retry round where it hands the shard out; no part of the plan."""
 
+    def path_of(self, offset: int) -> str:
+        """Return the file that the row at `offset` is in; empty when only reading the files before it could tell."""
+        for piece in self.pieces:
+            if piece is self.pieces[-1] or (piece.rows is not None and offset < piece.rows):
+                return piece.path
+            if piece.rows is None:
+                break
+            offset -= piece.rows
+        return ""
+
 
 class PlanIndex:
     """Row counts of all planned shards, 8 bytes a shard; what the engine needs to know of the plan.

@@ -15,14 +15,16 @@ class HeadStart:
     Whoever runs a job takes it over, if it was started with the right settings, and ends it; anybody else discards it.
     """
 
-    def __init__(self, *, force: bool = False, verbose: bool = False) -> None:
+    def __init__(self, *, force: bool = False, verbose: bool = False, retry: int = 0) -> None:
         self.folder = tempfile.mkdtemp(prefix="antinfer-")
         self.address = f"unix://{self.folder}/master.sock"
         self.outcome_file = os.path.join(self.folder, "outcome")
-        self._settings = (force, verbose)
+        self._settings = (force, verbose, retry)
         self._logs = ["--verbose"] if verbose else []
         self._is_started = self._is_taken = False
         arguments = ["--job", "-", "--listen", self.address, "--outcome", self.outcome_file, *self._logs, *(["--force"] if force else [])]
+        if retry:
+            arguments += ["--retry", str(retry)]
         self.master = Child("master", "antinfer.master", arguments, RestartBudget(5, 60.0), takes_input=True)
         self.first_worker = self.worker(1)
 
@@ -38,9 +40,9 @@ class HeadStart:
         arguments = ["--master", self.address, *self._logs, "--name", f"local-{number}"]
         return Child(f"worker {number}", "antinfer.worker", arguments, RestartBudget(8, 60.0))
 
-    def take(self, *, force: bool, verbose: bool) -> bool:
+    def take(self, *, force: bool, verbose: bool, retry: int) -> bool:
         """Hand the processes over if they have these settings, and return true; else discard them."""
-        self._is_taken = (force, verbose) == self._settings
+        self._is_taken = (force, verbose, retry) == self._settings
         self.discard()
         return self._is_taken
 

@@ -45,6 +45,8 @@ class LocalOptions:
     """Worker processes; None: as in the job, at least one."""
     force: bool = False
     """Go on although the job file or the code changed, or very many parts are to be expected."""
+    retry: int = 0
+    """Retry round to do, of what is in quarantine; 0: the job itself."""
     drain_s: float = 30.0
     """Time the workers get to commit what they have finished after the first Ctrl-C."""
     verbose: bool = False
@@ -107,10 +109,10 @@ class Supervisor:
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
     def _take(self, early: HeadStart | None) -> HeadStart:
-        settings = {"force": self._options.force, "verbose": self._options.verbose}
-        if early is not None and early.take(**settings):
+        options = self._options
+        if early is not None and early.take(force=options.force, verbose=options.verbose, retry=options.retry):
             return early
-        return HeadStart(**settings)
+        return HeadStart(force=options.force, verbose=options.verbose, retry=options.retry)
 
     def _start_worker(self) -> None:
         worker = self._family.worker(len(self._workers) + 1)

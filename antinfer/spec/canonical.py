@@ -21,6 +21,7 @@ _FREE = {
     *(("name",), ("workers",), ("store",), ("base_dir",), ("commit_interval",), ("patience",), ("task",), ("tuning",)),
     ("event_log",),
     ("quarantine", "max_fraction"),
+    ("quarantine", "max_rows"),
 }
 """Fields that say how fast or where a job runs, not what it computes: they may differ when a job is resumed."""
 _FREE_OF_STAGES = {"name", "adds", "concurrency", "workers_as", "num_gpus", "num_cpus", "gpu_share", "timeout", "max_lifetime"}

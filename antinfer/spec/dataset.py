@@ -243,9 +243,11 @@ class Dataset:
         accumulators = {**self._settings.get("accumulators", {}), name: {"type": reference, **options}}
         return replace(self._set("accumulators", accumulators), _folders={**self._folders, reference: folder})
 
-    def quarantine(self, *, max_fraction: float | None = None, keep_columns: Sequence[str] | None = None) -> Dataset:
-        """Say what share of rows may be given up, and which source columns are written beside their errors."""
-        return self._set_keys("quarantine", max_fraction=max_fraction, keep_columns=keep_columns)
+    def quarantine(
+        self, *, max_fraction: float | None = None, max_rows: int | None = None, keep_columns: Sequence[str] | None = None
+    ) -> Dataset:
+        """Say what share of rows, or how many, may be given up, and which source columns are written beside their errors."""
+        return self._set_keys("quarantine", max_fraction=max_fraction, max_rows=max_rows, keep_columns=keep_columns)
 
     def shard(self, *, rows: int | Literal["auto"] | None = None, bytes: int | str | None = None) -> Dataset:
         """Say how the input is cut: by rows, or by input bytes (``"256MB"``, ``"auto"``)."""

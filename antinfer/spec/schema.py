@@ -59,6 +59,11 @@ class QuarantineSpec(Model):
         le=1,
         description="Share of rows that may be given up before the job fails; 0: the first bad row fails it.",
     )
+    max_rows: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of rows that may be given up before the job fails, beside the share. Not given: the share alone counts.",
+    )
     keep_columns: forms.Columns = Field(default=(), description="Source columns written beside the error of a quarantined row.")
 
 

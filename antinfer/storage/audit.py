@@ -43,7 +43,7 @@ def audit(place: OutputPlace, *, deep: bool = True, progress: Progress | None = 
     finished = _finished(place, opened)
     plan, faults = _plan(place, finished=finished is not None)
     listing = manifest.Listing.of(place)
-    suffix = _suffix(listing)
+    suffix = listing.suffix
     known, damaged = _manifest(place)
     faults += damaged
     records, strays = _records(place, listing, known, suffix)
@@ -206,12 +206,6 @@ def _totals(plan: PlanIndex, listing: manifest.Listing, records: list[CommitReco
         rows_fanned_out=sums.rows_out + sums.rows_quarantined - sums.rows,
         size_bytes=sum(stored.size_bytes for stored in listing.parts.values()),
     )
-
-
-def _suffix(listing: manifest.Listing) -> str:
-    """Return the suffix that most parts have: an output has one."""
-    suffixes = [name.rpartition(".")[2] for name in listing.parts]
-    return max(set(suffixes), key=suffixes.count) if suffixes else "parquet"
 
 
 def _folders(listing: manifest.Listing) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -156,6 +156,12 @@ class Listing:
             found[folder] = {stored.name: stored for stored in place.list_objects(folder)}
         return cls({stored.name: stored for stored in place.list_parts()}, found[layout.RECORDS], found[layout.QUARANTINE])
 
+    @property
+    def suffix(self) -> str:
+        """The suffix that most parts have: an output has one."""
+        suffixes = Counter(name.rpartition(".")[2] for name in self.parts)
+        return suffixes.most_common(1)[0][0] if suffixes else "parquet"
+
     def holds_all(self, record: CommitRecord, suffix: str) -> bool:
         """Tell whether every object of `record` has its final name: the commit is published."""
         return all(name in self.parts or name in self.records or name in self.quarantine for name in layout.final_names(record, suffix))

@@ -1,14 +1,16 @@
 """Quarantine objects: rows given up on, each with its error, and the input columns the user wants to keep.
 
-An Arrow IPC file with the columns ``shard``, ``offset``, ``stage``, ``error`` (type and message), ``traceback`` (the user's, whole; empty
-when there is none) and, if any are kept, ``input``: a struct of the kept columns, so that no user column can meet one of ours.
+An Arrow IPC file with the columns ``shard`` and ``offset`` (the row's identity), ``file`` (that it is in; empty when only reading could
+tell), ``stage``, ``error_class``, ``error`` (class and message), ``traceback`` (the user's, whole; empty when there is none), ``attempt``
+and, if any are kept, ``input``: a struct of the kept columns, so that no user column can meet one of ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +20,19 @@ from antinfer.errors import InternalError, OutputError
 from antinfer.storage import failures
 from antinfer.storage.place import OutputPlace
 
+_CLASS: Final = re.compile(r"((?:[A-Za-z_]\w*\.)*[A-Z]\w*)(?::|$)")
 _REPEATED: Final = pa.dictionary(pa.int32(), pa.string())
 """Thousands of rows often share one error: it is stored once."""
 
 _FIELDS: Final = (
     pa.field("shard", pa.int64(), nullable=False),
     pa.field("offset", pa.int64(), nullable=False),
+    pa.field("file", _REPEATED),
     pa.field("stage", _REPEATED),
+    pa.field("error_class", _REPEATED),
     pa.field("error", _REPEATED),
     pa.field("traceback", _REPEATED),
+    pa.field("attempt", pa.int32()),
 )
 
 
@@ -39,8 +45,18 @@ class QuarantinedRow:
     stage: str
     """Name of the stage that failed; empty when the row was never let into the pipeline."""
     error: str
-    """Type and message."""
+    """Class and message."""
     traceback: str = ""
+    file: str = ""
+    """File that the row is in; empty when that is not known."""
+    attempt: int = 1
+    """How many times the row had been leased."""
+
+    @property
+    def error_class(self) -> str:
+        """The class in `error`: of the exception, or of what its process died of; ``WorkerLost`` when no stage ever saw the row."""
+        found = _CLASS.match(self.error)
+        return found.group(1) if found else "Error" if self.stage else "WorkerLost"
 
 
 def write(path: str, rows: Sequence[QuarantinedRow], kept: pa.Table | None = None) -> int:
@@ -79,3 +95,23 @@ def read_offsets(place: OutputPlace, name: str) -> npt.NDArray[np.int64]:
     """Read only the offsets of the rows in the quarantine object `name`, in order; raises like `read`."""
     offsets: npt.NDArray[np.int64] = read(place, name).column("offset").to_numpy()
     return offsets
+
+
+def group(table: pa.Table) -> Iterator[tuple[tuple[str, str], str, int]]:
+    """Yield (class of error, stage), an error and the number of rows for every kind of error in a quarantine object."""
+    counted = table.select(["stage", "error"]).append_column("rows", pa.array(np.ones(table.num_rows, np.int64)))
+    plain = counted.set_column(0, "stage", counted.column("stage").cast(pa.string()))
+    plain = plain.set_column(1, "error", plain.column("error").cast(pa.string()))
+    for entry in plain.group_by(["stage", "error"]).aggregate([("rows", "sum")]).to_pylist():
+        row = QuarantinedRow(0, 0, entry["stage"], entry["error"])
+        yield (row.error_class, row.stage), row.error, entry["rows_sum"]
+
+
+def rows(table: pa.Table, round: int) -> list[dict[str, Any]]:
+    """Return the rows of a quarantine object as plain data, for people and scripts; `round` is that of the record which put them there."""
+    known = {field.name for field in fields(QuarantinedRow)}
+    found = []
+    for entry in table.to_pylist():
+        row = QuarantinedRow(**{name: value for name, value in entry.items() if name in known})
+        found.append({**asdict(row), "error_class": row.error_class, "round": round, "input": entry.get("input") or {}})
+    return found

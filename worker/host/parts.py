@@ -99,6 +99,8 @@ class OpenPart:
         self._accumulators = plan.accumulators.fresh()
         # Of the pieces as they come, not of the range: a piece that was skipped or came twice must show in the audit.
         self._handled = rowhash.EMPTY
+        self._retried = 0
+        """Of the rows that came, those that the retry round takes."""
         self._bad: list[QuarantinedRow] = []
         self._kept: list[pa.RecordBatch] = []
         self._bad_bytes = 0
@@ -114,10 +116,18 @@ class OpenPart:
 
     def add(self, run: Run, piece: Piece, chunk: Chunk) -> None:
         """Append a piece of `run`, read in `chunk`; it follows on the one before. Raises UserCodeError and OutputError."""
-        self._handled = rowhash.combine(self._handled, rowhash.hash_range(self._shard, piece.begin, piece.stop))
+        self._handled = rowhash.combine(self._handled, self._hash(run, piece))
         for block in _blocks(without_bad(piece), chunk):
             self._add_rows(block, chunk)
         self._quarantine(run, piece, chunk)
+
+    def _hash(self, run: Run, piece: Piece) -> str:
+        """Hash the input rows that `piece` stands for."""
+        retried = run.retried(piece.begin, piece.stop)
+        if retried is None:
+            return rowhash.hash_range(self._shard, piece.begin, piece.stop)
+        self._retried += len(retried)
+        return rowhash.hash_rows(self._shard, retried)
 
     def _add_rows(self, piece: Piece, chunk: Chunk) -> None:
         batch = self._plan.join(self._shard, piece, chunk)
@@ -149,6 +159,8 @@ class OpenPart:
             rows_out=0 if self._writer is None else self._writer.rows,
             rows_quarantined=len(self._bad),
             row_hash=hashed,
+            round=run.round,
+            rows_retried=self._retried,
             attempt=run.attempt,
             worker=plan.worker,
             schema="" if self._writer is None or not unify.is_known(self._writer.schema) else latetypes.fingerprint(self._writer.schema),
@@ -225,7 +237,8 @@ class OpenPart:
         offsets = sorted(offset for offset in list(run.bad) if piece.begin <= offset < piece.stop)
         for offset in offsets:
             reason = run.bad.pop(offset)
-            self._bad.append(QuarantinedRow(self._shard, offset, reason.stage, reason.error, reason.traceback))
+            where = run.shard.path_of(offset)
+            self._bad.append(QuarantinedRow(self._shard, offset, reason.stage, reason.error, reason.traceback, where, run.attempt))
             self._bad_bytes += _BAD_ROW_BYTES + len(reason.error) + len(reason.traceback)
         if self._plan.keep_columns:
             kept = take(chunk.kept.select(list(self._plan.keep_columns)), np.array(offsets, dtype=np.int64) - chunk.start)

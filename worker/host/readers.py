@@ -21,7 +21,7 @@ from antinfer.worker.host.patience import Patience
 from antinfer.worker.host.runs import Chunk, Run
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.frames import reach
-from antinfer.worker.pipeline.pieces import BadRow, Piece
+from antinfer.worker.pipeline.pieces import BadRow, Piece, take
 
 READERS = 2
 """So many threads read in a host."""
@@ -153,11 +153,15 @@ class Reader:
         stop = offset + batch.num_rows
         if not self._leases.add_chunk(run, Chunk(offset, stop, batch.nbytes, self._plan.bypass(batch))):
             return
+        retried = run.retried(offset, stop)
         if run.quarantine:
-            run.bad.update(dict.fromkeys(range(offset, stop), BadRow(run.quarantine)))
+            rows = range(offset, stop) if retried is None else retried.tolist()
+            run.bad.update(dict.fromkeys(rows, BadRow(run.quarantine)))
             self._leases.collect(Piece(run, offset, stop, None))
-        else:
+        elif retried is None:
             self._flow.put(Piece(run, offset, stop, batch))
+        else:
+            self._flow.put(Piece(run, offset, stop, take(batch, retried - offset), retried))
 
     @staticmethod
     def _unwanted(run: Run) -> bool:

@@ -6,13 +6,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from antinfer.core.ids import LeaseId
-from antinfer.core.plan import Shard
+from antinfer.core.plan import Retry, Shard
 from antinfer.core.ranges import UNSIZED
 from antinfer.worker.hostlink import Failed, Released, Work
-from antinfer.worker.pipeline.pieces import Root
+from antinfer.worker.pipeline.pieces import Positions, Root
 
 if TYPE_CHECKING:
     from antinfer.worker.host.parts import OpenPart
@@ -43,6 +44,8 @@ class Run(Root):
         self.end = work.shard.rows
         self.attempt = work.attempt
         self.quarantine = work.quarantine
+        self.round = 0 if work.shard.retry is None else work.shard.retry.round
+        self._retried = _offsets(work.shard.retry)
         self.chunks: deque[Chunk] = deque()
         self.written = work.rows.start
         """Everything before this position is in a part, closed or open."""
@@ -57,6 +60,11 @@ class Run(Root):
         self.claimed = False
         """True while a writer is at work on it, or it waits for one."""
 
+    def retried(self, start: int, stop: int) -> Positions | None:
+        """Return which rows of ``[start, stop)`` the retry round takes, None for all of them: there is no round."""
+        offsets = self._retried
+        return None if offsets is None else offsets[np.searchsorted(offsets, start) : np.searchsorted(offsets, stop)]
+
     @property
     def sized(self) -> bool:
         return self.stop != UNSIZED
@@ -64,3 +72,12 @@ class Run(Root):
     @property
     def finished(self) -> bool:
         return self.order.cursor >= self.stop
+
+
+def _offsets(retry: Retry | None) -> Positions | None:
+    if retry is None:
+        return None
+    starts, stops = np.array(retry.runs[::2], np.int64), np.array(retry.runs[1::2], np.int64)
+    before = np.concatenate(([0], np.cumsum(stops - starts)))
+    # Each row is as far behind the start of its run as it is behind the rows of the runs before.
+    return np.arange(before[-1], dtype=np.int64) + np.repeat(starts - before[:-1], stops - starts)

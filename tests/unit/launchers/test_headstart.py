@@ -37,7 +37,7 @@ def test_only_processes_with_the_right_settings_are_taken_over():
     early = HeadStart(verbose=True)
     early.start()
 
-    assert not early.take(force=False, verbose=False)
+    assert not early.take(force=False, verbose=False, retry=0)
 
     assert not early.master.is_alive
     assert not os.path.exists(early.folder)
@@ -47,7 +47,7 @@ def test_processes_that_were_taken_over_are_not_discarded():
     early = HeadStart(force=True)
     early.start()
     try:
-        assert early.take(force=True, verbose=False)
+        assert early.take(force=True, verbose=False, retry=0)
         early.discard()
 
         assert early.master.is_alive

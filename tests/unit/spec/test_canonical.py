@@ -106,6 +106,7 @@ def test_key_order_does_not_count():
         {"task": {"rows": 7}},
         {"commit_interval": "9s"},
         {"quarantine": {"max_fraction": 0.5}},
+        {"quarantine": {"max_rows": 5}},
         {"base_dir": "/elsewhere"},
         {"pipeline": [
             {"map_batches": "steps:decode", "concurrency": 3, "workers_as": "threads", "name": "first"},
