@@ -17,6 +17,7 @@ HUNG: Final = 76
 _BOX_BYTES: Final = 16 << 10
 """Of what a process left, so much is read."""
 _NEWLINE: Final = "\n"
+_NOISE: Final = (f'  File "{Path(__file__).parent}{os.sep}', '  File "<frozen runpy>"', "Extension modules: ")
 _PROC: Final = Path("/proc")
 _GROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -56,8 +57,9 @@ class BlackBox:
         self.descriptor = os.memfd_create("antinfer-box")
 
     def text(self) -> str:
-        """Return what was written so far."""
-        return os.pread(self.descriptor, _BOX_BYTES, 0).decode(errors="replace").strip()
+        """Return what was written so far, without frames of our own that are always the same."""
+        lines = os.pread(self.descriptor, _BOX_BYTES, 0).decode(errors="replace").splitlines()
+        return "\n".join(line for line in lines if line and not line.startswith(_NOISE))
 
     @property
     def written(self) -> int:
