@@ -117,6 +117,7 @@ class _Reader:
             self._read_chunk(chunk)
             if chunk.damage:
                 told.notes.append(f"{chunk.name}: {chunk.damage}; the rest of it cannot be read")
+        told.happenings.sort(key=lambda happening: happening.cause)
         if told.began is None:
             told.notes.append("the beginning of its log is missing")
         if not told.ended:
