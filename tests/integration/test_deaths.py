@@ -26,6 +26,7 @@ from antinfer.worker.predictors.watch import Patience
 from antinfer.worker.supervision import HostProcess
 from tests.integration.hosts import Job, collect, is_alive, wait_until
 from tests.integration.jobs import read_quarantine
+from tests.integration.runs import run_job
 from tests.integration.test_predictors import Bench
 
 pytestmark = pytest.mark.timeout(120)
@@ -45,8 +46,6 @@ class Dies:
         return {"x": x, "pid": np.full(len(x), os.getpid()), "rows": np.full(len(x), len(x))}
     def segfault(self):
         ctypes.string_at(0)
-    def abort(self):
-        os.abort()
     def kill(self):
         os.kill(os.getpid(), signal.SIGKILL)
     def leave(self):
@@ -151,12 +150,11 @@ def is_orphan_of(bench: Bench, pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("how", "words"), [("abort", "Abort: "), ("leave", "Exit: "), ("orphan", "exited with code 4")])
-def test_other_deaths_are_named(make: Any, how: str, words: str) -> None:
-    bench: DeathBench = make("Dies", 1, how=how, bad=[1])
+def test_a_death_is_noticed_while_somebody_else_holds_the_channel(make: Any) -> None:
+    bench: DeathBench = make("Dies", 1, how="orphan", bad=[1])
     bench.start()
     bench.run_all(3, 1)
-    assert list(bench.root.bad) == [1] and words in bench.root.bad[1].error
+    assert list(bench.root.bad) == [1] and "Exit: " in bench.root.bad[1].error and "code 4" in bench.root.bad[1].error
     assert not [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_orphan_of(bench, pid)]
 
 
@@ -235,7 +233,8 @@ def test_a_kill_from_outside_blames_no_row_and_empties_no_ward(make: Any) -> Non
     assert not bench.root.bad and len(bench.found) == 400
 
 
-def test_code_that_kills_on_every_row_is_at_fault_itself(make: Any) -> None:
+def test_code_that_kills_on_every_row_is_at_fault_itself(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_HOPELESS_ROWS", 3)
     bench: DeathBench = make("Dies", 1, how="leave", bad=list(range(100)), tolerant=False)
     bench.start()
     bench.put(0, 100)
@@ -284,7 +283,12 @@ def test_setting_up_is_not_waited_for_for_ever(make: Any, tmp_path: Path, monkey
 # -- map functions in threads ------------------------------------------------------------------------------------------------------------
 
 MAPS = """
-import re, time
+import ctypes, re, time
+
+def crashes(batch):
+    if 1500 in batch["x"]:
+        ctypes.string_at(0)
+    return {"x": batch["x"]}
 
 def sleeps(batch):
     if 1500 in batch["x"]:
@@ -347,8 +351,17 @@ def test_a_host_that_user_code_keeps_silent_is_ended_by_its_agent(tmp_path: Path
     assert not list(families.members(host.pid))
 
 
-def test_a_host_killed_from_outside_blames_nobody(tmp_path: Path) -> None:
-    host, said, ended = run_host(map_job(tmp_path, "searches"))
-    os.kill(host.pid, signal.SIGKILL)
-    assert host.join(20)
-    assert ended[0].startswith("Killed: it was killed by SIGKILL") and not host.blames_user_code
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "word"), [("sleeps", "Hang: "), ("crashes", "Segfault: ")])
+def test_a_job_survives_a_map_function_that_ends_its_host(tmp_path: Path, target: str, word: str) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"x": list(range(2000))}), tmp_path / "in" / "a.parquet", row_group_size=500)
+    job = {
+        "source": {"type": "parquet", "path": "in"},
+        "pipeline": [{"map_batches": f"steps:{target}", "batch_size": 50, "concurrency": 2, "timeout": 1.5}],
+        "sink": {"path": "out"},
+    }
+    report = run_job(tmp_path, job, "--workers", "1", steps=MAPS)
+    assert (report["rows_out"], report["rows_quarantined"]) == (1999, 1)
+    (bad,) = read_quarantine(tmp_path / "out").to_pylist()
+    assert bad["error"].startswith(word) and f"in {target}" in bad["traceback"]
