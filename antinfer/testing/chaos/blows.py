@@ -29,8 +29,8 @@ class Hit:
 class Armed:
     """A fault that waits at a fault point for the first who comes there."""
 
-    name: str
-    """Under which proofs speak of it."""
+    names: tuple[str, ...]
+    """Under which proofs speak of it: the first one counts."""
     describe: Callable[[Proof, Sample], Hit]
     """Says what happened, given the proof and the sample before it."""
 

@@ -140,7 +140,7 @@ class Conductor:
         proofs = self._crew.points.proofs()
         left = []
         for what, armed in self._armed:
-            proof = next((proof for proof in proofs if proof.armed == armed.name), None)
+            proof = next((proof for proof in proofs if proof.armed in armed.names), None)
             if proof is None:
                 left.append((what, armed))
             else:

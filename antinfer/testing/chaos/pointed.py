@@ -36,13 +36,13 @@ def _at_point(crew: Crew, what: Strike, now: Sample) -> Armed:
     name = _points(crew).arm(rule.target, action, **plan)
     if plan.get("times") == 0:
         crew.later(rule.lasts_s, lambda: _points(crew).disarm(name))
-    return Armed(name, _describe)
+    return Armed((name,), _describe)
 
 
 def _in_user_code(crew: Crew, what: Strike, now: Sample) -> Armed:
     action = _ACTIONS[what.rule.kind]
     name = _points(crew).arm(_USER_CODE, action, where={"program": PROGRAMS[what.rule.target]})
-    return Armed(name, _describe)
+    return Armed((name,), _describe)
 
 
 def _poison(crew: Crew, what: Strike, now: Sample) -> Armed | None:
@@ -50,7 +50,7 @@ def _poison(crew: Crew, what: Strike, now: Sample) -> Armed | None:
         return None
     row = crew.rows_to_poison.pop(what.pick(len(crew.rows_to_poison)))
     name = _points(crew).arm(_USER_CODE, _FAILINGS[what.rule.how], row=row, times=0, message="a poisonous row")
-    return Armed(name, _describe)
+    return Armed((name,), _describe)
 
 
 def _fill_disk(crew: Crew, what: Strike, now: Sample) -> Armed:
@@ -61,8 +61,7 @@ def _fill_disk(crew: Crew, what: Strike, now: Sample) -> Armed:
             _points(crew).disarm(name)
 
     crew.later(what.rule.lasts_s, empty)
-    # Staging is what every commit needs: there it is met for sure.
-    return Armed(names[_SPACE.index("storage.stage")], _describe)
+    return Armed(tuple(names), _describe)
 
 
 def _describe(proof: Proof, before: Sample) -> Hit:

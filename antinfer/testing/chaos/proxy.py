@@ -224,8 +224,9 @@ class Proxy:
             async with asyncio.TaskGroup() as pumps:
                 connection.tasks.append(pumps.create_task(self._pump(reader, far_writer, self._weather["up"])))
                 connection.tasks.append(pumps.create_task(self._pump(far_reader, writer, self._weather["down"])))
-        except (OSError, ExceptionGroup):
-            connection.break_off()  # one side broke: so does the other
+        except (OSError, ExceptionGroup, asyncio.CancelledError):
+            # One side broke: so does the other. Nobody waits for this task, and asyncio complains of one that ends as cancelled.
+            connection.break_off()
         finally:
             self._open.discard(connection)
             for each in connection.writers:
