@@ -17,6 +17,7 @@ from antinfer.core.config import EngineConfig
 from antinfer.core.documents import has_records
 from antinfer.core.engine import Engine, Phase
 from antinfer.core.events import JobFailed, PlanCompleted, PlanExtended
+from antinfer.core.hindrance import HindrancePolicy
 from antinfer.core.ids import WorkerId
 from antinfer.core.plan import PlanIndex, Shard
 from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
@@ -63,6 +64,7 @@ def engine_config(spec: JobSpec, job: str, ttl_s: float | None = None) -> Engine
     config = EngineConfig(
         job=job,
         task_rows=None if spec.task.rows == "auto" else spec.task.rows,
+        hindrance=HindrancePolicy(patience_ms=int(spec.patience * 1_000)),
         bad_rows=BadRowBudget(max_fraction=spec.quarantine.max_fraction, max_rows=spec.quarantine.max_rows),
     )
     return config if ttl_s is None else replace(config, ttl_ms=int(ttl_s * 1_000))

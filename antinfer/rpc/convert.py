@@ -14,6 +14,7 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any, TypeVar, assert_never, cast
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import Epoch, LeaseId, SessionId, ShardId, StagedName, WorkerId
 from antinfer.core.messages import (
     Acceptance,
@@ -48,6 +49,7 @@ ShardLookup = Callable[[ShardId], Shard]
 """Finds the planned shard behind a grant."""
 
 _E = TypeVar("_E", bound=Enum)
+_K = TypeVar("_K", int, str)
 
 
 def _codes(kinds: type[_E], prefix: str, wire: Any) -> tuple[dict[_E, int], dict[int, _E]]:
@@ -58,11 +60,12 @@ def _codes(kinds: type[_E], prefix: str, wire: Any) -> tuple[dict[_E, int], dict
 _VERDICT_TO_PB, _VERDICT_FROM_PB = _codes(Verdict, "VERDICT", work_pb2.Verdict)
 _ACCEPTANCE_TO_PB, _ACCEPTANCE_FROM_PB = _codes(Acceptance, "ACCEPTANCE", work_pb2.Acceptance)
 _FAILURE_TO_PB, _FAILURE_FROM_PB = _codes(FailureKind, "FAILURE_KIND", work_pb2.FailureKind)
+_CAUSES = {cause.value: cause for cause in Cause}
 _STAGE_FIELDS = tuple(field.name for field in fields(StageStats))
 """The message has the same."""
 
 
-def _decode(codes: Mapping[int, _E], code: int, what: str) -> _E:
+def _decode(codes: Mapping[_K, _E], code: _K, what: str) -> _E:
     try:
         return codes[code]
     except KeyError:
@@ -255,6 +258,7 @@ def _failure_to_pb(failure: Failure) -> work_pb2.Failure:
         kind=cast(Any, _FAILURE_TO_PB[failure.kind]),
         error=failure.error,
         traceback=failure.traceback,
+        cause=failure.cause.value,
     )
 
 
@@ -264,6 +268,7 @@ def _failure_from_pb(pb: work_pb2.Failure) -> Failure:
         kind=_decode(_FAILURE_FROM_PB, pb.kind, "kind of failure"),
         error=pb.error,
         traceback=pb.traceback,
+        cause=_decode(_CAUSES, pb.cause or Cause.UNKNOWN.value, "cause"),
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from antinfer.errors import OutputError
+from antinfer.storage import layout
 
 _CAUSES: Final[dict[int, tuple[str, str]]] = {
     errno.EACCES: ("permission denied", "Give this user write permission there, or choose another output."),
@@ -30,12 +31,15 @@ _CAUSES: Final[dict[int, tuple[str, str]]] = {
 _REFUSED: Final = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)
 )
+_SPOOL: Final = f"/{layout.folder(layout.SPOOL)}/"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def output_error(error: OSError, place: str, doing: str) -> OutputError:
     """Describe `error`, met at output place `place` while `doing` (for instance "staging 1-2.0.0-10.ab")."""
     cause, hint = _CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
+    # Of a file on its way into a local place nobody wants to know the name: it is another each time.
+    place = place.partition(_SPOOL)[0]
     where = f" ({error.filename})" if error.filename and error.filename != place else ""
     return OutputError(f"output {place}: {doing}: {cause}{where}", hint=hint, lasting=error.errno in _REFUSED, full=error.errno in _FULL)
 

@@ -106,6 +106,8 @@ def headline(status: Status) -> str:
         parts.append(f"planning: {status.files_planned:,} of {status.files_total:,} files")
     elif status.phase == "finishing":
         parts.append("finishing")
+    if status.reason and status.phase != "failed":
+        parts.append(status.reason.partition("\n")[0])
     slowest = bottleneck(stages(status))
     if slowest:
         parts.append(f"bottleneck: {slowest}")

@@ -24,8 +24,8 @@ _log = logging.getLogger("antinfer.store")
 _PR_SET_PDEATHSIG: Final = 1
 _START_S: Final = 60.0
 """A server loads its file before it listens; a job's file takes milliseconds, one that grew for weeks seconds."""
-_ROOM_BYTES: Final = 64 << 10
-"""A server with less room than this on its disk cannot write what it must."""
+_ROOM_BYTES: Final = 1 << 20
+"""A server with less room than this on its disk may die of what it must write next."""
 _LOCK_S: Final = 3.0
 """A predecessor that was killed lets go of the lock when its server, killed with it, is gone."""
 
@@ -119,6 +119,7 @@ class EmbeddedServer:
         """
         if self._process is not None and self._process.poll() is not None and (self._ready or self._has_failed):
             status = self._process.returncode
+            self._require_room(f"the embedded store in {self.directory} died (exit status {status})")
             # One that cannot start is tried again and again: the caller says so.
             level = logging.WARNING if self._ready else logging.DEBUG
             _log.log(level, "the embedded store died (exit status %s); starting it again", status, extra={"action": "store_restarted"})
@@ -218,9 +219,15 @@ class EmbeddedServer:
         from antinfer.master.store.faults import PassingError
 
         what = f"the embedded store in {self.directory} did not start (exit status {status})"
-        if shutil.disk_usage(self.directory).free < _ROOM_BYTES:
-            return PassingError(f"{what}: no space left on the device", hint="Free some space: the job goes on by itself.")
+        self._require_room(what)
         return PassingError(f"{what}: {self._last_words()}", hint=f"See {self.directory / 'server.log'}.")
+
+    def _require_room(self, what: str) -> None:
+        """Raise `PassingError` when a server would not get far on this disk."""
+        if shutil.disk_usage(self.directory).free < _ROOM_BYTES:
+            from antinfer.master.store.faults import PassingError
+
+            raise PassingError(f"{what}: no space left on the device", hint="Free some space: a job that runs goes on by itself.")
 
     def _last_words(self) -> str:
         log = self.directory / "server.log"

@@ -42,14 +42,14 @@ def test_output_on_a_read_only_file_system(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
-def test_full_disk_stops_the_job_with_nothing_torn_and_more_room_lets_it_go_on(tmp_path):
+def test_full_disk_stops_the_job_when_patience_is_over_and_more_room_lets_it_go_on(tmp_path):
     # Not below tmp_path: what pytest removes later must not be a mount.
     room = tempfile.mkdtemp(prefix="antinfer-full-")
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", room], capture_output=True, check=False).returncode:
         os.rmdir(room)
         pytest.skip("this machine lets nobody mount")
     try:
-        job = JobFolder(tmp_path / "job", "steps:Wide", sink=f"{{type: parquet, path: {room}/output}}")
+        job = JobFolder(tmp_path / "job", "steps:Wide", sink=f"{{type: parquet, path: {room}/output}}", patience="1s")
         job.steps.write_text(
             "import numpy as np\n"
             "class Wide:\n"
@@ -57,7 +57,7 @@ def test_full_disk_stops_the_job_with_nothing_torn_and_more_room_lets_it_go_on(t
             "        return {'y': np.random.default_rng(int(batch['id'][0])).random((len(batch['x']), 500))}\n"
         )
 
-        run(job).check_failure(1, "output", "no space left", "hint: Free some space, then run the same command again")
+        run(job).check_failure(1, "output", "no space left", "hint: Free some space")
 
         subprocess.run(["mount", "-o", "remount,size=40m", room], check=True)
         job.output = Path(room) / "output"

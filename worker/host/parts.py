@@ -20,7 +20,7 @@ from antinfer import faultpoints
 from antinfer.core import ids
 from antinfer.core.ids import LeaseId
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
-from antinfer.errors import OutputError, UserCodeError
+from antinfer.errors import UserCodeError
 from antinfer.metrics import AccumulatorSet
 from antinfer.storage import failures, latetypes, layout, quarantine, rowhash, sinks
 from antinfer.storage.place import OutputPlace
@@ -224,11 +224,8 @@ class OpenPart:
         size = 0 if self._writer is None else self._writer.close({layout.RECORD_KEY: text})
         if "record" in self._kinds():
             path = self._file("record")
-            try:
-                with open(path, "w", encoding="utf-8") as file:
-                    file.write(json.dumps(replace(record, size_bytes=size).to_json(), separators=(",", ":")))
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            with failures.wrapped(path, "writing a record"), open(path, "w", encoding="utf-8") as file:
+                file.write(json.dumps(replace(record, size_bytes=size).to_json(), separators=(",", ":")))
         return size
 
     def _quarantine(self, run: Run, piece: Piece, chunk: Chunk) -> None:

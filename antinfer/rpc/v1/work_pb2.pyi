@@ -250,16 +250,18 @@ class Sizing(_message.Message):
     def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., rows: _Optional[int] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("lease", "kind", "error", "traceback")
+    __slots__ = ("lease", "kind", "error", "traceback", "cause")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     TRACEBACK_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
     lease: LeaseId
     kind: FailureKind
     error: str
     traceback: str
-    def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., error: _Optional[str] = ..., traceback: _Optional[str] = ...) -> None: ...
+    cause: str
+    def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., error: _Optional[str] = ..., traceback: _Optional[str] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class Request(_message.Message):
     __slots__ = ("session", "number", "sizings", "commits", "returns", "failures", "held", "want", "leaving")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import Epoch, LeaseId, SessionId, ShardId, WorkerId, staged_name
 from antinfer.core.messages import (
     Acceptance,
@@ -90,7 +91,7 @@ UPWARD = [
         sizings=(Sizing(LEASE, 0),),
         commits=(Commit(LEASE, RECORD),),
         returns=(Return(OTHER),),
-        failures=(Failure(None, FailureKind.FATAL, "no", "Traceback"), *(Failure(LEASE, kind, "e") for kind in FailureKind)),
+        failures=(Failure(None, FailureKind.FATAL, "no", "Traceback"), *(Failure(LEASE, kind, "e", cause=Cause.DISK_FULL) for kind in FailureKind)),
         held=(LEASE, OTHER),
         want=3,
         leaving=True,
