@@ -72,7 +72,7 @@ class Life:
     row: int | None
     reigns: list[ReignLife]
     records: list[CommitRecord]
-    """The commits of these rows that the manifest holds, in the order of their rounds."""
+    """The commits of these rows that the manifest holds, by round and place."""
 
     def to_json(self) -> dict[str, Any]:
         told = plain(self)
@@ -89,9 +89,8 @@ def life_of(place: OutputPlace, shard: int, row: int | None = None) -> Life:
     Reads the whole log, but only parses what is about the shard. Raises `OutputError` when the place cannot be reached.
     """
     records = [record for record in manifest.read_all(place) if record.shard == shard and _holds(record.rows, row)]
-    return Life(
-        shard, row, [_Reader(shard, row, reign).read(place) for reign in reigns(place)], sorted(records, key=lambda each: each.round)
-    )
+    records.sort(key=lambda record: (record.round, record.start))
+    return Life(shard, row, [_Reader(shard, row, reign).read(place) for reign in reigns(place)], records)
 
 
 def _holds(rows: Rows, row: int | None) -> bool:

@@ -130,6 +130,9 @@ def test_the_command_line_with_the_aws_environment(tmp_path: Path, logs: Path, o
         whole = command_line("verify", stand.uri, "--json", environment=stand.environment)
         assert whole.returncode == 0, whole
         assert json.loads(whole.stdout)["proven"] is True
+        replayed = command_line("events", stand.uri, "--replay", environment=stand.environment)
+        assert replayed.returncode == 0, replayed
+        assert replayed.stdout.count("the same documents, commands and story") == 2
         part = next(name for name in stand.names() if name.startswith("part-00000003"))
         stand.client.delete_object(Bucket=BUCKET, Key=f"{stand.prefix}/out/{part}")
         broken = command_line("verify", stand.uri, environment=stand.environment)
