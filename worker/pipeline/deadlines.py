@@ -14,9 +14,9 @@ FACTOR: Final = 10.0
 """A call may take so many times what the slowest one lately took."""
 FLOOR_SECONDS: Final = 5.0
 """No call is suspected sooner: disks, swap and busy neighbours stop everybody for seconds."""
-ALONE_SECONDS: Final = 15.0
+ALONE_SECONDS: Final = 10.0
 """A row on its own, which is given up when it hangs, has at least this."""
-ALONE_FACTOR: Final = 3.0
+ALONE_FACTOR: Final = 2.0
 """And so many times what a whole batch would have."""
 FIRST_SECONDS: Final = 600.0
 """The first call of a process compiles, searches for algorithms and pages in: so long while nobody knows how long that takes."""
