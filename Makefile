@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FLIGHTS := examples/flights
 
-.PHONY: help demo test check lint format types contracts proto docs unit integration coverage bench clean
+.PHONY: help demo test check lint format types contracts proto docs unit integration chaos coverage bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -69,6 +69,10 @@ unit: $(VENV)/dev.stamp ## The quick tests
 
 integration: $(VENV)/dev.stamp ## Real processes, servers and faults
 	$(BIN)/python -m pytest tests/integration
+
+chaos: $(VENV)/demo.stamp ## A dark day for the flights: dozens of faults, no row lost
+	$(BIN)/python $(FLIGHTS)/prepare.py
+	$(BIN)/antinfer chaos $(FLIGHTS) --plan dark-day --seed 7 --output $(VENV)/chaos
 
 coverage: $(VENV)/dev.stamp ## Which lines the tests reach
 	$(BIN)/python -m coverage run -m pytest

@@ -148,6 +148,6 @@ def command_line(
         env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=seconds,
         check=False,
     )

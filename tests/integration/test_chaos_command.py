@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from antinfer.spec.canonical import to_yaml
+from antinfer.testing.chaos import load_plan
+from antinfer.testing.chaos.plan import ready_made
 from tests.integration.jobs import ROOT, Scoring, command_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -94,3 +97,19 @@ def test_the_fixture_runs_a_job_and_fails_where_nothing_is_proven(tmp_path: Path
     assert "PROVED 400 1" in ended.stdout, ended.stdout + ended.stderr
     assert "1 failed, 1 passed" in ended.stdout, ended.stdout
     assert "only 0 faults met the job, the plan wants 1" in ended.stdout
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("plan", sorted(ready_made()))
+def test_the_flights_come_through_every_ready_made_plan(tmp_path: Path, seed: int, plan: str) -> None:
+    folder = tmp_path / "flights"
+    shutil.copytree(ROOT / "examples" / "flights", folder, ignore=shutil.ignore_patterns("data", "output", "*.npz"))
+    subprocess.run([sys.executable, str(folder / "prepare.py")], check=True, timeout=100)
+    done = command_line(
+        "chaos", str(folder), "--plan", plan, "--seed", str(seed), "--output", str(tmp_path / "chaos"), "--json", seconds=1000
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert (report["verdict"], report["rows_lost"], report["rows_doubled"]) == ("whole", 0, 0)
+    assert report["faults_fired"] >= load_plan(plan).at_least

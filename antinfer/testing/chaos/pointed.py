@@ -17,6 +17,8 @@ _USER_CODE: Final = "user.call"
 _SPACE: Final = ("storage.spool", "storage.part", "storage.stage", "storage.publish", "storage.write")
 """Where bytes are written into the output place."""
 _ACTIONS: Final = {"kill": "kill", "stop": "stop", "oom": "kill", "crash": "segv", "hang": "hang", "delay": "delay", "fail": "error"}
+_CALLS_BEFORE_HANG: Final = 4
+"""Of one process: nobody knows how long its calls take before."""
 _FAILINGS: Final = {"raise": "error", "crash": "segv", "hang": "hang"}
 
 
@@ -41,7 +43,8 @@ def _at_point(crew: Crew, what: Strike, now: Sample) -> Armed:
 
 def _in_user_code(crew: Crew, what: Strike, now: Sample) -> Armed:
     action = _ACTIONS[what.rule.kind]
-    name = _points(crew).arm(_USER_CODE, action, where={"program": PROGRAMS[what.rule.target]})
+    after = _CALLS_BEFORE_HANG if action == "hang" else 0
+    name = _points(crew).arm(_USER_CODE, action, where={"program": PROGRAMS[what.rule.target]}, after=after)
     return Armed((name,), _describe)
 
 

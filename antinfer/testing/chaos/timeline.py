@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
@@ -133,13 +134,11 @@ class _Drawing:
     def _draw_legend(self) -> None:
         y = self._lanes_top + len(self._lanes) * _LANE + 28
         x = float(_LEFT)
-        targets = [*_COLOURS, *sorted({fault.target for fault in self._report.faults} - _COLOURS.keys())]
-        for target in targets:
-            count = sum(fault.target == target for fault in self._report.faults)
-            if count:
-                self._marks.append(f'<circle cx="{x:.1f}" cy="{y - 4}" r="4" fill="{_COLOURS.get(target, _OTHER)}"/>')
-                self._write(x + 8, y, f"{target} ({count})")
-                x += 110
+        counts = Counter(fault.target if fault.target in _COLOURS else "at a point, or elsewhere" for fault in self._report.faults)
+        for target, count in counts.most_common():
+            self._marks.append(f'<circle cx="{x:.1f}" cy="{y - 4}" r="4" fill="{_COLOURS.get(target, _OTHER)}"/>')
+            self._write(x + 8, y, f"{target} ({count})")
+            x += 110
 
     # -- strokes -------------------------------------------------------------------------------------------------------------------------
     def _write(self, x: float, y: float, words: str, *, anchor: str = "start", size: int = 11) -> None:
