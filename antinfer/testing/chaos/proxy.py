@@ -54,7 +54,9 @@ class _Connection:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
         for task in self.tasks:
-            task.cancel()
+            # One that cancels itself on its last steps would end as cancelled all the same.
+            if task is not asyncio.current_task():
+                task.cancel()
 
 
 class Proxy:
