@@ -33,6 +33,7 @@ _CAUSES: Final[dict[str, tuple[str, str]]] = {
     "SignatureDoesNotMatch": ("the secret key does not fit the access key", "Check the option secret_key or the AWS environment."),
     "ExpiredToken": ("the session token has expired", "Renew the credentials, then run the same command again: it resumes."),
     "NoSuchUpload": ("the upload was aborted", "The work was given to somebody else; nothing is lost."),
+    **dict.fromkeys(_FULL, ("no space left in the store", "Free some space or raise the quota: a job that runs goes on by itself.")),
     "NotImplemented": ("the store does not support a call we need", "Use a store with multipart uploads and If-None-Match."),
     "NoCredentialsError": ("no credentials", "Set the options access_key and secret_key, or the AWS environment."),
     "EndpointConnectionError": ("the endpoint cannot be reached", "Check the option endpoint_url and the network."),
