@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -120,7 +121,7 @@ def of_status(status: int, *, ooms: OomCounter | None = None, box: str = "") -> 
     return Death(kind, f"was killed by {_name(-status)}{words}", box)
 
 
-_SIGNALS: Final = {
+_SIGNALS: Final[Mapping[int, tuple[DeathKind, str]]] = {
     signal.SIGSEGV: (DeathKind.SEGFAULT, " (segmentation fault)"),
     signal.SIGBUS: (DeathKind.SEGFAULT, " (bus error: a mapped file was cut short, or shared memory is full)"),
     signal.SIGABRT: (DeathKind.ABORT, " (abort: a library found itself in a state that cannot be)"),
