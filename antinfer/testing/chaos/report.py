@@ -42,7 +42,7 @@ class ChaosReport:
     audit_faults: tuple[str, ...]
     """What the audit of the output under faults found."""
     accumulators: Literal["same", "close", "different", "none"]
-    """Those of both runs."""
+    """Those of both runs; they differ where a fault has cost good rows."""
     rows_computed: int
     """Rows that came through the first step, those that were computed again included."""
     folder: Path
@@ -92,6 +92,8 @@ class ChaosReport:
 
     @property
     def _accumulators_wrong(self) -> bool:
+        if self.comparison.given_up or self.comparison.saved:
+            return False  # they are over other rows
         allowed = {"exact": ("same", "none"), "close": ("same", "close", "none"), "off": ("same", "close", "different", "none")}
         return self.accumulators not in allowed[self.plan.accumulators]
 

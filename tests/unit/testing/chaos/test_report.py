@@ -89,6 +89,10 @@ def test_close_values_are_whole_unless_the_plan_is_strict() -> None:
     assert a_report(comparison=Comparison(rows=100, differing=7, beyond=7), accumulators="different", plan=off).verdict == "whole"
 
 
+def test_accumulators_over_other_rows_differ_rightly() -> None:
+    assert a_report(comparison=Comparison(rows=100, given_up=1), accumulators="different").verdict == "whole"
+
+
 def test_too_few_faults_prove_nothing() -> None:
     assert a_report(plan=FaultPlan("mine", at_least=4)).verdict == "unproven"
 
