@@ -1,4 +1,4 @@
-"""A process of its own for batches under suspicion: everybody else goes on while the row is searched for that kills or hangs."""
+"""Processes of their own for batches under suspicion: everybody else goes on while the row is searched for that kills or hangs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.predictors.pool import Feed, Predictor
 
+_MOST = 2
+"""So many processes at most: a crash is searched for in little time, and must not wait for a row that hangs."""
 Start = Callable[[str, Callable[[], None]], threading.Thread]
 """Runs a function in a thread of the given name, which ends the host when it raises."""
 
 
 class Ward:
-    """The ward of one stage. Its process is there only while there are suspects. All methods may be called from several threads."""
+    """The ward of one stage. Its processes are there only while there are suspects. All methods may be called from several threads."""
 
     def __init__(self, node: int, feed: Feed, make: Callable[[Feed], Predictor], start: Start, has_room: Callable[[int], bool]) -> None:
         """Nothing runs yet.
@@ -36,22 +38,23 @@ class Ward:
         self._queue: deque[Assembled] = deque()
         self._owed = 0
         """Batches that were admitted and are not finished."""
-        self._predictor: Predictor | None = None
+        self._predictors: list[Predictor] = []
 
     def admit(self, calls: list[Assembled], size_bytes: int) -> bool:
         """Take batches over, of a process that held `size_bytes`; False when there is no room for another one."""
         with self._guard:
-            if self._predictor is None and not self._has_room(size_bytes):
+            has_room = len(self._predictors) < _MOST and self._has_room(size_bytes)
+            if not self._predictors and not has_room:
                 return False
             self._queue.extend(calls)
             self._owed += len(calls)
-            if self._predictor is None:
-                self._predictor = self._make(self)
-                self._start("ward", self._predictor.run)
+            if has_room:
+                self._predictors.append(self._make(self))
+                self._start("ward", self._predictors[-1].run)
         self._feed.wake_up(self._node)
         return True
 
-    # -- the feed of its predictor -----------------------------------------------------------------------------------------------------
+    # -- the feed of its predictors ----------------------------------------------------------------------------------------------------
     def take(self, node: int, *, want: bool = True, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
         """Wait for a suspect; None when the feed has stopped, or as soon as `wake` is true after `wake_up`."""
 
@@ -75,13 +78,14 @@ class Ward:
         self._feed.hold(node)
 
     def finish(self, node: int, call: Assembled, outcome: Outcome, seconds: float) -> None:
-        """Send what became of a suspect on; the process leaves when it was the last one."""
+        """Send what became of a suspect on; the processes leave when it was the last one."""
         self._feed.finish(node, call, outcome, seconds)
         with self._guard:
             self._owed -= 1
-            if not self._owed and self._predictor is not None:
-                self._predictor.retire()
-                self._predictor = None
+            if not self._owed:
+                for predictor in self._predictors:
+                    predictor.retire()
+                self._predictors.clear()
 
     def batch_rows(self, node: int) -> int:
         return self._feed.batch_rows(node)
