@@ -80,8 +80,11 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
     """
     place = open_output(spec)
     mark = JobMark.of(spec, place.uri)
-    if _is_complete(place, mark, options):
+    is_complete = _is_complete(place, mark, options)
+    if is_complete or options.retry:
+        # A retry is not even begun on another input.
         _check_input(spec, place)
+    if is_complete:
         _log.info("%s is complete already", place.uri, extra={"action": "already_complete"})
         return 0
     place.check_writable()
