@@ -19,6 +19,7 @@ from antinfer.core.engine import Engine, Phase
 from antinfer.core.events import JobFailed, PlanCompleted, PlanExtended
 from antinfer.core.hindrance import HindrancePolicy
 from antinfer.core.ids import WorkerId
+from antinfer.core.interval import IntervalPolicy
 from antinfer.core.plan import PlanIndex, Shard
 from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
 from antinfer.master import retrying, sealing
@@ -64,6 +65,7 @@ def engine_config(spec: JobSpec, job: str, ttl_s: float | None = None) -> Engine
     config = EngineConfig(
         job=job,
         task_rows=None if spec.task.rows == "auto" else spec.task.rows,
+        interval=IntervalPolicy() if spec.commit_interval == "auto" else None,
         hindrance=HindrancePolicy(patience_ms=int(spec.patience * 1_000)),
         bad_rows=BadRowBudget(max_fraction=spec.quarantine.max_fraction, max_rows=spec.quarantine.max_rows),
     )
@@ -331,7 +333,11 @@ class Master:
         job, place = self._job, self._job.place
         records = sealing.final_records(place, job.suffix, rows)
         mark = job.mark
-        measured = {"seconds": (now_ms() - self._figures.started_at) / 1_000, "stages": stage_table(self._streams.all_stats())}
+        measured = {
+            "seconds": (now_ms() - self._figures.started_at) / 1_000,
+            "stages": stage_table(self._streams.all_stats()),
+            "causes": {} if self._loop is None else dict(self._loop.engine.meta.causes),
+        }
         sealing.seal(job.spec, place, records, job=mark.job, epoch=self._epoch, first_chunk=first_chunk, code=mark.code, measured=measured)
 
     def _raise_outcome(self, loop: Loop) -> None:

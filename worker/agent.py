@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, assert_never
 
 from antinfer import faultpoints
+from antinfer.core.causes import Cause
 from antinfer.core.ids import WorkerId
 from antinfer.core.messages import Answer, FailureKind, Request
 from antinfer.errors import AntinferError, Blame
@@ -351,7 +352,9 @@ class Agent:
         name = signal.Signals(number).name
         if self._signals == 1:
             _log.info("%s: draining; once more stops at once", name, extra={"action": "drain", "worker": self._options.worker})
-            self._step(DrainAsked(_now(), f"drained after {name}"))
+            # What takes nodes away, and what scales in, says SIGTERM; people say SIGINT.
+            cause = Cause.PREEMPTED if number == signal.SIGTERM else Cause.DRAINED
+            self._step(DrainAsked(_now(), f"drained after {name}", cause))
             return
         if self._host is not None:
             self._host.kill()

@@ -23,6 +23,7 @@ class Holdings:
     def __init__(self) -> None:
         self.leases: dict[LeaseId, HeldLease] = {}
         self.is_host_ready = False
+        self._commit_ms = 0
         self._renamed: dict[LeaseId, LeaseId] = {}
         self._actions: list[Any] = []
 
@@ -90,22 +91,34 @@ class Holdings:
         """Keep only what is also in `rows`, and make the host do the same."""
         was_computing, stop, frontier = lease.is_computing, lease.rows.stop, lease.frontier
         self._let_go(lease.shrink(rows))
-        if lease.rows.start >= lease.rows.stop:
+        if lease.is_empty:
             self._drop(lease, is_known_to_host=was_computing)
         elif lease.frontier < frontier:
             self._restart(lease)
         elif lease.rows.stop < stop or lease.frontier > frontier:
             self._tell(hostlink.Cut(lease.id, Rows(lease.frontier, lease.rows.stop)))
 
-    def ask_back(self, lease: HeldLease) -> None:
-        """Have the host stage what is finished and let go of the rest."""
+    def ask_back(self, lease: HeldLease, keep: int | None = None) -> None:
+        """Have the host stage what is finished and let go of the rest; with `keep`, go on with the rows before that one."""
         if not lease.is_computing or lease.is_asked_back:
+            return
+        if keep is not None:
+            if self.is_host_ready:
+                self._tell(hostlink.YieldRest(lease.id, keep))
+            else:
+                lease.keep_to(keep)
             return
         lease.is_asked_back = True
         if self.is_host_ready:
             self._tell(hostlink.YieldRest(lease.id))
         else:
             lease.is_released = True
+
+    def commit_every(self, ms: int) -> None:
+        """Take in how often finished prefixes should be committed."""
+        if ms and ms != self._commit_ms:
+            self._commit_ms = ms
+            self._tell(hostlink.CommitEvery(ms))
 
     def release_all(self) -> None:
         """Count on the host no more: whatever is not staged goes back."""
@@ -126,6 +139,8 @@ class Holdings:
     # -- what the host said ------------------------------------------------------------------------------------------------------
     def on_ready(self) -> None:
         self.is_host_ready = True
+        if self._commit_ms:
+            self._tell(hostlink.CommitEvery(self._commit_ms))
         for lease in self.computing:
             self._tell(lease.work())
 
@@ -155,6 +170,17 @@ class Holdings:
             self._restart(lease)
         return False
 
+    def on_kept(self, message: hostlink.Kept) -> None:
+        lease = self.find(message.lease)
+        if lease is not None:
+            lease.keep_to(message.stop)
+
+    def on_progress(self, message: hostlink.Progress) -> None:
+        for lease_id, row in message.reached:
+            lease = self.find(lease_id)
+            if lease is not None:
+                lease.reached = row
+
     def on_released(self, message: hostlink.Released) -> None:
         lease = self.find(message.lease)
         if lease is not None:
@@ -163,7 +189,7 @@ class Holdings:
     def on_failed(self, message: hostlink.Failed, lease_id: LeaseId) -> None:
         lease = self.find(lease_id)
         if lease is not None:
-            lease.failure = Failure(lease.id, message.kind, message.error, message.traceback)
+            lease.failure = Failure(lease.id, message.kind, message.error, message.traceback, message.cause)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
     def _tell(self, message: hostlink.ToHost) -> None:

@@ -72,6 +72,15 @@ class YieldRest:
     """Agent to host: stage the finished prefix of the lease, then answer `Released` and forget the rest."""
 
     lease: LeaseId
+    keep: int | None = None
+    """Go on with the rows before this one, or with more where more is finished already, and answer `Kept` at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitEvery:
+    """Agent to host: stage finished prefixes this often, if the job leaves that to the master."""
+
+    ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,14 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Host to agent: answer to `YieldRest` with rows to keep: the lease now ends at row `stop`."""
+
+    lease: LeaseId
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """Host to agent: the rest of this lease (or, with None, the whole host) cannot be done here."""
 
@@ -130,13 +147,16 @@ class Progress:
     rows: int
     stages: tuple[StageStats, ...] = ()
     """In the order of the pipeline."""
+    reached: tuple[tuple[LeaseId, int], ...] = ()
+    """For each lease the first row that is not finished."""
 
 
-ToHost = Setup | Work | Cut | Regrant | YieldRest | Stop
-FromHost = Ready | Sized | Staged | Released | Failed | Progress
+ToHost = Setup | Work | Cut | Regrant | YieldRest | CommitEvery | Stop
+FromHost = Ready | Sized | Staged | Released | Kept | Failed | Progress
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Setup, Work, Cut, Regrant, YieldRest, Stop, Ready, Sized, Staged, Released, Failed, Progress)
+    kind.__name__: kind
+    for kind in (Setup, Work, Cut, Regrant, YieldRest, CommitEvery, Stop, Ready, Sized, Staged, Released, Kept, Failed, Progress)
 }
 
 
@@ -165,6 +185,7 @@ def decode(line: bytes) -> ToHost | FromHost:
     if kind is Work or kind is Cut:
         data["rows"] = Rows(*data["rows"])
     if kind is Progress:
+        data["reached"] = tuple((LeaseId(*lease), row) for lease, row in data["reached"])
         data["stages"] = tuple(StageStats(**{**stage, "decisions": tuple(stage["decisions"])}) for stage in data["stages"])
     if kind is Staged:
         data["record"] = CommitRecord.from_json(data["record"])

@@ -40,6 +40,10 @@ class HeldLease:
     """The host does nothing more for it: what is not staged goes back."""
     failure: Failure | None = None
     """The host cannot do what is not staged."""
+    reached: int = 0
+    """First row that is not known to be computed."""
+    returned_from: int | None = None
+    """Rows from here on were let go of, and the master has to be told."""
     host_deaths: int = 0
     """Hosts that died while this lease was the first in line."""
 
@@ -59,7 +63,24 @@ class HeldLease:
 
     @property
     def is_over(self) -> bool:
-        return self.rows.start >= self.rows.stop and (self.sized is None or self.is_sizing_told)
+        return self.is_empty and (self.sized is None or self.is_sizing_told)
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there is nothing left to do for it, nor to give back."""
+        return self.rows.start >= self.rows.stop and self.returned_from is None
+
+    @property
+    def done(self) -> int:
+        """First row that is not known to be computed, to be told to the master."""
+        return max(self.frontier, min(self.reached, self.rows.stop))
+
+    def keep_to(self, stop: int) -> None:
+        """Go on with the rows before `stop` alone, or before what is staged; the others go back."""
+        stop = max(stop, self.frontier)
+        if stop < self.rows.stop:
+            self.rows = Rows(self.rows.start, stop)
+            self.returned_from = stop
 
     def work(self) -> Work:
         """Return the order to compute what is not staged."""
@@ -99,6 +120,7 @@ class HeldLease:
         self.quarantine = grant.quarantine
         self.staged = []
         self.is_sizing_told = False
+        self.returned_from = None
         if self.failure is not None:
             self.failure = replace(self.failure, lease=grant.lease)
 
@@ -121,7 +143,7 @@ class Report:
     def ended(self) -> set[LeaseId]:
         """Leases that are not held any more once the request is applied."""
         failed = {failure.lease for failure in self.failures if failure.lease is not None}
-        return failed | {back.lease for back in self.returns}
+        return failed | {back.lease for back in self.returns if back.start is None}
 
 
 def report(leases: Iterable[HeldLease]) -> Report:
@@ -135,6 +157,8 @@ def report(leases: Iterable[HeldLease]) -> Report:
     for lease in leases:
         if lease.sized is not None and not lease.is_sizing_told:
             sizings.append(Sizing(lease.id, lease.sized))
+        if lease.returned_from is not None:
+            returns.append(Return(lease.id, lease.returned_from))
         taken = 0
         for record in lease.staged:
             if room <= 0:

@@ -8,9 +8,11 @@ agent and in the simulator, so nothing here may read a clock or do anything itse
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import assert_never
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
 from antinfer.core.messages import (
     Answer,
@@ -83,6 +85,7 @@ class Session:
         self._losses: list[Failure] = []
         """Failures of the host as a whole that the master does not know of yet."""
         self._drain_since: int | None = None
+        self._drain_cause = Cause.DRAINED
         self._exit_code, self._exit_reason = 0, ""
         self._is_over = False
         self._actions: list[Action] = []
@@ -110,6 +113,7 @@ class Session:
             case HostDied():
                 self._on_host_died(at, event.detail)
             case DrainAsked():
+                self._drain_cause = event.cause
                 self._drain(at, event.reason)
             case Ticked():
                 pass
@@ -198,9 +202,11 @@ class Session:
             commits=told.commits,
             returns=told.returns,
             failures=told.failures + tuple(self._losses),
-            held=tuple(lease for lease in holdings.leases if lease not in told.ended),
+            held=(held := tuple(lease for lease in holdings.leases if lease not in told.ended)),
             want=want,
             leaving=leaving,
+            done=tuple(holdings.leases[lease].done for lease in held),
+            cause=self._drain_cause,
         )
 
     def _wish(self) -> int:
@@ -215,7 +221,9 @@ class Session:
         self._send(at, message)
 
     def _beat(self, at: int) -> None:
-        self._send(at, guards.heartbeat(self._id, tuple(self._holdings.leases), self._answered))
+        beat = guards.heartbeat(self._id, tuple(self._holdings.leases), self._answered)
+        done = tuple(lease.done for lease in self._holdings.leases.values())
+        self._send(at, replace(beat, done=done))
 
     def _send(self, at: int, message: Upward) -> None:
         self._sent_at = at
@@ -244,6 +252,7 @@ class Session:
             self._attempts = 0
             self._hungry_at = at
             self._heartbeat_ms = welcome.heartbeat_ms or self._heartbeat_ms
+            self._holdings.commit_every(welcome.commit_ms)
             self._holdings.rejoin(welcome.regranted, shards, is_wanted=self._drain_since is None)
         self._obey(at, welcome.verdict, welcome.reason)
 
@@ -273,7 +282,10 @@ class Session:
                 holdings.leases[sizing.lease].is_sizing_told = True
         for outcome in answer.outcomes:
             holdings.settle(outcome)
-        ended = {back.lease for back in request.returns}
+        for back in request.returns:
+            if back.lease in holdings.leases and holdings.leases[back.lease].returned_from == back.start:
+                holdings.leases[back.lease].returned_from = None
+        ended = {back.lease for back in request.returns if back.start is None}
         ended.update(failure.lease for failure in request.failures if failure.lease is not None)
         holdings.close(ended)
 
@@ -285,7 +297,8 @@ class Session:
         for one in push.yields:
             lease = self._holdings.find(one.lease)
             if lease is not None:
-                self._holdings.ask_back(lease)
+                self._holdings.ask_back(lease, one.keep)
+        self._holdings.commit_every(push.commit_ms)
         if push.verdict is Verdict.WORK:
             self._hungry_at = at
         elif push.verdict is not None:
@@ -328,10 +341,12 @@ class Session:
                     self._watch.note_progress()
             case hostlink.Released():
                 self._holdings.on_released(message)
+            case hostlink.Kept():
+                self._holdings.on_kept(message)
             case hostlink.Failed():
                 self._on_failed(at, message)
             case hostlink.Progress():
-                pass
+                self._holdings.on_progress(message)
             case _:
                 assert_never(message)
 
@@ -339,7 +354,7 @@ class Session:
         if message.lease is not None:
             self._holdings.on_failed(message, message.lease)
             return
-        self._losses.append(Failure(None, message.kind, message.error, message.traceback))
+        self._losses.append(Failure(None, message.kind, message.error, message.traceback, message.cause))
         if message.kind is FailureKind.FATAL:
             self._give_up(at, message.error)
         else:

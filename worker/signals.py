@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import ShardId
 from antinfer.core.messages import Downward, Upward
 from antinfer.core.plan import Shard
@@ -58,6 +59,7 @@ class DrainAsked:
 
     at: int
     reason: str
+    cause: Cause = Cause.DRAINED
 
 
 @dataclass(frozen=True, slots=True)

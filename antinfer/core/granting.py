@@ -58,6 +58,20 @@ class Granting:
             leasing.hindrance.note_grant(at)
         return tuple([leasing.grant(lease) for lease in granted])
 
+    def is_slow(self, lease: Lease, at: int) -> bool:
+        """Tell whether a lease, which has no copy yet, gets on so badly that an idle worker may as well do it over."""
+        reign = self._leasing.reign
+        copy_after, awake = reign.config.copy_after_ms, reign.sessions.awake_since
+        holder = reign.sessions.get(lease.session)
+        if copy_after is None or holder is None or reign.ledger.has_copy(lease):
+            return False
+        if not lease.has_begun and lease.id != min(holder.leases):
+            # Behind others in line it need not get on, but it should come back when it is asked for.
+            return lease.asked is not None and at - max(lease.asked.at, awake) >= copy_after
+        # What cannot be shared is worth a copy although it gets on, in the end.
+        is_long = (lease.is_unsized or lease.rows.size == 1) and at - max(lease.granted_at, awake) >= 3 * copy_after
+        return is_long or at - max(lease.moved_at, awake) >= copy_after
+
     def _small_task(self, session: Session, workers: int) -> int | None:
         """Return the rows of one portion near the end, for a worker of this speed; None where nothing is known to be cut."""
         reign = self._leasing.reign
@@ -72,7 +86,7 @@ class Granting:
         leasing, reign = self._leasing, self._leasing.reign
         while self.slow:
             first = reign.ledger.leases.get(self.slow.popleft())
-            if first is None or first.session == session.id or reign.ledger.has_copy(first):
+            if first is None or first.session == session.id or not self.is_slow(first, at):
                 continue
             if first.strikes or first.losses:
                 # It may kill its next worker too; and while one copy after the other is under way it is never split.

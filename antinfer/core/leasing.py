@@ -102,13 +102,17 @@ class Leasing:
             not_before: time before which the rows are not leased again.
             elsewhere: another worker should have them, if there is one.
         """
-        reign, config = self.reign, self.reign.config
+        reign = self.reign
         reign.story.tell(at, what, lease, session.worker)
         session.leases.discard(lease.id)
-        shunned = Shunned(session.worker, max(at, not_before) + config.elsewhere_ms) if elsewhere else None
+        shunned = self.shunned(session, max(at, not_before)) if elsewhere else None
         reign.ledger.release(lease, not_before=not_before, split=split, shunned=shunned)
         if not not_before:
             self.nudge(1)
+
+    def shunned(self, session: Session, at: int) -> Shunned:
+        """Say of rows that go back at time `at` that others should have them first."""
+        return Shunned(session.worker, at + self.reign.config.elsewhere_ms)
 
     def strike(self, session: Session, lease: Lease, at: int, what: str) -> None:
         """End a lease whose rows may be what is wrong; they are cornered when it goes on."""

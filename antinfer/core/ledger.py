@@ -326,7 +326,7 @@ class Ledger:
                 self._enqueue(lease.shard, part, model, self._head)
         self._settle(lease.shard, shard)
 
-    def give_back(self, lease: Lease, start: int) -> bool:
+    def give_back(self, lease: Lease, start: int, shunned: Shunned | None = None) -> bool:
         """Cut ``[start, stop)`` off a lease, to be leased by others from the HEAD of the queue; False when that cannot be.
 
         A range with a second copy is left whole: its leases must cover the same rows.
@@ -339,7 +339,7 @@ class Ledger:
         self._enqueue(
             lease.shard,
             rest,
-            Pending(rest, lease.attempt, lease.strikes, 0, losses=lease.losses, troubles=lease.troubles),
+            Pending(rest, lease.attempt, lease.strikes, 0, losses=lease.losses, troubles=lease.troubles, shunned=shunned),
             self._head,
         )
         self.dirty.add(lease.shard)

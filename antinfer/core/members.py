@@ -182,10 +182,11 @@ class Members:
         leasing = self.leasing
         asked, lease.asked = lease.asked, None
         if back.start is None or back.start <= lease.rows.start:
-            leasing.release(session, lease, at, "returned", elsewhere=asked is not None and asked.why is Cause.STUCK)
+            # What was asked back is for others: its worker asks for more in the same breath.
+            leasing.release(session, lease, at, "returned", elsewhere=asked is not None)
         else:
             rows = Rows(back.start, lease.rows.stop)
-            if not self._reign.ledger.give_back(lease, back.start):
+            if not self._reign.ledger.give_back(lease, back.start, leasing.shunned(session, at)):
                 return
             self._reign.story.tell(at, "returned", lease, session.worker, rows)
             leasing.nudge(max(1, asked.workers if asked is not None else 0))

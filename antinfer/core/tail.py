@@ -50,17 +50,19 @@ class Tail:
             if session.stream is None or not session.leases:
                 continue
             first = min(session.leases)
-            for lease_id in session.leases:
+            wait_ms = 0.0
+            for lease_id in sorted(session.leases):
                 lease = reign.ledger.leases[lease_id]
                 if lease.asked is not None:
                     if copy_after is None or at - lease.asked.at < copy_after:
                         starving -= lease.asked.workers
                     elif lease.moved_at > lease.asked.at:
                         lease.asked = None  # it lives, so it has not heard us
-                elif lease_id != first and not lease.has_begun:
+                elif lease_id != first and not lease.has_begun and not (session.pace.rate and tail_ms and wait_ms < tail_ms):
                     spare.append((session, lease))
                 elif tail_ms is not None and not lease.is_unsized and not reign.ledger.has_copy(lease):
                     rest = rest_ms(lease, session.pace, at)
+                    wait_ms += rest
                     if rest >= 2 * tail_ms and lease.rows.stop - max(lease.reached, lease.rows.start) > 1:
                         long.append((rest, session, lease))
         spare.sort(key=lambda each: each[1].id, reverse=True)
@@ -82,17 +84,6 @@ class Tail:
 
     def _find_slow(self, at: int) -> list[Lease]:
         """Return the leases that an idle worker may as well do over, the one that has been quiet for longest first."""
-        reign = self._leasing.reign
-        copy_after = reign.config.copy_after_ms
-        if copy_after is None:
-            return []
-        awake = reign.sessions.awake_since
-        slow = []
-        for lease in reign.ledger.leases.values():
-            is_quiet = at - max(lease.moved_at, awake) >= copy_after
-            # What cannot be shared is worth a copy although it gets on, in the end.
-            is_long = (lease.is_unsized or lease.rows.size == 1) and at - max(lease.granted_at, awake) >= 3 * copy_after
-            if (is_quiet or is_long) and not reign.ledger.has_copy(lease):
-                slow.append(lease)
+        slow = [lease for lease in self._leasing.reign.ledger.leases.values() if self._granting.is_slow(lease, at)]
         slow.sort(key=lambda lease: (lease.moved_at, lease.id))
         return slow

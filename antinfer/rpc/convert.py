@@ -88,7 +88,8 @@ def upward_to_pb(message: Upward | Stats) -> work_pb2.UpMessage:
             return work_pb2.UpMessage(request=_request_to_pb(message))
         case Heartbeat():
             leases = [_lease_to_pb(lease) for lease in message.held]
-            return work_pb2.UpMessage(heartbeat=work_pb2.Heartbeat(session=message.session, held=leases, answered=message.answered))
+            beat = work_pb2.Heartbeat(session=message.session, held=leases, answered=message.answered, done=message.done)
+            return work_pb2.UpMessage(heartbeat=beat)
         case Stats():
             return work_pb2.UpMessage(stats=stats_to_pb(message))
         case _:
@@ -105,7 +106,7 @@ def upward_from_pb(pb: work_pb2.UpMessage) -> Upward | Stats:
             return _request_from_pb(pb.request)
         case "heartbeat":
             beat = pb.heartbeat
-            return Heartbeat(session=SessionId(beat.session), held=_leases_from_pb(beat.held), answered=beat.answered)
+            return Heartbeat(SessionId(beat.session), _leases_from_pb(beat.held), beat.answered, tuple(beat.done))
         case "stats":
             return stats_from_pb(pb.stats)
         case _:
@@ -124,6 +125,7 @@ def downward_to_pb(message: Downward, shard_of: ShardLookup) -> work_pb2.DownMes
                     heartbeat_ms=message.heartbeat_ms,
                     regranted=[_grant_to_pb(grant, shard_of) for grant in message.regranted],
                     reason=message.reason,
+                    commit_ms=message.commit_ms,
                 )
             )
         case Answer():
@@ -141,9 +143,10 @@ def downward_to_pb(message: Downward, shard_of: ShardLookup) -> work_pb2.DownMes
             return work_pb2.DownMessage(
                 push=work_pb2.Push(
                     cuts=[work_pb2.LeaseCut(lease=_lease_to_pb(cut.lease), rows=_rows_to_pb(cut.rows)) for cut in message.cuts],
-                    yields=[_lease_to_pb(one.lease) for one in message.yields],
+                    yields=[work_pb2.Yield(lease=_lease_to_pb(one.lease), keep=one.keep) for one in message.yields],
                     verdict=None if message.verdict is None else _verdict_to_pb(message.verdict),
                     reason=message.reason,
+                    commit_ms=message.commit_ms,
                 )
             )
         case _:
@@ -162,6 +165,7 @@ def downward_from_pb(pb: work_pb2.DownMessage) -> tuple[Downward, dict[ShardId, 
                 heartbeat_ms=pb.welcome.heartbeat_ms,
                 regranted=grants,
                 reason=pb.welcome.reason,
+                commit_ms=pb.welcome.commit_ms,
             )
             return welcome, shards
         case "answer":
@@ -178,9 +182,10 @@ def downward_from_pb(pb: work_pb2.DownMessage) -> tuple[Downward, dict[ShardId, 
         case "push":
             push = Push(
                 cuts=tuple(LeaseCut(_lease_from_pb(cut.lease), _rows_from_pb(cut.rows)) for cut in pb.push.cuts),
-                yields=tuple(Yield(lease) for lease in _leases_from_pb(pb.push.yields)),
+                yields=tuple(Yield(_lease_from_pb(one.lease), one.keep if one.HasField("keep") else None) for one in pb.push.yields),
                 verdict=_verdict_from_pb(pb.push.verdict) if pb.push.verdict else None,
                 reason=pb.push.reason,
+                commit_ms=pb.push.commit_ms,
             )
             return push, {}
         case _:
@@ -230,11 +235,13 @@ def _request_to_pb(request: Request) -> work_pb2.Request:
         number=request.number,
         sizings=[work_pb2.Sizing(lease=_lease_to_pb(sizing.lease), rows=sizing.rows) for sizing in request.sizings],
         commits=[work_pb2.Commit(lease=_lease_to_pb(one.lease), record=_record_to_pb(one.record)) for one in request.commits],
-        returns=[_lease_to_pb(one.lease) for one in request.returns],
+        returns=[work_pb2.Return(lease=_lease_to_pb(one.lease), start=one.start) for one in request.returns],
         failures=[_failure_to_pb(failure) for failure in request.failures],
         held=[_lease_to_pb(lease) for lease in request.held],
         want=request.want,
         leaving=request.leaving,
+        done=request.done,
+        cause=request.cause.value,
     )
 
 
@@ -244,11 +251,13 @@ def _request_from_pb(pb: work_pb2.Request) -> Request:
         number=pb.number,
         sizings=tuple(Sizing(_lease_from_pb(sizing.lease), sizing.rows) for sizing in pb.sizings),
         commits=tuple(Commit(_lease_from_pb(one.lease), _record_from_pb(one.record)) for one in pb.commits),
-        returns=tuple(Return(lease) for lease in _leases_from_pb(pb.returns)),
+        returns=tuple(Return(_lease_from_pb(one.lease), one.start if one.HasField("start") else None) for one in pb.returns),
         failures=tuple(_failure_from_pb(failure) for failure in pb.failures),
         held=_leases_from_pb(pb.held),
         want=pb.want,
         leaving=pb.leaving,
+        done=tuple(pb.done),
+        cause=_decode(_CAUSES, pb.cause or Cause.UNKNOWN.value, "cause"),
     )
 
 

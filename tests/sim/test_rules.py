@@ -260,7 +260,7 @@ def test_rule_16_a_master_that_slept_does_not_expire_everybody() -> None:
     def script(stage: sim.Stage) -> None:
         stage.every(900, lambda: stage.pause("m1", 700))
 
-    scenario = sim.Scenario("rule 16", rows=(1, 1), row_ms=(4_000, 4_500), blames_rows=False, script=script, prefix=1.0)
+    scenario = sim.Scenario("rule 16", rows=(1, 1), row_ms=(6_000, 6_500), blames_rows=False, script=script, prefix=1.0, calm_ms=6_000)
     needs(scenario, "lost", clock_jumped=(guards, lambda gap_ms, ttl_ms: False))
 
 

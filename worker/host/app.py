@@ -73,6 +73,7 @@ class Host:
         cpus = max(1, round(machine.cpus))
         nodes = graph.isolated(graph.build(spec, cpus)) if setup.isolated else graph.build(spec, cpus)
         self._place = open_output(spec)
+        self._has_free_interval = spec.commit_interval == "auto"
         interval = _COMMIT_SECONDS if spec.commit_interval == "auto" else spec.commit_interval
         credits = Credits(min(max(_CREDIT_BYTES[0], machine.read().ram_total // 16), _CREDIT_BYTES[1]))
         self._leases = Leases(credits, link.send, interval)
@@ -126,7 +127,10 @@ class Host:
                 case hostlink.Regrant():
                     self._leases.rename(message.old, message.new, message.attempt)
                 case hostlink.YieldRest():
-                    self._leases.yield_rest(message.lease)
+                    self._leases.yield_rest(message.lease, message.keep)
+                case hostlink.CommitEvery():
+                    if self._has_free_interval:
+                        self._leases.commit_every(message.ms / 1_000)
                 case hostlink.Stop():
                     self._over.set()
                     return
@@ -168,7 +172,7 @@ class Host:
 
     def _tell(self) -> None:
         with self._telling:
-            self._link.send(hostlink.Progress(self._leases.rows_done, self._accounts.tick(time.monotonic())))
+            self._link.send(hostlink.Progress(self._leases.rows_done, self._accounts.tick(time.monotonic()), self._leases.reached()))
 
     def _send_staged(self, message: hostlink.FromHost) -> None:
         """Send what a writer has to say behind what is to be told about the work in it."""

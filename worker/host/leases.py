@@ -12,7 +12,7 @@ from antinfer.core.ids import LeaseId
 from antinfer.core.ranges import Rows
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.runs import Chunk, Run
-from antinfer.worker.hostlink import Failed, FromHost, Released, Sized, Work
+from antinfer.worker.hostlink import Failed, FromHost, Kept, Released, Sized, Work
 from antinfer.worker.pipeline.pieces import Piece
 
 
@@ -61,13 +61,29 @@ class Leases:
                 run.lease, run.attempt = new, attempt
                 self._runs[new] = run
 
-    def yield_rest(self, lease: LeaseId) -> None:
+    def yield_rest(self, lease: LeaseId, keep: int | None = None) -> None:
+        """Let go of a lease, or with `keep` of its rows from there on that are not finished."""
         with self._lock:
             run = self._runs.get(lease)
             if run is None:
                 self._send(Released(lease))
-            else:
+            elif keep is None or not run.sized:
                 self._end(run, Released(lease))
+            elif run.ending is None:
+                run.stop = min(run.stop, max(keep, run.order.cursor, run.start + 1))
+                self._send(Kept(lease, run.stop))
+                self._check(run)
+
+    def commit_every(self, seconds: float) -> None:
+        """Change the commit interval."""
+        with self._lock:
+            self._interval = seconds
+            self._writable.notify_all()
+
+    def reached(self) -> tuple[tuple[LeaseId, int], ...]:
+        """Return for each lease the first row that is not finished."""
+        with self._lock:
+            return tuple((run.lease, run.order.cursor) for run in self._runs.values())
 
     def stop(self) -> None:
         """End every wait, now and later, and drop all leases."""

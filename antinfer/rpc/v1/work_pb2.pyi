@@ -172,20 +172,22 @@ class Grant(_message.Message):
     def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., attempt: _Optional[int] = ..., quarantine: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("verdict", "session", "epoch", "heartbeat_ms", "regranted", "reason")
+    __slots__ = ("verdict", "session", "epoch", "heartbeat_ms", "regranted", "reason", "commit_ms")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
     REGRANTED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_MS_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
     session: str
     epoch: int
     heartbeat_ms: int
     regranted: _containers.RepeatedCompositeFieldContainer[Grant]
     reason: str
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., session: _Optional[str] = ..., epoch: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., regranted: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+    commit_ms: int
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., session: _Optional[str] = ..., epoch: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., regranted: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., reason: _Optional[str] = ..., commit_ms: _Optional[int] = ...) -> None: ...
 
 class StagedObject(_message.Message):
     __slots__ = ("kind", "token")
@@ -249,6 +251,14 @@ class Sizing(_message.Message):
     rows: int
     def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., rows: _Optional[int] = ...) -> None: ...
 
+class Return(_message.Message):
+    __slots__ = ("lease", "start")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    lease: LeaseId
+    start: int
+    def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., start: _Optional[int] = ...) -> None: ...
+
 class Failure(_message.Message):
     __slots__ = ("lease", "kind", "error", "traceback", "cause")
     LEASE_FIELD_NUMBER: _ClassVar[int]
@@ -264,36 +274,42 @@ class Failure(_message.Message):
     def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., error: _Optional[str] = ..., traceback: _Optional[str] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("session", "number", "sizings", "commits", "returns", "failures", "held", "want", "leaving")
+    __slots__ = ("session", "number", "sizings", "commits", "failures", "held", "want", "leaving", "returns", "done", "cause")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SIZINGS_FIELD_NUMBER: _ClassVar[int]
     COMMITS_FIELD_NUMBER: _ClassVar[int]
-    RETURNS_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     WANT_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    RETURNS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
     session: str
     number: int
     sizings: _containers.RepeatedCompositeFieldContainer[Sizing]
     commits: _containers.RepeatedCompositeFieldContainer[Commit]
-    returns: _containers.RepeatedCompositeFieldContainer[LeaseId]
     failures: _containers.RepeatedCompositeFieldContainer[Failure]
     held: _containers.RepeatedCompositeFieldContainer[LeaseId]
     want: int
     leaving: bool
-    def __init__(self, session: _Optional[str] = ..., number: _Optional[int] = ..., sizings: _Optional[_Iterable[_Union[Sizing, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., returns: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., failures: _Optional[_Iterable[_Union[Failure, _Mapping]]] = ..., held: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., want: _Optional[int] = ..., leaving: bool = ...) -> None: ...
+    returns: _containers.RepeatedCompositeFieldContainer[Return]
+    done: _containers.RepeatedScalarFieldContainer[int]
+    cause: str
+    def __init__(self, session: _Optional[str] = ..., number: _Optional[int] = ..., sizings: _Optional[_Iterable[_Union[Sizing, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., failures: _Optional[_Iterable[_Union[Failure, _Mapping]]] = ..., held: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., want: _Optional[int] = ..., leaving: bool = ..., returns: _Optional[_Iterable[_Union[Return, _Mapping]]] = ..., done: _Optional[_Iterable[int]] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("session", "held", "answered")
+    __slots__ = ("session", "held", "answered", "done")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
     session: str
     held: _containers.RepeatedCompositeFieldContainer[LeaseId]
     answered: int
-    def __init__(self, session: _Optional[str] = ..., held: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., answered: _Optional[int] = ...) -> None: ...
+    done: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[str] = ..., held: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., answered: _Optional[int] = ..., done: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StageStats(_message.Message):
     __slots__ = ("name", "mode", "degree", "batch_rows", "rows_in", "rows_out", "fused_rows", "batches", "queue_rows", "busy_seconds", "starved_seconds", "blocked_seconds", "active_seconds", "load_seconds", "busy", "starved", "blocked", "rows_per_second", "decisions")
@@ -389,14 +405,24 @@ class Answer(_message.Message):
     reason: str
     def __init__(self, number: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., outcomes: _Optional[_Iterable[_Union[CommitOutcome, _Mapping]]] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., retry_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class Yield(_message.Message):
+    __slots__ = ("lease", "keep")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    lease: LeaseId
+    keep: int
+    def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., keep: _Optional[int] = ...) -> None: ...
+
 class Push(_message.Message):
-    __slots__ = ("cuts", "yields", "verdict", "reason")
+    __slots__ = ("cuts", "verdict", "reason", "yields", "commit_ms")
     CUTS_FIELD_NUMBER: _ClassVar[int]
-    YIELDS_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    YIELDS_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_MS_FIELD_NUMBER: _ClassVar[int]
     cuts: _containers.RepeatedCompositeFieldContainer[LeaseCut]
-    yields: _containers.RepeatedCompositeFieldContainer[LeaseId]
     verdict: Verdict
     reason: str
-    def __init__(self, cuts: _Optional[_Iterable[_Union[LeaseCut, _Mapping]]] = ..., yields: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    yields: _containers.RepeatedCompositeFieldContainer[Yield]
+    commit_ms: int
+    def __init__(self, cuts: _Optional[_Iterable[_Union[LeaseCut, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[str] = ..., yields: _Optional[_Iterable[_Union[Yield, _Mapping]]] = ..., commit_ms: _Optional[int] = ...) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from antinfer.core.ids import LeaseId, staged_name
 from antinfer.core.messages import FailureKind
@@ -17,6 +17,10 @@ from antinfer.worker import hostlink
 
 if TYPE_CHECKING:
     from antinfer.testing.sim.worker import Worker
+
+
+_PROGRESS: Final = 0.3
+"""Probability that a host says after a row how far it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -109,10 +113,16 @@ class Host(Party):
                     task.lease, task.attempt = message.new, message.attempt
                     self._tasks[message.new] = task
             case hostlink.YieldRest():
-                if message.lease in self._tasks:
-                    self._tasks[message.lease].is_asked_back = True
+                task = self._tasks.get(message.lease)
+                if task is not None and message.keep is not None and task.stop <= self._stage.scenario.rows[task.shard]:
+                    task.stop = min(task.stop, max(message.keep, task.done, task.start + 1))
+                    self._say(hostlink.Kept(task.lease, task.stop))
+                elif task is not None:
+                    task.is_asked_back = True
                 else:
                     self._say(hostlink.Released(message.lease))
+            case hostlink.CommitEvery():
+                pass
             case _:
                 raise AssertionError(f"unknown order {message!r}")
         self._order.set()
@@ -149,6 +159,8 @@ class Host(Party):
         if not task.is_asked_back and task.done < task.stop:
             if not (yield from self._compute(task)):
                 return
+            if self.world.chance(_PROGRESS):
+                self._say(hostlink.Progress(0, reached=tuple((each.lease, each.done) for each in self._tasks.values())))
             is_due = self.world.chance(scenario.prefix)
         else:
             is_due = True

@@ -90,19 +90,26 @@ UPWARD = [
         1 << 40,
         sizings=(Sizing(LEASE, 0),),
         commits=(Commit(LEASE, RECORD),),
-        returns=(Return(OTHER),),
-        failures=(Failure(None, FailureKind.FATAL, "no", "Traceback"), *(Failure(LEASE, kind, "e", cause=Cause.DISK_FULL) for kind in FailureKind)),
+        returns=(Return(OTHER), Return(LEASE, 0), Return(LEASE, 7)),
+        failures=(
+            Failure(None, FailureKind.FATAL, "no", "Traceback"),
+            *(Failure(LEASE, kind, "e", cause=Cause.DISK_FULL) for kind in FailureKind),
+        ),
         held=(LEASE, OTHER),
         want=3,
         leaving=True,
+        done=(0, 1 << 40),
+        cause=Cause.PREEMPTED,
     ),
     Heartbeat(SessionId("s"), (LEASE,), 9),
+    Heartbeat(SessionId("s"), (LEASE, OTHER), 9, (4, 0)),
     Stats(5, 1.5, (STAGE, StageStats("bare")), 1 << 33, "host", 12, 1),
 ]
 
 DOWNWARD = [
     *(Welcome(verdict, reason="r") for verdict in Verdict),
     Welcome(Verdict.WORK, SessionId("s"), Epoch(3), 1_000, GRANTS),
+    Welcome(Verdict.WORK, SessionId("s"), Epoch(3), 1_000, commit_ms=30_000),
     *(Answer(1, verdict) for verdict in Verdict),
     Answer(
         1,
@@ -114,6 +121,7 @@ DOWNWARD = [
     ),
     Push(),
     *(Push((LeaseCut(LEASE, Rows(0, 0)),), (Yield(OTHER),), verdict, "r") for verdict in Verdict),
+    Push(yields=(Yield(LEASE, 0), Yield(OTHER, 9)), commit_ms=1_500),
 ]
 
 
