@@ -11,6 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from antinfer.core.causes import Cause
+
 BROKEN_DEVICE: Final = 75
 """Exit code of a predictor whose device answers no call any more."""
 HUNG: Final = 76
@@ -34,6 +36,18 @@ class DeathKind(Enum):
     BROKEN_DEVICE = "BrokenDevice"
     HANG = "Hang"
     EXIT = "Exit"
+
+    @property
+    def cause(self) -> Cause:
+        """What the master counts it as."""
+        return _CAUSES.get(self, Cause.PROCESS_CRASH)
+
+
+_CAUSES: Final = {
+    DeathKind.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+    DeathKind.BROKEN_DEVICE: Cause.GPU_FAULT,
+    DeathKind.HANG: Cause.PROCESS_HANG,
+}
 
 
 @dataclass(frozen=True, slots=True)

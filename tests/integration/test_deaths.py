@@ -139,7 +139,7 @@ def test_a_crash_is_named_and_its_row_found_in_few_deaths(make: Any, caplog: pyt
     deaths = [record for record in caplog.records if getattr(record, "action", "") == "restart"]
     # Twice as it is, once in a part, once alone.
     assert [record.rows for record in deaths] == [64, 64, 4, 1]  # type: ignore[attr-defined]
-    assert {record.cause for record in deaths} == {"Segfault"}  # type: ignore[attr-defined]
+    assert {(record.death, record.cause) for record in deaths} == {("Segfault", "process_crash")}  # type: ignore[attr-defined]
     assert sorted(bench.found) == [at for at in range(192) if at != 70]
 
 

@@ -7,7 +7,7 @@ import traceback
 from antinfer.core.causes import Cause
 from antinfer.core.ids import LeaseId
 from antinfer.core.messages import FailureKind
-from antinfer.errors import AntinferError, InfraError, OutputError, UserCodeError
+from antinfer.errors import AntinferError, InfraError, MachineError, OutputError, UserCodeError
 from antinfer.worker.hostlink import Failed
 
 
@@ -30,6 +30,8 @@ def is_passing(error: BaseException) -> bool:
 
 
 def _cause(error: InfraError, *, shared: bool) -> Cause:
+    if isinstance(error, MachineError):
+        return Cause.HOST_DIED
     if not isinstance(error, OutputError) or not error.lasting or not (shared or error.remote):
         return Cause.STORAGE
     return Cause.DISK_FULL if error.full else Cause.OUTPUT_REFUSED

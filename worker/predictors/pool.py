@@ -299,12 +299,13 @@ class Predictor:
         calls = list(self._under_way.values())
         self._under_way.clear()
         self._sent_bytes.clear()
+        about = {"stage": self._stage.name, "death": death.kind.value, "rows": calls[0].rows if calls else 0}
         _LOG.warning(
             "the process of %s %s; it is started again%s",
             self._stage.where,
             death.how,
             f"; it was here:\n{death.stack}" if death.stack else "",
-            extra={"action": "restart", "stage": self._stage.name, "cause": death.kind.value, "rows": calls[0].rows if calls else 0},
+            extra={"action": "restart", "cause": death.kind.cause.value, **about},
         )
         self._care.note(f"restarted after {death.kind.value}: its process {death.how}")
         pause = self._pause(death)
