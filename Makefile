@@ -9,8 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FLIGHTS := examples/flights
+SEEDS ?= 2000
 
-.PHONY: help demo test check lint format types contracts proto docs unit integration chaos coverage bench clean
+.PHONY: help demo test check lint format types contracts proto docs unit integration chaos coverage sim bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -77,6 +78,9 @@ chaos: $(VENV)/demo.stamp ## A dark day for the flights: dozens of faults, no ro
 coverage: $(VENV)/dev.stamp ## Which lines the tests reach
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage report
+
+sim: $(VENV)/dev.stamp ## 2,000 drawn runs of the whole system with every fault; SEEDS=20000 for more
+	@$(BIN)/python -m antinfer.testing.sim --seeds $(SEEDS) --corpus tests/sim/corpus.jsonl
 
 bench: $(VENV)/bench.stamp ## The numbers, with peers beside us in the same run
 	$(BIN)/python -m benchmarks

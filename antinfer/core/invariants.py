@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from antinfer.core.engine import Engine
 from antinfer.core.ids import ShardId
 from antinfer.core.ledger import OpenShard
@@ -13,13 +15,19 @@ def check(engine: Engine) -> None:
 
     Costs O(open): finished and untouched shards are only counted.
     """
-    for shard_id, shard in engine.ledger.open.items():
-        problem = _shard_problem(shard)
-        if problem:
-            raise InvariantViolation(_with_story(engine, shard_id, problem))
+    check_shards(engine, engine.ledger.open)
     for problem in (_coverage_problem(engine), _session_problem(engine)):
         if problem:
             raise InvariantViolation(problem)
+
+
+def check_shards(engine: Engine, shards: Iterable[ShardId]) -> None:
+    """Raise `InvariantViolation` unless the rows of each of `shards` that is open are partitioned. For those that a step has changed."""
+    for shard_id in shards:
+        shard = engine.ledger.open.get(shard_id)
+        problem = "" if shard is None else _shard_problem(shard)
+        if problem:
+            raise InvariantViolation(_with_story(engine, shard_id, problem))
 
 
 def _shard_problem(shard: OpenShard) -> str:

@@ -19,7 +19,9 @@ from antinfer.testing import sim
 from antinfer.worker import guards as worker_guards
 
 SEEDS = range(8)
-PATIENT = replace(sim.ENGINE, ranges=replace(sim.ENGINE.ranges, split_after=500, quarantine_after=1_000, losses_after=1_000), copy_after_ms=None)
+PATIENT = replace(
+    sim.ENGINE, ranges=replace(sim.ENGINE.ranges, split_after=500, quarantine_after=1_000, losses_after=1_000), copy_after_ms=None
+)
 
 
 def goes_wrong(scenario: sim.Scenario, kind: str) -> bool:

@@ -7,12 +7,18 @@
 
 Everything that decides anything is the code that also runs in production (`antinfer.core`, `antinfer.worker.session`); the shells around
 them, the store and the output place are models that take the same steps in the same order. Whatever chance decides, the seed decides.
+
+``python -m antinfer.testing.sim`` searches drawn scenarios and shrinks what fails; `antinfer.testing.sim.fleet` plays whole jobs.
 """
 
 from antinfer.testing.sim.catalogue import SCENARIOS
+from antinfer.testing.sim.faults import Fault
+from antinfer.testing.sim.recipes import Recipe
 from antinfer.testing.sim.runner import Outcome, run
 from antinfer.testing.sim.scenario import ENGINE, SESSION, Scenario, Switches, Weather
+from antinfer.testing.sim.shrink import shrink
 from antinfer.testing.sim.stage import Stage
+from antinfer.testing.sim.swarm import draw
 from antinfer.testing.sim.worker import DeleteStaged
 from antinfer.testing.sim.world import Problem, World
 
@@ -21,12 +27,16 @@ __all__ = [
     "SCENARIOS",
     "SESSION",
     "DeleteStaged",
+    "Fault",
     "Outcome",
     "Problem",
+    "Recipe",
     "Scenario",
     "Stage",
     "Switches",
     "Weather",
     "World",
+    "draw",
     "run",
+    "shrink",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from antinfer.testing.sim import recipes
+from antinfer.testing.sim.fleet.command import fleet, policies
 from antinfer.testing.sim.search import Tally, play, search
 
 _EPILOG: Final = """
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 1 when something was lost, doubled or stuck."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = _COMMANDS.get(given[0]) if given else None
-    return _search(given) if command is None else command(given[1:])
+    return _search(given) if command is None else command(given[1:], say)
 
 
 def _search(given: list[str]) -> int:
@@ -69,7 +70,7 @@ def _replay(corpus: Path) -> bool:
     return not failed
 
 
-_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {}
+_COMMANDS: Final[dict[str, Callable[[list[str], Callable[[str], None]], int]]] = {"fleet": fleet, "policies": policies}
 
 if __name__ == "__main__":
     sys.exit(main())
