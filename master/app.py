@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
 from antinfer.launchers.ahead import import_ahead
+from antinfer.master import retrying
 from antinfer.master.jobfile import JobMark, Standing, check_mark
-from antinfer.storage import layout
+from antinfer.storage import layout, rounds
 from antinfer.storage.jobs import open_input, open_output
 from antinfer.storage.lean import keep_pandas_out
 from antinfer.storage.place import OutputPlace
@@ -107,13 +108,9 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
 def _is_complete(place: OutputPlace, mark: JobMark, options: MasterOptions) -> bool:
     """Tell whether there is nothing to do; raises when the job must not go on with this output."""
     if options.retry:
-        from antinfer.master import retrying
-
         return not retrying.is_due(place, mark, options.retry)
     if check_mark(place, mark, force=options.force) is Standing.NEW or place.read(layout.SUCCESS) is None:
         return False
-    from antinfer.storage import rounds
-
     return rounds.is_finished(place)
 
 

@@ -16,7 +16,7 @@ from antinfer.core.rounds import Round
 from antinfer.errors import ChangedError, InternalError, UsageError
 from antinfer.master.jobfile import JobMark
 from antinfer.spec.canonical import explain_changes
-from antinfer.storage import layout
+from antinfer.storage import layout, rounds
 from antinfer.storage.place import OutputPlace
 
 _MERGED = ("accumulators", "carryover")
@@ -30,8 +30,6 @@ def is_due(place: OutputPlace, today: JobMark, number: int) -> bool:
         UsageError: The job is not finished yet, or the round cannot be the next one.
         ChangedError: More than pipeline and code differ from the job that wrote the output.
     """
-    from antinfer.storage import rounds
-
     _check_changes(place, today)
     newest, sealed = rounds.newest(place), rounds.sealed(place)
     if sealed is not None and sealed >= number:
@@ -62,8 +60,6 @@ def begin(place: OutputPlace, today: JobMark, number: int, suffix: str, still_ru
         suffix: of parts, without a dot.
         still_rules: raises when another master rules by now; called before every change.
     """
-    from antinfer.storage import rounds
-
     if not is_due(place, today, number):
         # Another master was quicker, and there is nothing left but to see so.
         return
@@ -80,9 +76,6 @@ def begin(place: OutputPlace, today: JobMark, number: int, suffix: str, still_ru
 
 def current(place: OutputPlace, still_rules: Callable[[], None]) -> Round | None:
     """Return the round that a master of this output works on, None for the plan itself; an older mark of success goes now."""
-    # Imported on use: a job without retries needs none of it.
-    from antinfer.storage import rounds
-
     newest = rounds.newest(place)
     if not newest:
         return None
@@ -104,7 +97,7 @@ def job_name(job: str, ruled: Round | None) -> str:
 
 
 def _planned(place: OutputPlace, number: int, suffix: str) -> Round:
-    from antinfer.storage import manifest, rounds
+    from antinfer.storage import manifest
     from antinfer.storage.planfile import PlanFile
 
     records = manifest.published(place, manifest.Listing.of(place), suffix, manifest.read_all(place))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+from antinfer.errors import UserError
+
 
 def backoff_ms(first_ms: int, longest_ms: int, failures: int, *key: object) -> int:
     """Return the pause after so many failures (1, 2, ...): doubling, and spread by up to a quarter either way.
@@ -35,11 +37,15 @@ class BadRowBudget:
         return quarantined > self.max_fraction * done
 
     def reason(self, quarantined: int, done: int) -> str:
-        """Say which limit `quarantined` of `done` rows exceed."""
-        said = f"{quarantined} of {done} rows are in quarantine, more than"
+        """Say which limit `quarantined` of `done` rows exceed, and the way out."""
+        allowed = f"the share of {self.max_fraction:g} that quarantine.max_fraction allows"
         if self.max_rows is not None and quarantined > self.max_rows:
-            return f"{said} the {self.max_rows} that quarantine.max_rows allows"
-        return f"{said} the share of {self.max_fraction:g} that quarantine.max_fraction allows"
+            allowed = f"the {self.max_rows} that quarantine.max_rows allows"
+        hint = (
+            "`antinfer quarantine ls OUTPUT` shows them. Allow more and run the job on, with --force if the code is fixed by then; "
+            "`antinfer quarantine retry OUTPUT` does these rows again."
+        )
+        return UserError(f"{quarantined} of {done} rows are in quarantine, more than {allowed}", hint=hint).text
 
 
 @dataclass(frozen=True, slots=True)
