@@ -15,10 +15,12 @@ from benchmarks import machine, report
 BENCHMARKS: Final = {
     "core_steps": "the pure core alone: events per second with a million shards planned",
     "control_plane": "grants and commits through gRPC streams and a durable Valkey",
+    "event_log": "what writing down every event costs the control plane",
     "assembler": "what a batch costs between stages",
     "handover": "large batches to a predictor process and back",
     "startup": "how soon a job reads its first row, and how long a small one takes",
     "bad_rows": "what rows cost that crash, hang or raise",
+    "skewed": "what one dear shard costs a job, and how soon the rows of a killed worker are leased again",
     "resume_99": "what finished rows cost a resume",
     "identity_1m_command": "a whole command at a million rows, against a whole Ray script",
     "identity_10m": "ten million rows from Parquet to Parquet, against bare pyarrow and Ray Data",
