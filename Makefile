@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FLIGHTS := examples/flights
+DEFAULT := not soak and not gpu
 
 .PHONY: help demo test check lint format types contracts proto docs unit integration coverage bench clean
 
@@ -39,7 +40,8 @@ demo: $(VENV)/demo.stamp ## Run a model over 336,776 real rows, then prove that 
 	$(BIN)/antinfer verify $(FLIGHTS)/output
 
 test: check ## Lint, types, contracts, generated code, then every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m '$(DEFAULT) and alone'
+	@$(BIN)/python -m pytest -m '$(DEFAULT) and not alone' -n auto --dist loadfile
 
 check: lint types contracts proto docs
 
