@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FLIGHTS := examples/flights
 SEEDS ?= 2000
+DEFAULT := not soak and not gpu
 
 .PHONY: help demo test check lint format types contracts proto docs unit integration chaos coverage sim bench clean
 
@@ -40,7 +41,8 @@ demo: $(VENV)/demo.stamp ## Run a model over 336,776 real rows, then prove that 
 	$(BIN)/antinfer verify $(FLIGHTS)/output
 
 test: check ## Lint, types, contracts, generated code, then every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m '$(DEFAULT) and alone'
+	@$(BIN)/python -m pytest -m '$(DEFAULT) and not alone' -n auto --dist loadfile
 
 check: lint types contracts proto docs
 

@@ -16,6 +16,7 @@ import pytest
 
 from antinfer.core.engine import Phase
 from antinfer.core.messages import Heartbeat, Join, Request
+from tests.integration.hosts import children
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -58,10 +59,7 @@ class Stand:
         return (self.scratch / f"agent{self.agents.index(agent)}.log").read_text()
 
     def host_of(self, agent: subprocess.Popen[bytes]) -> int | None:
-        children: list[str] = []
-        for task in Path(f"/proc/{agent.pid}/task").iterdir():
-            children += (task / "children").read_text().split()
-        return int(children[0]) if children else None
+        return next(iter(children(agent.pid)), None)
 
     def close(self) -> None:
         for agent in self.agents:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import assembler, handover, inputs
 from benchmarks.arena import Arena, arena
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 TWO_MODELS = Path(inputs.__file__).parent / "two_models_job"
 
 

@@ -35,7 +35,7 @@ from antinfer.worker.pipeline.tuner import Machine
 from antinfer.worker.predictors.placing import PredictorPlaces
 from tests.integration.hosts import Job, children, is_alive, wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 
 CODE = """
 import ctypes, os, threading, time

@@ -17,6 +17,8 @@ import pytest
 
 from tests.integration.commands import REPOSITORY, Finished, alive, command, descendants, environment, finish, kill, wait_until
 
+pytestmark = pytest.mark.alone
+
 STEPS = """
 import os
 import time
