@@ -56,3 +56,47 @@ def test_mismatches_and_damage_are_errors(place: OutputPlace, tmp_path: Path):
         quarantine.read(place, "nothing")
     with pytest.raises(OutputError):
         quarantine.write(str(tmp_path / "no folder" / "q"), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "known_as"),
+    [
+        ("ValueError: no: really", "decode", "ValueError"),
+        ("PIL.UnidentifiedImageError: cannot read", "decode", "PIL.UnidentifiedImageError"),
+        ("KeyError", "decode", "KeyError"),
+        ("Segfault: the process of 'm' was killed", "m", "Segfault"),
+        ("the file: it is gone", "decode", "Error"),
+        ("", "decode", "Error"),
+        ("this row ended its worker 3 times", "", "WorkerLost"),
+    ],
+)
+def test_the_class_of_an_error(error: str, stage: str, known_as: str) -> None:
+    assert QuarantinedRow(0, 0, stage, error).error_class == known_as
+
+
+def test_rows_are_grouped_and_shown(tmp_path: Path) -> None:
+    made = [QuarantinedRow(3, n, "decode", f"ValueError: row {n % 2}", "Traceback", f"in/{n}.jpg", n + 1) for n in range(4)]
+    path = str(tmp_path / "rows")
+    quarantine.write(path, [*made, QuarantinedRow(3, 9, "", "it ended its worker")], pa.table({"url": list("abcde")}))
+    with pa.ipc.open_file(path) as reader:
+        table = reader.read_all()
+    groups = sorted(quarantine.group(table))
+    assert groups == [
+        (("ValueError", "decode"), "ValueError: row 0", 2),
+        (("ValueError", "decode"), "ValueError: row 1", 2),
+        (("WorkerLost", ""), "it ended its worker", 1),
+    ]
+    first, *_, last = quarantine.rows(table, 2)
+    assert (first["file"], first["attempt"], first["round"], first["input"]) == ("in/0.jpg", 1, 2, {"url": "a"})
+    assert (last["error_class"], last["traceback"], last["input"]) == ("WorkerLost", "", {"url": "e"})
+
+
+def test_an_object_as_it_was_before_rows_had_files(tmp_path: Path) -> None:
+    path = str(tmp_path / "rows")
+    quarantine.write(path, [QuarantinedRow(3, 1, "decode", "ValueError: row 1")])
+    with pa.ipc.open_file(path) as reader:
+        table = reader.read_all().drop_columns(["file", "error_class", "attempt"])
+    assert [(row["offset"], row["file"], row["error_class"], row["input"]) for row in quarantine.rows(table, 0)] == [
+        (1, "", "ValueError", {})
+    ]
+    assert list(quarantine.group(table)) == [(("ValueError", "decode"), "ValueError: row 1", 1)]
