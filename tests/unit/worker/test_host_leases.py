@@ -13,7 +13,7 @@ from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.runs import Chunk, Run
-from antinfer.worker.hostlink import Failed, Released, Sized, Work
+from antinfer.worker.hostlink import Failed, Kept, Released, Sized, Work
 from antinfer.worker.pipeline.pieces import Piece
 
 NO_COLUMNS = pa.record_batch({"x": np.arange(0)})
@@ -77,6 +77,31 @@ def test_yield_stages_the_prefix_then_releases_and_takes_nothing_more() -> None:
     assert scene.said == [Released(LeaseId(1, 1))] and run.dropped and scene.credit_is_back()
     scene.leases.yield_rest(LeaseId(9, 9))
     assert scene.said[1:] == [Released(LeaseId(9, 9))]
+
+
+def test_a_shared_lease_ends_where_it_is_told_or_where_the_work_has_got_to() -> None:
+    scene = Scene()
+    ahead, behind = scene.start(1), scene.start(2)
+    scene.feed(ahead, 0, 30)
+    scene.feed(behind, 0, 70)
+    for n in (1, 2):
+        scene.leases.yield_rest(LeaseId(1, n), keep=50)
+    assert scene.said == [Kept(LeaseId(1, 1), 50), Kept(LeaseId(1, 2), 70)]
+    scene.feed(ahead, 30, 80)
+    assert scene.write(ahead) == [(0, 30), (30, 50)] and ahead.staged == 50 and ahead.dropped
+    assert scene.write(behind) == [(0, 70)] and behind.staged == 70 and behind.dropped
+    assert scene.said[2:] == [] and scene.credit_is_back()
+
+
+def test_a_shorter_interval_ends_the_wait_for_a_longer_one() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 30)
+    assert scene.write(run) == [(0, 30)] and run.staged == 0
+    waiting = threading.Timer(0.1, scene.leases.commit_every, [0.001])
+    waiting.start()
+    assert scene.write(run) == [] and run.staged == 30
+    assert scene.leases.reached() == ((LeaseId(1, 1), 30),)
 
 
 def test_a_failed_lease_stages_its_prefix_first() -> None:
