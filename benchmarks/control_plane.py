@@ -35,7 +35,7 @@ def measure(quick: bool) -> list[Result]:
     for _ in range(rounds):
         for held, rates in samples.items():
             with tempfile.TemporaryDirectory(prefix="antinfer-bench-") as folder, master_process(_SHARDS, Path(folder)) as address:
-                rates.append(asyncio.run(_load(address, held, seconds)))
+                rates.append(asyncio.run(load(address, held, seconds)))
             print(f"  {held} a request: {rates[-1]:.0f} tasks/s", file=sys.stderr, flush=True)
     details = {"workers": _WORKERS, "shards": _SHARDS, "seconds": seconds}
     return [
@@ -120,7 +120,7 @@ async def first_grant(address: str) -> None:
     task.cancel()
 
 
-async def _load(address: str, held: int, seconds: float) -> float:
+async def load(address: str, held: int, seconds: float) -> float:
     """Let the workers work; return the accepted commits per second, after a second of warming up."""
     workers = [_Worker(f"worker-{n}", held) for n in range(_WORKERS)]
     tasks = [asyncio.create_task(worker.run(address)) for worker in workers]

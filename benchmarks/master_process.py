@@ -16,7 +16,7 @@ _START_S = 60.0
 
 
 @contextmanager
-def master_process(shards: int, folder: Path) -> Iterator[str]:
+def master_process(shards: int, folder: Path, event_log: str = "full") -> Iterator[str]:
     """Run `benchmarks.bare_master` with its store in `folder` for the time of the block; gives its address once it listens.
 
     Raises RuntimeError when it does not come up.
@@ -24,7 +24,7 @@ def master_process(shards: int, folder: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="antinfer-") as place:
         listening = Path(place, "master")
         address = f"unix://{listening}"
-        command = [sys.executable, "-m", "benchmarks.bare_master", address, str(shards), str(folder)]
+        command = [sys.executable, "-m", "benchmarks.bare_master", address, str(shards), str(folder), event_log]
         process = subprocess.Popen(command, env=usual_environment())
         try:
             deadline = time.monotonic() + _START_S

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 from antinfer.core.documents import Changes
 from antinfer.core.engine import Engine
 from antinfer.core.events import Event
-from antinfer.core.journal import Batch, Begin, Encoder, End, Gap, Item, Told, digest, shapes
+from antinfer.core.journal import Batch, Begin, Encoder, End, Gap, Item, Told, digest, shapes, worth_whole
 from antinfer.core.story import Entry
 from antinfer.errors import OutputError
 from antinfer.storage import layout
@@ -83,6 +83,8 @@ class Journal:
         self._engine: Engine | None = None
         self._next = 1
         self._chunk = _Chunk(place, epoch, now_ms)
+        self.seconds = 0.0
+        """Processor time that the writer took, once it has ended."""
 
     # -- the loop's side ---------------------------------------------------------------------------------------------------------------
     def begin(self, engine: Engine, at: int, documents: dict[str, str] | None, *, trusted: bool, owner: str) -> None:
@@ -131,6 +133,7 @@ class Journal:
             self._round(encoder)
             self._chunk.add([encoder.line(End(self._now_ms(), self._why))], matters=True)
             self._chunk.write(force=True)
+            self.seconds = time.thread_time()
         except Exception:  # noqa: BLE001 - logged whole
             # A job is worth more than its log; and what is noted from now on is dropped once there is too much of it.
             _log.exception("the event log of reign %d ends here", self._epoch, extra={"action": "journal_broken"})
@@ -165,7 +168,8 @@ class Journal:
             return [encoder.line(noted if isinstance(noted, Gap) else noted())]
         lines = []
         if self._is_full:
-            batch = Batch(noted.first, tuple(noted.events), digest(noted.changes), noted.commands, noted.lost)
+            proof = digest(noted.changes, whole=worth_whole(noted.first, noted.changes))
+            batch = Batch(noted.first, tuple(noted.events), proof, noted.commands, noted.lost)
             lines.append(encoder.line(batch, noted.changes.puts))
         if noted.lines:
             lines.append(encoder.line(Told(tuple(noted.lines))))

@@ -150,8 +150,9 @@ class Codec:
         for n, (name, hint) in enumerate(_hints(kind).items()):
             # By place where there are places: a tuple that stands for a named one is as good.
             field = f"found.{name}" if is_dataclass(kind) else f"found[{n}]"
-            if _plain(hint) is int:
-                parts.append(f"{{{field}}}")
+            whole = self._numbers_text(hint, field)
+            if whole:
+                parts.append(whole)
                 continue
             names[f"_{n}"] = self._encoder(hint, f"{kind.__name__}.{name}")
             is_tuple = get_origin(hint) is tuple
@@ -159,6 +160,16 @@ class Codec:
             parts.append(f"{{_{n}({field}) if {field} else _empty}}" if is_tuple else f"{{_{n}({field})}}")
         encode: Encode = eval(f"lambda found: f'[{','.join(parts)}]'", names)
         return encode
+
+    def _numbers_text(self, hint: Any, field: str) -> str:
+        """Return what formats whole numbers, and named tuples of nothing else, in place; empty for any other type."""
+        kind = _plain(hint)
+        if kind is int:
+            return f"{{{field}}}"
+        if kind in self._forms or not _has_fields(kind) or is_dataclass(kind) or {*map(_plain, _hints(kind).values())} != {int}:
+            return ""
+        self._class_encoder(kind, field)
+        return "[" + ",".join(f"{{{field}[{n}]}}" for n in range(len(_hints(kind)))) + "]"
 
 
 class _Decoders:

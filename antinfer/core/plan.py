@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from antinfer.core.ids import ShardId
 from antinfer.core.ranges import Rows
@@ -92,6 +93,11 @@ class PlanIndex:
         part = self._rows[start:stop]
         unsized = part.count(UNKNOWN_ROWS)
         return sum(part) - unsized * UNKNOWN_ROWS, unsized
+
+    def runs(self, shards: int) -> list[tuple[int | None, int]]:
+        """Return the row counts of the first `shards` shards as runs of equal ones: (row count, how many shards)."""
+        groups = groupby(self._rows[:shards])
+        return [(None if count == UNKNOWN_ROWS else count, len(list(group))) for count, group in groups]
 
     def __len__(self) -> int:
         return len(self._rows)
