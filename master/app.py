@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
 from antinfer.launchers.ahead import import_ahead
 from antinfer.master import retrying
+from antinfer.master.backoff import START_S, patiently
 from antinfer.master.jobfile import JobMark, Standing, check_mark
 from antinfer.storage import layout, rounds
 from antinfer.storage.jobs import open_input, open_output
@@ -81,14 +83,14 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
     """
     place = open_output(spec)
     mark = JobMark.of(spec, place.uri)
-    is_complete = _is_complete(place, mark, options)
+    is_complete = patiently("reading the output", lambda: _is_complete(place, mark, options), threading.Event(), START_S)
     if is_complete or options.retry:
         # A retry is not even begun on another input.
         _check_input(spec, place)
     if is_complete:
         _log.info("%s is complete already", place.uri, extra={"action": "already_complete"})
         return 0
-    place.check_writable()
+    patiently("writing to the output", place.check_writable, threading.Event(), START_S)
     server = None
     url = options.store_url or spec.store.url
     if not url:

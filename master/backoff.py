@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from antinfer.errors import FencedError, InfraError, Interrupted
+from antinfer.errors import FencedError, InfraError, Interrupted, OutputError
 from antinfer.master.troubles import Troubles
 
 _log = logging.getLogger("antinfer.master")
@@ -19,6 +19,10 @@ _HEALTHY_S: Final = 30.0
 T = TypeVar("T")
 
 
+START_S: Final = 10.0
+"""Patience of a master that begins: somebody may be watching, and what is wrong may have been wrong from the start."""
+
+
 def patiently(doing: str, work: Callable[[], T], stopped: threading.Event, patience_s: float, troubles: Troubles | None = None) -> T:
     """Do `work`, again with growing pauses while it raises `InfraError`; each trouble is logged, and noted while it lasts.
 
@@ -26,7 +30,7 @@ def patiently(doing: str, work: Callable[[], T], stopped: threading.Event, patie
         doing: what is done, for the log.
         work: safe to call again after a failure.
         stopped: set when nobody wants the result any more.
-        patience_s: how long to try, in seconds.
+        patience_s: how long to try, in seconds; with `START_S` or less, what does not pass by itself is not tried again.
         troubles: told what is waited for.
 
     Raises:
@@ -54,7 +58,8 @@ def _patiently(doing: str, work: Callable[[], T], stopped: threading.Event, pati
             now = time.monotonic()
             if troubled_since is None or now - began > _HEALTHY_S:
                 troubled_since, tries = now, 0
-            if now - troubled_since > patience_s:
+            is_lasting = isinstance(error, OutputError) and error.lasting
+            if (is_lasting and patience_s <= START_S) or now - troubled_since > patience_s:
                 raise
             # Who failed together should not come back together.
             pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)] * random.uniform(0.75, 1.25)

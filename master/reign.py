@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from antinfer import faultpoints
 from antinfer.core import guards
@@ -23,6 +25,7 @@ from antinfer.core.interval import IntervalPolicy
 from antinfer.core.plan import PlanIndex, Shard
 from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
 from antinfer.master import retrying, sealing
+from antinfer.master.backoff import START_S, patiently
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
 from antinfer.master.journal import Journal, Level
 from antinfer.master.loop import Loop, now_ms
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
+T = TypeVar("T")
 _STOP_S = 3.0
 """How long the batch under way may take once somebody wants us to stop."""
 
@@ -72,7 +76,13 @@ def engine_config(spec: JobSpec, job: str, ttl_s: float | None = None) -> Engine
     return config if ttl_s is None else replace(config, ttl_ms=int(ttl_s * 1_000))
 
 
-async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, int, int]:
+class Wait(Protocol):
+    """How trouble with the output place is waited out."""
+
+    def __call__(self, doing: str, work: Callable[[], T]) -> T: ...
+
+
+async def claim(place: OutputPlace, store: Store, owner: str, patiently: Wait) -> tuple[int, int, int]:
     """Claim the next epoch, first in the output place, then in the store (rule 9).
 
     Returns the epoch claimed, the last one claimed before in the output place, and the last one that claimed the store.
@@ -81,11 +91,11 @@ async def claim(place: OutputPlace, store: Store, owner: str) -> tuple[int, int,
         FencedError: Somebody else was quicker.
     """
     while True:
-        before = await asyncio.to_thread(place.highest_epoch)
+        before = await asyncio.to_thread(patiently, "reading epochs", place.highest_epoch)
         fence = await store.fence()
         highest = before.epoch if before is not None else 0
         epoch = max(highest, fence.epoch) + 1
-        if await asyncio.to_thread(place.claim_epoch, epoch, owner):
+        if await asyncio.to_thread(patiently, "claiming an epoch", partial(place.claim_epoch, epoch, owner)):
             break
     faultpoints.hit("epoch.claimed", epoch=epoch)
     await store.claim(epoch, owner, unbroken=highest == fence.epoch)
@@ -138,6 +148,8 @@ class Master:
         self._epoch = 0
         self._possessed = False
         self._stopped = False
+        self._unwanted = threading.Event()
+        """The same for threads."""
         self._cause: AntinferError | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -168,6 +180,7 @@ class Master:
     def stop(self) -> None:
         """End after the batch under way, or after a moment if that waits for a store that is away; the same command resumes."""
         self._stopped = True
+        self._unwanted.set()
         if self._loop is not None:
             self._loop.stop()
         if self._running is not None:
@@ -209,7 +222,7 @@ class Master:
     async def _reign(self) -> None:
         job, store = self._job, self._store
         owner = f"store {store.name}, process {os.getpid()} on {os.uname().nodename}"
-        self._epoch, last_claim, stored_epoch = await claim(job.place, store, owner)
+        self._epoch, last_claim, stored_epoch = await claim(job.place, store, owner, self._patiently)
         loaded = await store.load()
         if not self._possessed and await self._take_possession(has_commits=has_records(loaded.documents or {})):
             loaded = replace(loaded, documents=None)
@@ -273,6 +286,10 @@ class Master:
         journal = Journal(self._job.place, self._epoch, now_ms, level)
         journal.begin(engine, at, documents, trusted=trusted, owner=owner)
         return journal
+
+    def _patiently(self, doing: str, work: Callable[[], T]) -> T:
+        patience_s = START_S if self._loop is None else self._job.spec.patience
+        return patiently(doing, work, self._unwanted, patience_s, self._troubles)
 
     async def _take_possession(self, *, has_commits: bool) -> bool:
         """Once, after the first claim: say whose output this is, and go on with its plan; True when the job is begun anew instead."""

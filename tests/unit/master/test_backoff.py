@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from antinfer.errors import FencedError, InternalError, Interrupted, OutputError
-from antinfer.master.backoff import patiently
+from antinfer.master.backoff import START_S, patiently
 
 
 class Troubled:
@@ -48,3 +48,14 @@ def test_nobody_waits_for_work_that_is_not_wanted_any_more() -> None:
     stopped.set()
     with pytest.raises(Interrupted):
         patiently("writing", Troubled(10**6, OutputError("disk away")), stopped, patience_s=600)
+
+
+@pytest.mark.parametrize(("patience_s", "calls"), [(START_S, 1), (600.0, 2)])
+def test_a_master_that_begins_does_not_wait_for_what_does_not_pass_by_itself(patience_s: float, calls: int) -> None:
+    work = Troubled(1, OutputError("read-only", lasting=True))
+    if calls == 1:
+        with pytest.raises(OutputError, match="read-only"):
+            patiently("claiming", work, threading.Event(), patience_s)
+    else:
+        patiently("claiming", work, threading.Event(), patience_s)
+    assert work.calls == calls

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from antinfer import faultpoints
 from antinfer.core import commands, events
 from antinfer.core.ids import LeaseId, StagedName, staged_name
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject, output_name
 from antinfer.errors import FencedError
 from antinfer.master.loop import MakeEvent
 from antinfer.master.publisher import Publisher
+from antinfer.master.troubles import Troubles
 from antinfer.storage import layout, manifest
 from antinfer.storage.place import OutputPlace, open_place
 from antinfer.storage.posix import PosixPlace
+from antinfer.testing.chaos.points import PointFolder
 from tests.unit.storage import outputs
 
 SUFFIX = "parquet"
@@ -31,8 +35,11 @@ class Desk:
         self.place = place
         self.said: queue.Queue[events.Event | BaseException] = queue.Queue()
         self.sealed: list[tuple[int, int]] = []
+        self.troubles = Troubles()
         assert place.claim_epoch(2, "this one")
-        self.publisher = Publisher(place, suffix, 2, post=self._post, fail=self.said.put, seal=lambda *seen: self.sealed.append(seen))
+        self.publisher = Publisher(
+            place, suffix, 2, post=self._post, fail=self.said.put, seal=lambda *seen: self.sealed.append(seen), troubles=self.troubles
+        )
 
     def _post(self, make: MakeEvent) -> None:
         self.said.put(make(7))
@@ -193,3 +200,23 @@ def test_once_stopped_it_does_nothing_more(desk: Desk) -> None:
     with pytest.raises(RuntimeError):
         desk.publisher.publish((record,))
     assert desk.place.list_parts() == []
+
+
+def test_trouble_with_the_place_is_waited_out_and_told(desk: Desk, tmp_path: Path) -> None:
+    points = PointFolder(tmp_path / "points")
+    armed = [points.arm("storage.list", "error", errno="EIO"), points.arm("storage.publish", "error", errno="ENOSPC", times=2)]
+    record = stage(desk.place, 0, 5)
+    faultpoints.use(str(points.path))
+    try:
+        desk.publisher.publish((record,))
+        told = set()
+        while desk.said.empty():
+            told.add(desk.troubles.text.partition(": ")[2].partition("\n")[0])
+            time.sleep(0.005)
+    finally:
+        faultpoints.use(None)
+    assert desk.next() == events.Published(7, (record.staged,))
+    assert [len(points.proofs(name)) for name in armed] == [1, 2]
+    assert any("no space left" in text for text in told), told
+    assert desk.troubles.text == ""
+    assert [part.name for part in desk.place.list_parts()] == layout.final_names(record, SUFFIX)
