@@ -33,8 +33,9 @@ class Writer:
             try:
                 self._turn(run)
             except InfraError as error:
-                self._leases.give_up(run, lambda lease, why=error: failing.failed(lease, why, shared=is_shared))  # type: ignore[misc]
+                # First of all: on a full disk, what cannot be used is in the way of everybody.
                 _abort(run)
+                self._leases.give_up(run, lambda lease, why=error: failing.failed(lease, why, shared=is_shared))  # type: ignore[misc]
             self._leases.written(run)
 
     def _turn(self, run: Run) -> None:
