@@ -280,11 +280,11 @@ def test_two_masters_with_two_stores(scene: Scene, undisturbed: dict[str, Any], 
     scene.wait_for_instant(0.05, 0.4)
     # The job must not end before the second one is up.
     frozen = [pid for worker in workers for pid in (worker.pid, *worker.find(""))]
-    _send_all(frozen, signal.SIGSTOP)
+    signal_all(frozen, signal.SIGSTOP)
     cluster.fault("a second master with a store of its own", lambda: cluster.master("two", "--state-dir", str(tmp_path / "b")))
     second = cluster.processes[-1]
     wait_until(lambda: "begins, from the output" in second.log, "the second master has claimed the output")
-    _send_all(frozen, signal.SIGCONT)
+    signal_all(frozen, signal.SIGCONT)
     assert first.wait() == 1
     assert "has claimed the output" in first.log, first.log
     assert "Traceback" not in first.log
