@@ -175,6 +175,8 @@ class _Reader:
         if isinstance(item, Begin):
             told.began, told.owner = head.wall(item.at), item.owner
             told.source = "the store" if item.trusted else "the output"
+            if item.round is not None:
+                told.source += f", for retry round {item.round.number}"
             self._read_documents(item, head.wall(item.at))
         elif isinstance(item, Gap):
             told.notes.append(f"{item.events} events are missing: {item.why}")
