@@ -8,7 +8,6 @@ from antinfer.core.failures import Failures
 from antinfer.core.leasing import Leasing
 from antinfer.core.ledger import Lease
 from antinfer.core.messages import Acceptance, Commit, CommitOutcome
-from antinfer.core.paces import advance
 from antinfer.core.sessions import Session
 
 
@@ -56,9 +55,11 @@ class Commits:
         self._failures.note_commit(session)
         leasing.hindrance.note_commit(standing.granted_at)
         session.near = (standing.shard, record.stop)
-        news = advance(standing, record.stop, at)
-        if news:
-            session.moved_at = at
+        # As `paces.advance` does, without its call: this is the way of every commit.
+        news = record.stop - standing.reached
+        if news > 0:
+            standing.reached = record.stop
+            standing.moved_at = session.moved_at = at
             session.pace.note(news, at)
         for other in reign.accept(record, standing, at, session.worker):
             leasing.count(Cause.OVERTAKEN)

@@ -34,10 +34,11 @@ class Granting:
         granted: list[Lease] = []
         config, ledger, workers = reign.config, reign.ledger, len(reign.sessions)
         worker = session.worker if workers > 1 else None
+        # While there are whole shards for all a portion is no smaller than those.
+        is_tail = worker is not None and session.pace.rate > 0 and ledger.untouched < _SHARES * workers + request.want
         for _ in range(leasing.hindrance.allows(min(request.want, config.max_grants), at)):
             limit, small = config.task_rows, None
-            # While there are whole shards for all a portion is no smaller than those.
-            if worker is not None and ledger.untouched < _SHARES * workers and session.pace.rate:
+            if is_tail:
                 small = self._small_task(session, workers)
                 if small is not None and (limit is None or small < limit):
                     limit = small
@@ -47,7 +48,7 @@ class Granting:
                     granted.append(copy)
                 break
             shard, pending = taken
-            lease = Lease.of(pending, reign.new_lease_id(), session.id, shard, request.number)
+            lease = Lease.of(pending, reign.new_lease_id(), session.id, shard, request.number, at)
             session.near = (shard, pending.rows.stop)
             leasing.enter(session, lease, at, "leased")
             leasing.tally.leases_retried += lease.attempt > 1
@@ -91,7 +92,7 @@ class Granting:
             if first.strikes or first.losses:
                 # It may kill its next worker too; and while one copy after the other is under way it is never split.
                 continue
-            lease = Lease.of(first, reign.new_lease_id(), session.id, first.shard, request.number)
+            lease = Lease.of(first, reign.new_lease_id(), session.id, first.shard, request.number, at)
             leasing.enter(session, lease, at, f"leased as a copy of {first.id}")
             leasing.tally.second_copies += 1
             return lease

@@ -68,7 +68,6 @@ class Leasing:
 
     def enter(self, session: Session, lease: Lease, at: int, what: str) -> None:
         """Grant a lease."""
-        lease.begin(at)
         leases = session.leases
         if not leases:
             session.pace.begin(at)

@@ -95,12 +95,16 @@ class Lease:
     """That its worker was asked to give it back, or some of it, and has not answered."""
 
     @classmethod
-    def of(cls, work: Pending | Lease, lease: LeaseId, session: SessionId, shard: ShardId, request: int) -> Lease:
+    def of(cls, work: Pending | Lease, lease: LeaseId, session: SessionId, shard: ShardId, request: int, at: int) -> Lease:
         """Make one more lease on the rows of `work`."""
-        return cls(lease, session, shard, work.rows, work.attempt + 1, work.strikes, request, 0, work.losses, work.troubles)
+        rows = work.rows
+        start = rows[0]
+        return cls(
+            lease, session, shard, rows, work.attempt + 1, work.strikes, request, at, work.losses, work.troubles, start, start, at, at
+        )
 
     def begin(self, at: int) -> None:
-        """Start the clock of a lease that has just been granted, or of which this master knows nothing yet."""
+        """Start the clock of a lease of which this master knows nothing yet."""
         self.granted_at = self.begun_at = self.moved_at = at
         self.first = self.reached = self.rows.start
 
@@ -476,7 +480,7 @@ class Ledger:
 
     def _settle(self, shard_id: ShardId, shard: OpenShard) -> None:
         self.dirty.add(shard_id)
-        if shard.is_finished():
+        if not shard.pending and not shard.leases and shard.rows is not None:
             del self.open[shard_id]
             self.finished.add(shard_id, shard_id + 1)
 

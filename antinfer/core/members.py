@@ -124,7 +124,7 @@ class Members:
             return
         pending = self._reign.ledger.take_exactly(held.shard, held.rows)
         if pending is not None:
-            lease = Lease.of(pending, self._reign.new_lease_id(), session.id, held.shard, request=0)
+            lease = Lease.of(pending, self._reign.new_lease_id(), session.id, held.shard, 0, at)
             self.leasing.enter(session, lease, at, "granted again")
 
     # -- requests ----------------------------------------------------------------------------------------------------------------
