@@ -79,9 +79,9 @@ def test_too_quiet(antinfer_chaos):
 
 
 def test_the_fixture_runs_a_job_and_fails_where_nothing_is_proven(tmp_path: Path) -> None:
-    scoring = Scoring(tmp_path, shards=4, shard_rows=100, pause_s=0.0)
+    scoring = Scoring(tmp_path, shards=8, shard_rows=100, pause_s=0.0)
     (tmp_path / "job.yaml").write_text(to_yaml(scoring.make()))
-    (tmp_path / "plan.yaml").write_text("{workers: 1, seconds: 2s, faults: [{kill: worker, at: 20%}]}")
+    (tmp_path / "plan.yaml").write_text("{workers: 1, seconds: 4s, faults: [{kill: worker, at: 10%}]}")
     (tmp_path / "test_mine.py").write_text(PYTEST)
     # By its module: the package that is installed beside this tree may have no entry point yet.
     words = ["-p", "no:antinfer", "-p", "antinfer.testing.plugin", "-p", "no:cacheprovider", "-rA", "-q", "test_mine.py"]
@@ -94,7 +94,7 @@ def test_the_fixture_runs_a_job_and_fails_where_nothing_is_proven(tmp_path: Path
         timeout=110,
         check=False,
     )
-    assert "PROVED 400 1" in ended.stdout, ended.stdout + ended.stderr
+    assert "PROVED 800 1" in ended.stdout, ended.stdout + ended.stderr
     assert "1 failed, 1 passed" in ended.stdout, ended.stdout
     assert "only 0 faults met the job, the plan wants 1" in ended.stdout
 

@@ -24,6 +24,8 @@ from antinfer.testing.chaos.servers import ValkeyServer
 
 _MASTERS: Final = ("master", "second-master")
 _MOST_SURPRISES: Final = 20
+_JOINED: Final = "connected to the master"
+"""A worker says so once it has met one."""
 
 
 @dataclass
@@ -231,8 +233,14 @@ class Crew:
         """Let everybody leave who should by now; return what still runs after `seconds`. `Cluster.close` ends that by force."""
         for member in (*self.workers, *self.masters):
             self.thaw(member)
+        for proxy in self._proxies:
+            proxy.release()
         if self.store is not None:
             self.store.send(signal.SIGCONT)
+        for member in self.workers:
+            # One that came too late to meet a master would wait for one for ever, and rightly.
+            if member.process.is_alive and _JOINED not in member.process.log:
+                member.process.send(signal.SIGTERM)
         deadline = time.monotonic() + seconds
         while (left := self.cluster.living()) and time.monotonic() < deadline:
             time.sleep(0.05)

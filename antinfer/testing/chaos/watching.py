@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from antinfer.errors import MasterError
+from antinfer.rpc.channel import open_channel
 from antinfer.rpc.client import AdminClient
 from antinfer.rpc.values import Status
 
@@ -54,6 +56,7 @@ class Watcher:
     _thread: threading.Thread | None = None
 
     def __enter__(self) -> Watcher:
+        _keep_core_up()
         self.look()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._thread.start()
@@ -83,6 +86,13 @@ class Watcher:
     def _watch(self) -> None:
         while not self._over.wait(_EVERY_S):
             self.look()
+
+
+@functools.cache
+def _keep_core_up() -> Any:
+    """Return a channel that nobody uses. While there is one, gRPC's core is not taken down and put up again with every look: now and then,
+    in thousands of times, a call that came in between never returned."""
+    return open_channel("unix:///dev/null/nobody")
 
 
 def _ask(address: str) -> Status | None:
