@@ -38,7 +38,7 @@ class EngineConfig:
     heartbeat_ms: int = 1_000
     """Heart-beat interval with few workers; it grows with their number so that the master hears at most about 2,000 a second."""
     wait_ms: int = 500
-    """How long a worker that got nothing waits before it asks again unasked."""
+    """How long a worker that got nothing waits before it asks again unasked; longer where there are thousands of them."""
     collect_ms: int = 30_000
     """How often staging is looked through for garbage."""
     flush_records: int = 1_000
@@ -73,3 +73,10 @@ class EngineConfig:
     def heartbeat_interval_ms(self, sessions: int) -> int:
         """Return the heart-beat interval for this many workers: at most about 2,000 a second in all, at least three in a time to live."""
         return max(1, min(max(self.heartbeat_ms, sessions // 2), self.ttl_ms // 3))
+
+    def wait_interval_ms(self, sessions: int) -> int:
+        """Return how long a worker that got nothing waits before it asks again: of any number at most about 2,000 ask in a second.
+
+        Whoever can be fed is told so at once; asking again is for those who did not hear it.
+        """
+        return max(self.wait_ms, sessions // 2)

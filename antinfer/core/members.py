@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from antinfer.core import events, guards
+from antinfer.core import commands, events, guards
 from antinfer.core.causes import Cause
 from antinfer.core.commits import Commits
 from antinfer.core.deadlines import Deadlines
@@ -154,7 +154,7 @@ class Members:
                 grants = () if session.draining else self._granting.grant_up_to(session, request, event.at)
             if grants or outcomes:
                 leasing.dirty.add(session.id)
-            leasing.send(event.stream, self._answer(session, request, outcomes, grants, event.at))
+            reign.out.append(commands.Send(event.stream, self._answer(session, request, outcomes, grants, event.at)))
         reign.settle(event.at)
 
     def _grants_to(self, session: Session, number: int) -> tuple[Grant, ...]:
@@ -205,7 +205,8 @@ class Members:
             return Answer(request.number, Verdict.WAIT, outcomes, retry_ms=session.rests_until - at)
         if request.want and not grants:
             self.leasing.hungry[session.id] = None
-            return Answer(request.number, Verdict.WAIT, outcomes, retry_ms=self.leasing.hindrance.wait_ms(self._reign.config.wait_ms, at))
+            usual_ms = self._reign.config.wait_interval_ms(len(self._reign.sessions))
+            return Answer(request.number, Verdict.WAIT, outcomes, retry_ms=self.leasing.hindrance.wait_ms(usual_ms, at))
         return Answer(request.number, Verdict.WORK, outcomes, grants)
 
     def _size(self, session: Session, sizing: Sizing, at: int) -> None:
