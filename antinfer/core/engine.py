@@ -210,7 +210,10 @@ class Engine:
         cut = self.ledger.commit(lease, record.stop)
         self.story.tell(at, "committed", lease, who, record.rows)
         self.publications.add(record)
-        self._count(record)
+        if record.round:
+            self._count(record)
+        else:
+            self.meta.totals.count(record)
         self.out.append(commands.Publish((record,)))
         if record.rows_quarantined:
             self.meta.causes[Cause.BAD_ROW.value] += record.rows_quarantined
