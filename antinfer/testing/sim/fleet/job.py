@@ -239,7 +239,7 @@ class Job:
             rows_computed=sum(node.host.rows_computed for node in self.nodes),
             rows_quarantined=self.books.rows_quarantined,
             commits=counters.pop("commits", 0),
-            leases=counters.pop("leases_granted", 0),
+            leases=master.leases + counters.pop("leases_granted", 0),
             workers_started=self.started,
             preempted=self.preempted,
             frozen=self.frozen,

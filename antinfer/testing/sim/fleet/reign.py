@@ -50,9 +50,12 @@ class Master:
         self.batches = 0
         self.stepped = 0
         """Events that the core took."""
-        self.granted = 0
         self.problems: list[str] = []
         self.ended_at: int | None = None
+        self.is_over = False
+        """The job has ended, well or not."""
+        self.leases = 0
+        """Granted by the masters that are gone."""
         self._inbox: list[Event] = []
         self._turns = False
         self._unpublished: list[CommitRecord] = []
@@ -72,6 +75,8 @@ class Master:
 
     def crash(self) -> None:
         """Die without a word; every connection breaks."""
+        if self.engine is not None:
+            self.leases += self.engine.counters()["leases_granted"]
         self.engine = None
         streams, self.streams = self.streams, {}
         for stream, peer in streams.items():
@@ -120,6 +125,7 @@ class Master:
         for event in taken:
             ordered += engine.step(event)
         self.stepped += len(taken)
+        self.is_over = engine.phase in (Phase.DONE, Phase.FAILED)
         self._settle(engine, ordered)
 
     def _settle(self, engine: Engine, ordered: list[commands.Command]) -> None:
@@ -211,7 +217,3 @@ class Master:
     def _seal(self) -> None:
         self._books.is_sealed = True
         self.ended_at = self._clock.now
-
-    @property
-    def is_over(self) -> bool:
-        return self.engine is not None and self.engine.phase in (Phase.DONE, Phase.FAILED)
