@@ -112,4 +112,4 @@ def test_the_log_can_be_turned_down(tmp_path: Path, seed: int, level: str) -> No
         told = reigns.summarise(open_output(spec), found[0])
         assert (told.events, told.lines >= 4) == (0, True)
         whats = [happening.what for happening in lives.life_of(open_output(spec), 0).reigns[0].happenings]
-        assert whats == ["leased", "committed"]
+        assert whats[0] == "leased" and set(whats[1:]) == {"committed"}, whats
