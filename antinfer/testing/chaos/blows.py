@@ -44,6 +44,12 @@ def pick_worker(crew: Crew, what: Strike, now: Sample) -> Member | None:
     return busy[what.pick(len(busy))] if busy else None
 
 
+def commits(name: str, since: Sample) -> Condition:
+    """This worker has committed rows since the sample; each reign counts anew."""
+    epoch, rows = (since.status.epoch if since.status else 0), since.rows_of(name)
+    return lambda sample: sample.rules and sample.rows_of(name) > (rows if sample.status and sample.status.epoch == epoch else 0)
+
+
 def has_no_leases(name: str) -> Condition:
     """The ranges of this worker are free again."""
     return lambda sample: sample.rules and not sample.leases_of(name)

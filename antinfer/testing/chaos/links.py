@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from antinfer.testing.chaos.blows import Blow, Hit, pick_worker, publishes
+from antinfer.testing.chaos.blows import Blow, Hit, commits, pick_worker, publishes
 from antinfer.testing.chaos.crew import Crew, Member
 from antinfer.testing.chaos.happenings import Condition
 from antinfer.testing.chaos.proxy import Proxy
@@ -49,8 +49,8 @@ def _between(crew: Crew, what: Strike, now: Sample, begin: Callable[[Proxy], obj
 
 
 def _works_on(member: Member, now: Sample, over: list[bool]) -> Condition:
-    rows = now.rows_of(member.name)
-    return lambda sample: sample.rules and (not sample.leases_of(member.name) or (bool(over) and sample.rows_of(member.name) > rows))
+    has_committed = commits(member.name, now)
+    return lambda sample: sample.rules and (not sample.leases_of(member.name) or (bool(over) and has_committed(sample)))
 
 
 def _carried(links: list[Proxy]) -> int:

@@ -6,7 +6,7 @@ import signal
 from typing import Any, Final
 
 from antinfer.testing.chaos import links, pointed
-from antinfer.testing.chaos.blows import PROGRAMS, Armed, Blow, Hit, has_no_leases, pick_worker, publishes, rules_again
+from antinfer.testing.chaos.blows import PROGRAMS, Armed, Blow, Hit, commits, has_no_leases, pick_worker, publishes, rules_again
 from antinfer.testing.chaos.crew import Crew
 from antinfer.testing.chaos.processes import NotInTime, signal_all, state_of, wait_until
 from antinfer.testing.chaos.schedule import Strike
@@ -84,7 +84,7 @@ def _kill_part(crew: Crew, what: Strike, now: Sample) -> Hit | None:
     if member is None or not found:
         return None
     victim = found[what.pick(len(found))]
-    rows = now.rows_of(member.name)
+    has_committed = commits(member.name, now)
     signal_all([victim], signal.SIGKILL)
     _wait_for_end(victim)
 
@@ -92,7 +92,7 @@ def _kill_part(crew: Crew, what: Strike, now: Sample) -> Hit | None:
         return bool(set(member.process.find(words)) - set(found)) or not member.process.is_alive
 
     def commits_again(sample: Sample) -> bool:
-        return sample.rules and (sample.rows_of(member.name) > rows or not member.process.is_alive)
+        return has_committed(sample) or (sample.rules and not member.process.is_alive)
 
     return Hit(member.name, {"pids": [victim], "state": state_of(victim)}, [is_back, commits_again])
 
@@ -101,12 +101,12 @@ def _stop_worker(crew: Crew, what: Strike, now: Sample) -> Hit | None:
     member = pick_worker(crew, what, now)
     if member is None:
         return None
-    rows = now.rows_of(member.name)
+    has_committed = commits(member.name, now)
     pids = member.process.everything()
     stopped = crew.freeze(member, pids, what.rule.lasts_s)
 
     def goes_on(sample: Sample) -> bool:
-        return sample.rules and (not sample.leases_of(member.name) or (not member.frozen and sample.rows_of(member.name) > rows))
+        return sample.rules and (not sample.leases_of(member.name) or (not member.frozen and has_committed(sample)))
 
     return Hit(member.name, {"pids": pids, "stopped": stopped}, [goes_on])
 
@@ -117,11 +117,11 @@ def _stop_predictor(crew: Crew, what: Strike, now: Sample) -> Hit | None:
     if member is None or not found:
         return None
     victim = found[what.pick(len(found))]
-    rows = now.rows_of(member.name)
+    has_committed = commits(member.name, now)
     stopped = crew.freeze(member, [victim], what.rule.lasts_s)
 
     def commits_again(sample: Sample) -> bool:
-        return sample.rules and not member.frozen and (sample.rows_of(member.name) > rows or not member.process.is_alive)
+        return sample.rules and not member.frozen and (has_committed(sample) or not member.process.is_alive)
 
     return Hit(member.name, {"pids": [victim], "stopped": stopped}, [commits_again])
 

@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from antinfer.errors import InfraError
-from antinfer.rpc.values import Status
+from antinfer.rpc.values import Status, WorkerStatus
+from antinfer.testing.chaos.blows import commits
 from antinfer.testing.chaos.comparison import Comparison
 from antinfer.testing.chaos.conductor import Run
 from antinfer.testing.chaos.happenings import Chronicle, Fault, Recovery
@@ -121,3 +122,12 @@ def test_the_picture_shows_every_fault_and_every_life() -> None:
     assert sum("kill master" in title for title in titles) == 1
     assert {"worker-1: 0.0 s to 1.0 s", "worker-2: 1.0 s to 10.0 s"} <= set(titles)
     assert {"undisturbed", "under faults"} <= set(titles)
+
+
+def test_commits_of_a_worker_are_counted_anew_in_each_reign() -> None:
+    def sample(epoch: int, rows: int) -> Sample:
+        return Sample(0.0, 0, Status("job", "out", epoch, "running", workers=(WorkerStatus("w", "working", 1, rows, 0.0),)))
+
+    has_committed = commits("w", sample(1, 500))
+    assert [has_committed(sample(1, rows)) for rows in (400, 500, 501)] == [False, False, True]
+    assert [has_committed(sample(2, rows)) for rows in (0, 1)] == [False, True]
