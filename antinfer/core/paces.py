@@ -29,7 +29,8 @@ class Pace:
         """So many more rows are computed."""
         self._rows += rows
         elapsed = at - self._since
-        if elapsed >= _WINDOW_MS:
+        # Nothing for a long while is no speed: it would make every deadline of a worker that hangs recede for ever.
+        if self._rows and elapsed >= _WINDOW_MS:
             sample = self._rows / elapsed
             # The latest counts most: rows of one shard may be twenty times as dear as those of another.
             self.rate = (self.rate + sample) / 2 if self.rate else sample

@@ -31,13 +31,14 @@ def trouble(workers: int, shards: int, rows: int) -> Conditions:
         heavy_share=0.001,
         bad_every=9_973,
         poison=5,
+        # No oftener than a session lives: what a dead worker holds comes back when its session ends, under one master or the next.
         losses=Losses(
-            preempted_every=5 * ideal_s,
-            frozen_every=100 * ideal_s,
-            parted_every=ideal_s / 5,
+            preempted_every=max(300, 5 * ideal_s),
+            frozen_every=max(3_000, 50 * ideal_s),
+            parted_every=max(30, ideal_s / 5),
             parted_share=0.01,
             parted_for=25,
-            master_dies_every=ideal_s / 3,
+            master_dies_every=max(100, ideal_s / 4),
         ),
         commit_every=None,
         turn_ms=max(10, workers // 100),
