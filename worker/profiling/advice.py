@@ -55,8 +55,10 @@ def _why(stage: StageProfile) -> str:
     at = stage.best
     assert at is not None
     single = next((each for each in stage.measurements if each.runs_as == "threads" and each.gil_share is not None), None)
-    if at.runs_as == "threads" and single is not None and single.gil_share is not None and single.gil_share >= _MUCH_GIL:
-        return f", and holds the GIL {single.gil_share:.0%} of the time"
+    # Whoever waits holds nothing: what was in the way of taking the GIL then was a busy machine.
+    gil = single.gil_share if single is not None and not _waits(at) else None
+    if at.runs_as == "threads" and gil is not None and gil >= _MUCH_GIL:
+        return f", and holds the GIL {gil:.0%} of the time"
     most = _most_copies(stage)
     times = scaling(most, stage.measurements)
     if times is not None and most.degree > 1 and times < _POOR_SCALING * most.degree:
@@ -68,7 +70,7 @@ def _faster_stage(profile: Profile, forecast: Forecast, stage: StageProfile) -> 
     at = stage.best
     assert at is not None
     idle = profile.cores - forecast.cores_used
-    waits = at.cpu_seconds_per_row * at.rows_per_second < 0.5 * at.degree
+    waits = _waits(at)
     if stage.concurrency is not None and at.degree >= stage.concurrency and (waits or idle >= 1):
         spare = "it waits more than it computes" if waits else f"{idle:.0f} core{'s are' if idle >= 1.5 else ' is'} idle"
         return f"{spare}, so raise its concurrency from {stage.concurrency}"
@@ -78,6 +80,11 @@ def _faster_stage(profile: Profile, forecast: Forecast, stage: StageProfile) -> 
     if ran == {"threads"} and _why(stage):
         return "let it run in processes (workers_as: processes)"
     return "make it cheaper, or spread the job over more machines"
+
+
+def _waits(at: Measurement) -> bool:
+    """Tell whether it waits more than it computes."""
+    return at.cpu_seconds_per_row * at.rows_per_second < 0.5 * at.degree
 
 
 def _most_copies(stage: StageProfile) -> Measurement:

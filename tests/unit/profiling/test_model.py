@@ -161,6 +161,11 @@ def test_advice_when_the_cores_starve_the_gpu():
     assert "8 more cores would keep the GPU busy (12,600 rows/s), or give it an on_gpu" in text
 
 
+def test_a_stage_that_waits_does_not_hold_the_gil():
+    text = advice_for(profile(stage("fetch", measured(100, 0.001, gil=0.6))))
+    assert "GIL" not in text
+
+
 def test_advice_for_the_gil():
     text = advice_for(profile(stage("parse", measured(100, 0.01, gil=0.98), measured(96, 0.01, degree=2))))
 
