@@ -42,7 +42,7 @@ demo: $(VENV)/demo.stamp ## Run a model over 336,776 real rows, then prove that 
 
 test: check ## Lint, types, contracts, generated code, then every test
 	@$(BIN)/python -m pytest -m '$(DEFAULT) and alone'
-	@$(BIN)/python -m pytest -m '$(DEFAULT) and not alone' -n auto --dist loadfile
+	@$(BIN)/python -m pytest -m '$(DEFAULT) and not alone' -n auto --dist loadfile --no-loadscope-reorder
 
 check: lint types contracts proto docs
 
