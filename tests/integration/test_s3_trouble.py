@@ -94,6 +94,7 @@ def test_a_store_that_refuses_is_told_from_one_that_is_busy(
     place.close()
 
 
+@pytest.mark.soak
 def test_a_job_on_a_store_that_throttles_and_then_forbids(
     tmp_path: Path, logs: Path, store: dict[str, str], proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
