@@ -47,7 +47,8 @@ def test_a_killed_masters_reign_and_its_heirs(tmp_path: Path, seed: int) -> None
     for life in told:
         whats = [happening.what for reign in life.reigns for happening in reign.happenings]
         assert "leased" in whats
-        assert any(what.endswith("committed") for what in whats), whats
+        # What was committed in the last second of the killed master may be known by its publication alone.
+        assert any(what.endswith(("committed", "published")) for what in whats), whats
         assert sum(record.rows.size for record in life.records) == 100
     assert {life.reigns[0].happenings[-1].who for life in told if life.reigns[0].happenings} - {"w0", ""} == set()
 
