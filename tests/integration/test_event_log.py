@@ -113,4 +113,5 @@ def test_the_log_can_be_turned_down(tmp_path: Path, seed: int, level: str) -> No
         told = reigns.summarise(open_output(spec), found[0])
         assert (told.events, told.lines >= 4) == (0, True)
         whats = [happening.what for happening in lives.life_of(open_output(spec), 0).reigns[0].happenings]
-        assert whats[0] == "leased" and set(whats[1:]) == {"committed"}, whats
+        # The scripted worker returns a range now and then, as its seed has it.
+        assert (whats[0], whats[-1]) == ("leased", "committed") and set(whats) <= {"leased", "returned", "committed"}, whats
