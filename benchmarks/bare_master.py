@@ -26,6 +26,7 @@ from antinfer.core.engine import Engine
 from antinfer.core.ids import ShardId, StagedName
 from antinfer.core.plan import Piece, PlanIndex, Shard
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
+from antinfer.master.garbage import collect_rarely
 from antinfer.master.journal import Journal, Level
 from antinfer.master.loop import Loop, now_ms
 from antinfer.master.publisher import Publisher
@@ -140,6 +141,7 @@ async def _serve(address: str, shards: int, server: EmbeddedServer, folder: Path
         journal=journal,
     )
     streams.rule(loop.post)
+    collect_rarely()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, loop.stop)
     document: asyncio.Future[JobDocument] = asyncio.get_running_loop().create_future()
     service = grpc.aio.server(options=SERVER_OPTIONS)

@@ -7,7 +7,6 @@ same moment does not count.
 
 from __future__ import annotations
 
-import gc
 import time
 import tracemalloc
 from collections import Counter
@@ -22,6 +21,7 @@ from antinfer.core.ids import SessionId, WorkerId, staged_name
 from antinfer.core.messages import Answer, Commit, Grant, Join, Request, Welcome
 from antinfer.core.plan import PlanIndex
 from antinfer.core.records import CommitRecord, StagedObject
+from antinfer.master.garbage import collect_rarely
 from benchmarks.report import Result
 
 _ROWS = 10_000
@@ -122,7 +122,7 @@ def _rate(shards: int, rounds: int, *, encode: bool) -> tuple[float, Counter[str
     reign = Reign.begin(shards, _WORKERS)
     seconds, mix = 0.0, Counter[str]()
     reign.engine.take_changes()
-    gc.collect()
+    collect_rarely()
     for made in _rounds(reign, rounds):
         started = time.process_time()
         ordered = [command for event in made for command in reign.engine.step(event)]

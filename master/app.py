@@ -16,6 +16,7 @@ from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
 from antinfer.launchers.ahead import import_ahead
 from antinfer.master import retrying
 from antinfer.master.backoff import START_S, patiently
+from antinfer.master.garbage import collect_rarely
 from antinfer.master.jobfile import JobMark, Standing, check_mark
 from antinfer.storage import layout, rounds
 from antinfer.storage.jobs import open_input, open_output
@@ -160,6 +161,7 @@ async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, serv
     planner = Planner(spec, place, force=options.force, troubles=troubles)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
     master = Master(job, store, streams, planner, force=options.force, retry=options.retry, check=options.check, troubles=troubles)
+    collect_rarely()
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, master.stop)
