@@ -44,6 +44,8 @@ class Work:
     rows: Rows
     attempt: int = 1
     quarantine: str = ""
+    alone: bool = False
+    """With no other rows: they may be what kills processes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class HeldLease:
     """What the master still counts as ours, as far as we know."""
     attempt: int
     quarantine: str
+    alone: bool
     staged: list[CommitRecord] = field(default_factory=list)
     """Durable but not known to be committed; in row order, without gaps from `rows.start`."""
     sized: int | None = None
@@ -49,7 +50,7 @@ class HeldLease:
 
     @classmethod
     def of(cls, grant: Grant, shard: Shard) -> HeldLease:
-        return cls(grant.lease, shard, grant.rows, grant.attempt, grant.quarantine)
+        return cls(grant.lease, shard, grant.rows, grant.attempt, grant.quarantine, grant.alone)
 
     @property
     def frontier(self) -> int:
@@ -84,7 +85,7 @@ class HeldLease:
 
     def work(self) -> Work:
         """Return the order to compute what is not staged."""
-        return Work(self.id, self.shard, Rows(self.frontier, self.rows.stop), self.attempt, self.quarantine)
+        return Work(self.id, self.shard, Rows(self.frontier, self.rows.stop), self.attempt, self.quarantine, self.alone)
 
     def shrink(self, rows: Rows) -> list[CommitRecord]:
         """Keep only what is also in `rows`; return the staged records that cannot be committed any more."""
@@ -118,6 +119,7 @@ class HeldLease:
         self.rows = grant.rows
         self.attempt = grant.attempt
         self.quarantine = grant.quarantine
+        self.alone = grant.alone
         self.staged = []
         self.is_sizing_told = False
         self.returned_from = None

@@ -57,8 +57,8 @@ class RangeBudget:
     quarantine_after: int = 3
     """Strikes after which a single row is given up on."""
     losses_after: int = 8
-    """Workers that a single row may be lost with before it is given up on. More than `quarantine_after`: nodes that are taken away look
-    like this too, and are nobody's fault."""
+    """Workers that a single row may be lost with, those of the range that it was cut from included, before it is given up on. More than
+    `quarantine_after`: nodes that are taken away look like this too, and are nobody's fault."""
 
     def strike(self, strikes: int, rows: int) -> tuple[int, bool]:
         """Return the strikes of a range (or of each of its halves) after one more, and whether to split it.
@@ -69,9 +69,14 @@ class RangeBudget:
         return (strikes if split else strikes + 1), split
 
     def lose(self, losses: int, rows: int) -> tuple[int, bool]:
-        """The same for a worker that was lost with the range first in line."""
+        """The same for a worker that was lost with the range first in line; its halves stay suspect."""
         split = rows > 1 and losses + 1 >= self.split_after
-        return (losses if split else losses + 1), split
+        return (self.split_after if split else losses + 1), split
+
+    def is_suspect(self, strikes: int, losses: int) -> bool:
+        """Tell whether a range must be computed alone: batches are filled across borders, so of what is computed together the first in
+        line may be blamed for a row of another range. Not for one lost worker: that is most likely a node that was taken away."""
+        return strikes > 0 or losses >= self.split_after
 
     def should_quarantine(self, strikes: int, losses: int, rows: int) -> bool:
         return rows == 1 and (strikes >= self.quarantine_after or losses >= self.losses_after)

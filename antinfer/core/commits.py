@@ -53,7 +53,8 @@ class Commits:
         leasing, reign, record = self._leasing, self._leasing.reign, commit.record
         reign.meta.schema = reign.meta.schema or record.schema
         self._failures.note_commit(session)
-        leasing.hindrance.note_commit(standing.granted_at)
+        leasing.hindrance.note_commit(standing.granted_at, standing.committed_at, at)
+        standing.committed_at = at
         session.near = (standing.shard, record.stop)
         # As `paces.advance` does, without its call: this is the way of every commit.
         news = record.stop - standing.reached

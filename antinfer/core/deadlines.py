@@ -1,7 +1,7 @@
 """Ranges that are stuck on a worker that lives: asked back first, then taken away.
 
 What tells is not how long a range takes but how long nothing of it was computed, against the time that all the rest of it should take at
-the measured rate. Every attempt is given twice the patience of the one before, so that what is merely slow is done in the end.
+the measured rate. Whenever a range was stuck it is given twice the patience the next time, so that what is merely slow is done in the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def patience_ms(policy: DeadlinePolicy, session: Session, lease: Lease) -> float
         else:
             rest = (lease.rows.stop - max(lease.reached, lease.rows.start)) / rate
         patience = max(policy.shortest_ms, policy.factor * rest)
-    return patience * (1 << min(lease.attempt - 1, _MOST_DOUBLINGS))
+    return patience * (1 << min(lease.stalls, _MOST_DOUBLINGS))
 
 
 class Deadlines:
@@ -65,6 +65,7 @@ class Deadlines:
                 since = lease.moved_at if lease.has_begun else max(lease.moved_at, session.moved_at or 0)
                 if at - max(since, awake) >= patience_ms(policy, session, lease):
                     lease.asked = Asked(at, Cause.STUCK)
+                    lease.stalls += 1
                     self._leasing.count(Cause.STUCK)
                     reign.story.tell(at, "is stuck, asked back", lease, session.worker)
                     self._leasing.push(session, Push(yields=(Yield(lease.id),)))

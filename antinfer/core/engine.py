@@ -217,7 +217,7 @@ class Engine:
         self.out.append(commands.Publish((record,)))
         if record.rows_quarantined:
             self.meta.causes[Cause.BAD_ROW.value] += record.rows_quarantined
-        if self.meta.totals.rows_quarantined and self._has_too_many_bad_rows(final=False):
+        if self.meta.totals.rows_quarantined and self._has_too_many_bad_rows(final=self.ledger.is_complete):
             self.fail(self._bad_rows_reason())
         return cut
 

@@ -29,8 +29,9 @@ class Failures:
     def __init__(self, leasing: Leasing, pace: CommitPace | None) -> None:
         self._leasing = leasing
         self._pace = pace
-        self._gave_up = 0
-        """Workers that gave up one after the other."""
+        self._gave_up: set[WorkerId] = set()
+        """Workers that gave up since anybody got on with anything."""
+        self._gave_up_since = 0
         self._losses: dict[WorkerId, int] = {}
         """How often each worker was lost before it had committed anything, in a row."""
         self._starts: dict[str, _FailedStart] = {}
@@ -38,29 +39,33 @@ class Failures:
 
     def note_commit(self, session: Session) -> None:
         """Work was done: whatever failed before was no proof that it cannot be."""
-        self._gave_up = 0
+        self._gave_up.clear()
         if not session.has_committed:
-            session.has_committed = True
+            session.has_committed = session.is_ready = True
             self._losses.pop(session.worker, None)
 
     # -- reported ----------------------------------------------------------------------------------------------------------------
-    def report(self, session: Session, failure: Failure, at: int) -> None:
-        """Deal with what a worker says has failed."""
+    def report(self, session: Session, failure: Failure, at: int, *, leaving: bool) -> None:
+        """Deal with what a worker says has failed; `leaving`: it stops for good."""
+        leasing = self._leasing
+        if leasing.reign.ledger.is_complete:
+            return  # nothing is left that a failure could keep from being done
         cause = failure.cause if failure.cause is not Cause.UNKNOWN else _USUAL[failure.kind]
         if failure.lease is None:
-            self._report_worker(session, failure, cause)
+            self._report_worker(session, failure, cause, at, leaving=leaving)
             return
-        lease = self._leasing.held(session, failure.lease)
+        lease = leasing.held(session, failure.lease)
+        if lease is None:
+            return  # these rows are another's by now, who will say so if they cannot be done
+        leasing.count(cause)
         if failure.kind is FailureKind.FATAL:
-            self._leasing.count(cause)
-            self._leasing.reign.fail(failure.error, failure.traceback)
-        elif lease is not None:
-            self._leasing.count(cause)
-            self._leasing.tally.leases_failed += 1
-            if failure.kind is FailureKind.RANGE:
-                self._leasing.strike(session, lease, at, f"failed ({cause.value}: {failure.error})")
-            else:
-                self._rest(session, lease, failure, cause, at)
+            leasing.reign.fail(failure.error, failure.traceback)
+            return
+        leasing.tally.leases_failed += 1
+        if failure.kind is FailureKind.RANGE:
+            leasing.strike(session, lease, at, f"failed ({cause.value}: {failure.error})")
+        else:
+            self._rest(session, lease, failure, cause, at)
 
     def _rest(self, session: Session, lease: Lease, failure: Failure, cause: Cause, at: int) -> None:
         """Try again later, elsewhere."""
@@ -80,7 +85,7 @@ class Failures:
         not_before = at + config.storage.delay_ms(lease.troubles, lease.shard, lease.rows.start)
         self._leasing.release(session, lease, at, f"{cause.value} ({failure.error})", not_before=not_before, elsewhere=True)
 
-    def _report_worker(self, session: Session, failure: Failure, cause: Cause) -> None:
+    def _report_worker(self, session: Session, failure: Failure, cause: Cause, at: int, *, leaving: bool) -> None:
         """The worker as a whole cannot go on."""
         reign = self._leasing.reign
         if failure.kind is FailureKind.FATAL:
@@ -92,9 +97,18 @@ class Failures:
                 self._report_start(session, failure)
             return
         self._leasing.count(cause)
-        self._gave_up += 1
-        if self._gave_up >= reign.config.worker_failures:
-            reign.fail(f"{failure.error} (the last of {self._gave_up} workers that gave up without a commit between)")
+        if leaving:
+            self._note_gave_up(session, at)
+            if len(self._gave_up) >= reign.config.worker_failures:
+                reign.fail(f"{failure.error} (the last of {len(self._gave_up)} workers that gave up while nobody got on)")
+
+    def _note_gave_up(self, session: Session, at: int) -> None:
+        others = (other for other in self._leasing.reign.sessions if other is not session)
+        if any(other.moved_at is not None and other.moved_at > self._gave_up_since for other in others):
+            self._gave_up.clear()
+        if not self._gave_up:
+            self._gave_up_since = at
+        self._gave_up.add(session.worker)
 
     def _report_start(self, session: Session, failure: Failure) -> None:
         """The pipeline could not be set up: is it the code, or this node?"""

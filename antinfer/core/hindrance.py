@@ -48,9 +48,17 @@ class Hindrance:
         if at >= self._next:
             self._put_off(at)
 
-    def note_commit(self, granted_at: int) -> None:
-        """A lease that was granted at `granted_at` was committed: what was granted before the hindrance was met proves nothing."""
-        if self._since is not None and granted_at > self._since:
+    def note_commit(self, granted_at: int, committed_at: int | None, at: int) -> None:
+        """Some of a lease was committed: what may have been written before the hindrance was met proves nothing.
+
+        Args:
+            granted_at: when the lease was granted (ms).
+            committed_at: when some of it was committed before, with an earlier request; None: never.
+            at: time in ms.
+        """
+        if self._since is None:
+            return
+        if granted_at > self._since or (committed_at is not None and self._since < committed_at < at):
             self._since, self.reason = None, ""
 
     def allows(self, wanted: int, at: int) -> int:

@@ -133,10 +133,13 @@ class Leasing:
     # -- what workers are told ---------------------------------------------------------------------------------------------------
     def grant(self, lease: Lease) -> Grant:
         """Return what the holder of a lease is told about it."""
+        strikes, losses = lease.strikes, lease.losses
+        if not strikes and not losses:
+            return Grant(lease.id, lease.shard, lease.rows, lease.attempt)
         ranges, reason = self.reign.config.ranges, ""
-        if (lease.strikes or lease.losses) and ranges.should_quarantine(lease.strikes, lease.losses, lease.rows.size):
-            reason = f"this row ended its worker or its processes {max(lease.strikes, lease.losses)} times"
-        return Grant(lease.id, lease.shard, lease.rows, lease.attempt, reason)
+        if ranges.should_quarantine(strikes, losses, lease.rows.size):
+            reason = f"this row ended its worker or its processes {max(strikes, losses)} times"
+        return Grant(lease.id, lease.shard, lease.rows, lease.attempt, reason, ranges.is_suspect(strikes, losses))
 
     def nudge(self, tasks: int) -> None:
         """Tell up to `tasks` hungry workers to ask again now."""

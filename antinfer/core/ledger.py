@@ -23,6 +23,9 @@ _ADOPTED: Final = -(1 << 40)
 _MOST_AHEAD: Final = 10_000
 """Shards that are touched at most, out of turn, for a worker that names an old range: each of them costs an entry."""
 
+_UNSIZED_HEAD: Final = 1_024
+"""Rows that are cut off a range of unknown length first when it is split; the next one is as long as all before it."""
+
 _MOST_PASSED_OVER: Final = 16
 """Ranges at the head of the queue that are passed over at most because they had better go to another worker."""
 
@@ -44,6 +47,8 @@ class Pending:
     """How many workers were lost while these rows were first in line."""
     troubles: int = 0
     """How often storage failed them."""
+    stalls: int = 0
+    """How often they were stuck. Not part of the durable state."""
     shunned: Shunned | None = None
     """Who had better not have them again."""
 
@@ -83,6 +88,8 @@ class Lease:
     """As in `Pending`."""
     troubles: int = 0
     """As in `Pending`."""
+    stalls: int = 0
+    """As in `Pending`."""
     first: int = 0
     """First row when it was granted."""
     reached: int = 0
@@ -91,6 +98,8 @@ class Lease:
     """Last time at which nothing of it was computed."""
     moved_at: int = 0
     """Last time at which more of it was computed, or at which it was granted."""
+    committed_at: int | None = None
+    """Last time at which some of it was committed; None: not under this master."""
     asked: Asked | None = None
     """That its worker was asked to give it back, or some of it, and has not answered."""
 
@@ -99,9 +108,8 @@ class Lease:
         """Make one more lease on the rows of `work`."""
         rows = work.rows
         start = rows[0]
-        return cls(
-            lease, session, shard, rows, work.attempt + 1, work.strikes, request, at, work.losses, work.troubles, start, start, at, at
-        )
+        counts = work.losses, work.troubles, work.stalls
+        return cls(lease, session, shard, rows, work.attempt + 1, work.strikes, request, at, *counts, start, start, at, at)
 
     def begin(self, at: int) -> None:
         """Start the clock of a lease of which this master knows nothing yet."""
@@ -321,11 +329,9 @@ class Ledger:
             if other.rows.overlaps(lease.rows):
                 # What is known against the rows outlives this lease, though another one stands on them.
                 other.strikes, other.losses = max(other.strikes, lease.strikes), max(other.losses, lease.losses)
-        model = Pending(lease.rows, lease.attempt, lease.strikes, 0, not_before, lease.losses, lease.troubles, shunned)
+        model = Pending(lease.rows, lease.attempt, lease.strikes, 0, not_before, lease.losses, lease.troubles, lease.stalls, shunned)
         for rows in guards.rows_freed(lease.rows, [other.rows for other in shard.leases.values()]):
-            middle = (rows.start + rows.stop) // 2
-            parts = [Rows(rows.start, middle), Rows(middle, rows.stop)] if split and 1 < rows.size < UNSIZED // 2 else [rows]
-            for part in reversed(parts):
+            for part in reversed(_halves(rows) if split and rows.size > 1 else [rows]):
                 self._head -= 1
                 self._enqueue(lease.shard, part, model, self._head)
         self._settle(lease.shard, shard)
@@ -343,7 +349,7 @@ class Ledger:
         self._enqueue(
             lease.shard,
             rest,
-            Pending(rest, lease.attempt, lease.strikes, 0, losses=lease.losses, troubles=lease.troubles, shunned=shunned),
+            Pending(rest, lease.attempt, lease.strikes, 0, 0, lease.losses, lease.troubles, lease.stalls, shunned),
             self._head,
         )
         self.dirty.add(lease.shard)
@@ -414,7 +420,7 @@ class Ledger:
 
     def _enqueue(self, shard_id: ShardId, rows: Rows, like: Pending, order: int) -> None:
         self.open[shard_id].pending[rows.start] = Pending(
-            rows, like.attempt, like.strikes, order, like.not_before, like.losses, like.troubles, like.shunned
+            rows, like.attempt, like.strikes, order, like.not_before, like.losses, like.troubles, like.stalls, like.shunned
         )
         self._count(rows, 1)
         heapq.heappush(self._queue, (order, shard_id, rows.start))
@@ -483,6 +489,12 @@ class Ledger:
         if not shard.pending and not shard.leases and shard.rows is not None:
             del self.open[shard_id]
             self.finished.add(shard_id, shard_id + 1)
+
+
+def _halves(rows: Rows) -> list[Rows]:
+    start, stop = rows
+    middle = start + max(start, _UNSIZED_HEAD) if stop == UNSIZED else (start + stop) // 2
+    return [Rows(start, middle), Rows(middle, stop)]
 
 
 def _shuns(pending: Pending, worker: WorkerId | None, now: int) -> bool:

@@ -55,6 +55,7 @@ class Members:
             holder = self._reign.sessions.get(lease.session)
             assert holder is not None, f"lease {lease.id} of unknown session {lease.session}"
             holder.leases.add(lease.id)
+            holder.is_ready = True
             lease.begin(at)
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
@@ -137,7 +138,7 @@ class Members:
         session.last_request = request.number
         if request.want:
             session.is_ready = True
-        outcomes = self._apply(session, request, event.at)
+        outcomes = self._apply(session, request, event.at, repeated=repeated)
         reign, leasing = self._reign, self.leasing
         if request.leaving:
             if not any(failure.lease is None for failure in request.failures):
@@ -162,7 +163,7 @@ class Members:
         standing = (self._reign.ledger.leases[lease] for lease in sorted(session.leases))
         return tuple(self.leasing.grant(lease) for lease in standing if lease.request == number)
 
-    def _apply(self, session: Session, request: Request, at: int) -> tuple[CommitOutcome, ...]:
+    def _apply(self, session: Session, request: Request, at: int, *, repeated: bool) -> tuple[CommitOutcome, ...]:
         for sizing in request.sizings:
             self._size(session, sizing, at)
         outcomes = tuple([self._commits.judge(session, commit, at) for commit in request.commits])
@@ -171,7 +172,9 @@ class Members:
             if lease is not None:
                 self._take_back(session, lease, back, at)
         for failure in request.failures:
-            self._failures.report(session, failure, at)
+            # A lease fails once and is gone; a worker's failure would count again with every repeat.
+            if failure.lease is not None or not repeated:
+                self._failures.report(session, failure, at, leaving=request.leaving)
         self._drop_unheld(session, request.held, request.number - 1, at)
         if request.done:
             self.leasing.note_done(session, request.held, request.done, at)

@@ -81,6 +81,9 @@ class Grant:
     attempt: int = 1
     quarantine: str = ""
     """Not empty: these rows kill whoever runs them; write them to quarantine with this reason, unseen by user code."""
+    alone: bool = False
+    """These rows may be what kills processes: compute them with no others, so that they are blamed for nothing else, and no others for
+    them."""
 
 
 @value

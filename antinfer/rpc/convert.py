@@ -348,6 +348,7 @@ def _grant_to_pb(grant: Grant, shard_of: ShardLookup) -> work_pb2.Grant:
         attempt=grant.attempt,
         quarantine=grant.quarantine,
         shard=_shard_to_pb(shard_of(grant.shard)),
+        alone=grant.alone,
     )
 
 
@@ -364,6 +365,7 @@ def _grants_from_pb(pbs: Iterable[work_pb2.Grant]) -> tuple[tuple[Grant, ...], d
                 rows=_rows_from_pb(pb.rows),
                 attempt=pb.attempt,
                 quarantine=pb.quarantine,
+                alone=pb.alone,
             )
         )
     return tuple(grants), shards

@@ -52,7 +52,7 @@ class Leases:
                 self._check(run)
             else:
                 self._drop(run)
-                self._start(Run(Work(run.lease, run.shard, rows, run.attempt, run.quarantine)), first=True)
+                self._start(Run(Work(run.lease, run.shard, rows, run.attempt, run.quarantine, run.alone)), first=True)
 
     def rename(self, old: LeaseId, new: LeaseId, attempt: int) -> None:
         with self._lock:
@@ -97,13 +97,16 @@ class Leases:
 
     # -- readers ---------------------------------------------------------------------------------------------------------------------
     def next_to_read(self) -> Run | None:
-        """Wait for a lease nobody has begun to read, in the order they came; None when stopped."""
+        """Wait for a lease nobody has begun to read, in the order they came; None when stopped. One that is to be computed alone begins
+        when all before it are over, and those behind it when it is."""
         with self._lock:
             while not self._stopped:
-                if self._to_read:
+                if self._to_read and (self._to_read[0].dropped or self._to_read[0].ending is not None):
+                    self._to_read.popleft()
+                elif self._to_read and self._may_begin(self._to_read[0]):
                     run = self._to_read.popleft()
-                    if not run.dropped and run.ending is None:
-                        return run
+                    run.begun = True
+                    return run
                 else:
                     self._readable.wait()
             return None
@@ -215,6 +218,9 @@ class Leases:
                 self._check(run)
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
+    def _may_begin(self, run: Run) -> bool:
+        return not any(other.begun and (run.alone or other.alone) for other in self._runs.values())
+
     def _start(self, run: Run, *, first: bool) -> None:
         self._runs[run.lease] = run
         (self._to_read.appendleft if first else self._to_read.append)(run)
@@ -233,6 +239,7 @@ class Leases:
         while run.chunks:
             self._credits.give_back(run.chunks.popleft().size_bytes)
         self._credits.wake_up()
+        self._readable.notify_all()
         # A writer has to throw its open part away.
         self._claim(run)
 

@@ -44,6 +44,9 @@ class Run(Root):
         self.end = work.shard.rows
         self.attempt = work.attempt
         self.quarantine = work.quarantine
+        self.alone = work.alone
+        self.begun = False
+        """True once a reader has taken it up."""
         self.round = 0 if work.shard.retry is None else work.shard.retry.round
         self._retried = _offsets(work.shard.retry)
         self.chunks: deque[Chunk] = deque()

@@ -158,18 +158,20 @@ class Join(_message.Message):
     def __init__(self, worker: _Optional[str] = ..., job: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldRange, _Mapping]]] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("lease", "rows", "attempt", "quarantine", "shard")
+    __slots__ = ("lease", "rows", "attempt", "quarantine", "shard", "alone")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     QUARANTINE_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
     lease: LeaseId
     rows: Rows
     attempt: int
     quarantine: str
     shard: Shard
-    def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., attempt: _Optional[int] = ..., quarantine: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ...) -> None: ...
+    alone: bool
+    def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., attempt: _Optional[int] = ..., quarantine: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., alone: bool = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("verdict", "session", "epoch", "heartbeat_ms", "regranted", "reason", "commit_ms")

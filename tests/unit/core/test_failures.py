@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from antinfer.core import commands, events
-from antinfer.core.budgets import StorageBudget, WorkerBudget, backoff_ms
+from antinfer.core.budgets import BadRowBudget, StorageBudget, WorkerBudget, backoff_ms
 from antinfer.core.causes import Cause
 from antinfer.core.config import EngineConfig
 from antinfer.core.engine import Phase
-from antinfer.core.messages import Failure, FailureKind, Push, Verdict
+from antinfer.core.messages import Failure, FailureKind, Heartbeat, Push, Sizing, Verdict
+from antinfer.core.ranges import UNSIZED
 from tests.unit.core.builders import Worker, World, record, rows
 
 NO_MODULE = Failure(None, FailureKind.FATAL, "No module named 'nets' (process 4711)", "Traceback ...")
@@ -79,6 +80,78 @@ def test_a_user_error_after_the_start_fails_the_job_at_once() -> None:
     two.take()
     assert one.ask(failures=(NO_MODULE,)).verdict is Verdict.FAILED
     assert causes(world) == {"user_error": 1}
+
+
+def test_a_broken_node_does_not_end_a_job_that_another_master_took_over() -> None:
+    world = World([100] * 3)
+    fit = world.worker("fit")
+    fit.ask(commits=[record(fit.take(), 10)])
+    heir = world.fail_over()
+    for _ in range(4):
+        heir.worker("broken").ask(failures=(NO_MODULE,), leaving=True)
+    assert heir.engine.phase is Phase.SERVING
+
+
+# -- workers that give up -----------------------------------------------------------------------------------------------------------
+NO_MEMORY = Failure(None, FailureKind.STORAGE, "the stage host dies", cause=Cause.HOST_DIED)
+
+
+def test_a_report_that_is_repeated_counts_once() -> None:
+    world = World([8, 8], config=EngineConfig(worker_failures=2))
+    world.worker("w1").ask(failures=(NO_MEMORY,), leaving=True)
+    unlucky = world.worker("w2")
+    unlucky.ask(failures=(NO_MEMORY,))
+    for _ in range(5):
+        unlucky.repeat()
+    assert world.engine.phase is Phase.SERVING
+    assert causes(world)["host_died"] == 2
+
+
+def test_a_worker_that_reports_again_because_its_answer_was_lost_counts_once() -> None:
+    world = World([8, 8], config=EngineConfig(worker_failures=2))
+    for _ in range(5):
+        world.worker("w1").ask(failures=(NO_MEMORY,), leaving=True)
+    assert world.engine.phase is Phase.SERVING
+    world.worker("w2").ask(failures=(NO_MEMORY,), leaving=True)
+    assert world.engine.phase is Phase.FAILED
+
+
+def test_workers_that_give_up_do_not_end_a_job_in_which_others_get_on() -> None:
+    world = World([1_000] * 2, config=EngineConfig(worker_failures=3))
+    fit = world.worker("fit")
+    grant = fit.take()
+    for n in range(20):
+        world.worker(f"w{n}").ask(failures=(NO_MEMORY,), leaving=True)
+        world.silence(1_000)
+        world.step(events.HeartbeatSeen(world.at, fit.stream, Heartbeat(fit.session, (grant.lease,), fit.number, (n + 1,))))
+    assert world.engine.phase is Phase.SERVING
+
+
+@pytest.mark.parametrize("failure", [NO_MODULE, NO_MEMORY])
+def test_once_every_row_is_committed_no_failure_matters(failure: Failure) -> None:
+    world = World([8], config=EngineConfig(worker_failures=1))
+    worker, late = world.worker("w1"), world.worker("w2")
+    grant = worker.take()
+    assert worker.ask(commits=[record(grant)]).verdict is Verdict.DONE
+    assert late.ask(failures=(failure, Failure(grant.lease, FailureKind.FATAL, "no such column")), leaving=True).verdict is Verdict.DRAIN
+    assert world.engine.phase is Phase.SETTLING
+    assert world.engine.failure == ""
+
+
+def test_what_a_worker_says_of_rows_that_are_anothers_fails_nothing() -> None:
+    world = World([8])
+    former, worker = world.worker("w1"), world.worker("w2")
+    grant = former.take()
+    former.ask(returns=[grant.lease])
+    worker.take()
+    former.ask(failures=(Failure(grant.lease, FailureKind.FATAL, "no such column"),))
+    assert world.engine.phase is Phase.SERVING
+
+
+def test_the_worker_that_commits_the_last_row_hears_that_too_many_are_bad() -> None:
+    world = World([8], config=EngineConfig(bad_rows=BadRowBudget(max_fraction=0.5)))
+    worker = world.worker()
+    assert worker.ask(commits=[record(worker.take(), quarantined=5)]).verdict is Verdict.FAILED
 
 
 # -- ranges -------------------------------------------------------------------------------------------------------------------------
@@ -194,6 +267,47 @@ def test_a_row_that_is_lost_with_worker_after_worker_is_given_up_in_the_end() ->
             break_off(world, worker)
     assert seen == [rows(poison, poison + 1)]
     assert n > world.config.ranges.losses_after, "nodes that are taken away look like this too"
+
+
+def test_a_row_that_kills_is_found_in_a_shard_that_nobody_has_counted() -> None:
+    world = World([None])
+    poison, size, seen, lost = 1_700, 3_000, [], 0
+    while not world.engine.ledger.is_complete:
+        worker = world.worker(f"w{lost}")
+        while grants := worker.ask(1).grants:
+            (grant,) = grants
+            if grant.quarantine:
+                seen.append(grant.rows)
+            elif grant.rows.start <= poison < grant.rows.stop:
+                lost += 1
+                assert lost < 60
+                break_off(world, worker)
+                break
+            if grant.rows.stop == UNSIZED:
+                worker.ask(sizings=(Sizing(grant.lease, size),))
+            worker.ask(commits=[record(grant, min(size, grant.rows.stop))])
+    assert seen == [rows(poison, poison + 1)]
+
+
+def test_what_is_suspected_runs_alone_so_that_neighbours_are_not_blamed_for_it() -> None:
+    """Batches are filled across borders: a worker is lost with whatever else it computes beside the row that kills."""
+    world = World([4] * 4, config=EngineConfig(bad_rows=BadRowBudget(max_fraction=1.0)))
+    poison, seen, lost = (2, 1), [], 0
+    while not world.engine.ledger.is_complete:
+        assert lost < 60
+        worker = world.worker(f"w{lost}")
+        held = list(worker.ask(4).grants)
+        while held and worker.leases():
+            together = held[:1] if held[0].alone else [grant for grant in held if not grant.alone]
+            unseen = [grant for grant in together if not grant.quarantine]
+            if any(grant.shard == poison[0] and grant.rows.start <= poison[1] < grant.rows.stop for grant in unseen):
+                lost += 1
+                break_off(world, worker)
+                break
+            seen += [(grant.shard, grant.rows) for grant in together if grant.quarantine]
+            worker.ask(commits=[record(grant, quarantined=bool(grant.quarantine)) for grant in together])
+            held = [grant for grant in held if grant not in together]
+    assert seen == [(2, rows(1, 2))]
 
 
 def test_rows_behind_the_first_in_line_are_not_blamed_for_a_lost_worker() -> None:

@@ -56,13 +56,23 @@ def test_pauses_grow_and_failures_of_what_was_under_way_do_not_prolong_them() ->
 def test_a_commit_of_what_was_granted_since_ends_it() -> None:
     hindrance = Hindrance(POLICY)
     hindrance.meet(FULL, 10_000)
-    hindrance.note_commit(9_000)
-    assert hindrance.allows(7, 10_000) == 0, "that was staged before the disk was full"
-    hindrance.note_commit(11_300)
+    hindrance.note_commit(9_000, None, 10_100)
+    assert hindrance.allows(7, 10_100) == 0, "that was staged before the disk was full"
+    hindrance.note_commit(11_300, None, 11_400)
     assert hindrance.allows(7, 11_400) == 7
     assert hindrance.since is None
     hindrance.meet("read-only", 50_000)
     assert hindrance.allows(7, 50_900 + 400) == 1, "a new one begins with short pauses"
+
+
+def test_the_second_commit_of_an_older_lease_ends_it_too() -> None:
+    hindrance = Hindrance(POLICY)
+    hindrance.meet(FULL, 10_000)
+    hindrance.note_commit(9_000, 9_500, 10_200)
+    hindrance.note_commit(9_000, 10_200, 10_200)
+    assert hindrance.since == 10_000, "what one request brings may all be from before"
+    hindrance.note_commit(9_000, 10_200, 10_700)
+    assert hindrance.since is None
 
 
 def test_patience_counts_from_the_first() -> None:
@@ -102,6 +112,20 @@ def test_one_worker_without_room_stops_the_leasing_to_all_and_one_commit_starts_
     assert len(two.ask(3, commits=[record(probe)]).grants) == 3
     assert len(one.ask(3).grants) == 3
     assert here.engine.hindrance(here.at) == ""
+
+
+def test_a_job_whose_leases_are_long_forgets_what_has_passed() -> None:
+    here = World([10_000] * 3, config=EngineConfig(hindrance=POLICY))
+    worker = here.worker()
+    long, other = worker.ask(2).grants
+    worker.ask(failures=full(other))
+    for row in range(100, 10_001, 100):
+        here.silence(8_000)
+        worker.ask(commits=[record(long, row, start=row - 100)])
+    assert here.at > POLICY.patience_ms
+    assert here.engine.hindrance(here.at) == ""
+    worker.ask(failures=full(worker.take()))
+    assert here.engine.phase is Phase.SERVING, "it has only just begun"
 
 
 def test_nothing_is_used_up_however_often_a_range_meets_it() -> None:

@@ -292,7 +292,7 @@ def test_a_slow_range_is_left_alone_as_long_as_it_gets_on() -> None:
     assert yields(world, slow) == []
 
 
-def test_patience_doubles_with_every_attempt() -> None:
+def test_patience_doubles_whenever_a_range_was_stuck() -> None:
     world = World([100, 100_000], config=STUCK)
     one, two = world.worker("w1"), world.worker("w2")
     holders = [one, two]
@@ -305,6 +305,21 @@ def test_patience_doubles_with_every_attempt() -> None:
         holder.ask(0, returns=[grant.lease])
         grant = holders[(n + 1) % 2].take()
     assert waited[1] >= 1.9 * waited[0] and waited[2] >= 1.9 * waited[1]
+
+
+def test_patience_does_not_grow_with_drains() -> None:
+    world = World([100, 100_000], config=STUCK)
+    one, two = world.worker("w1"), world.worker("w2")
+    grant, _ = one.take(), two.take()
+    usual = until_asked(world, one, 60_000)
+    again = World([100, 100_000], config=STUCK)
+    one, two = again.worker("w1"), again.worker("w2")
+    grant, _ = one.take(), two.take()
+    for _ in range(6):
+        one.ask(0, returns=[grant.lease])
+        grant = one.take()
+    assert grant.attempt == 7
+    assert until_asked(again, one, 60_000) == usual
 
 
 def test_nothing_is_taken_from_a_lonely_worker_or_blamed_on_a_master_that_slept() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import queue
 import threading
 from typing import Any
 
@@ -65,6 +66,37 @@ def test_leases_are_read_in_order_and_end_when_all_is_staged() -> None:
     assert scene.write(run) == [(60, 100)] and run.staged == 100
     assert run.dropped and not scene.said and scene.credit_is_back()
     assert scene.leases.rows_done == 100
+
+
+def test_what_is_to_be_computed_alone_waits_for_the_others_and_they_for_it() -> None:
+    scene = Scene()
+    first = scene.start(1)
+    for n, alone in ((2, True), (3, True), (4, False), (5, False)):
+        scene.leases.start(Work(LeaseId(1, n), Shard(ShardId(n), (), None, 0), Rows(0, 10), alone=alone))
+    begun: queue.Queue[Run] = queue.Queue()
+
+    def read() -> None:
+        while (run := scene.leases.next_to_read()) is not None:
+            begun.put(run)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        run = first
+        for behind in ([2], [3], [4, 5]):
+            scene.feed(run, 0, run.stop)
+            assert begun.empty(), "all of it has to be staged first"
+            scene.write(run)
+            assert scene.leases.next_to_write() is run, "its writer looks at it once more when it is over"
+            scene.leases.written(run)
+            runs = [begun.get(timeout=10) for _ in behind]
+            assert sorted(each.lease.n for each in runs) == behind
+            run = runs[0]
+    finally:
+        scene.leases.stop()
+        for reader in readers:
+            reader.join(10)
 
 
 def test_yield_stages_the_prefix_then_releases_and_takes_nothing_more() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from antinfer.core.interval import IntervalPolicy
+from antinfer.master.garbage import collect_rarely
 from antinfer.testing.sim.fleet.conditions import ENGINE, Conditions, Losses, Speeds
 from antinfer.testing.sim.fleet.job import Job, run
 from antinfer.testing.sim.fleet.policies import HEADER, JOBS, POLICIES, compare
@@ -60,6 +61,7 @@ def fleet(given: list[str], say: Say) -> int:
     conditions = trouble(chosen.workers, chosen.shards, chosen.rows)
     if chosen.calm:
         conditions = conditions.but(losses=Losses(), heavy_share=0.0, bad_every=0, poison=0)
+    collect_rarely()
     report = run(conditions, chosen.seed, lambda job: say(_state(job)))
     say(str(report))
     if chosen.json is not None:
