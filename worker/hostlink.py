@@ -96,7 +96,14 @@ class Ready:
 
     setup_seconds: float
     slots: int
-    """Leases that keep the pipeline full: one per reader plus read-ahead."""
+    """Leases that keep the pipeline full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Host to agent: from now on so many leases keep the pipeline full."""
+
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +161,11 @@ class Progress:
 
 
 ToHost = Setup | Work | Cut | Regrant | YieldRest | CommitEvery | Stop
-FromHost = Ready | Sized | Staged | Released | Kept | Failed | Progress
+FromHost = Ready | Room | Sized | Staged | Released | Kept | Failed | Progress
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Setup, Work, Cut, Regrant, YieldRest, CommitEvery, Stop, Ready, Sized, Staged, Released, Kept, Failed, Progress)
+    for kind in (Setup, Work, Cut, Regrant, YieldRest, CommitEvery, Stop, Ready, Room, Sized, Staged, Released, Kept, Failed, Progress)
 }
 
 
