@@ -58,6 +58,11 @@ class Outcome:
     def is_done(self) -> bool:
         return self.status == 0
 
+    @property
+    def worked_s(self) -> float:
+        """Seconds from the first call of the model to the end; a second start of the command is in them."""
+        return self.seconds - self.first_call_s
+
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__ if name != "said"} | {"last_words": "" if self.is_done else self.said}
 
@@ -178,7 +183,7 @@ def run(folder: Path, command: Sequence[str], expected: Collection[int], disturb
     finally:
         _end(running)
     calls = running.rows_called()
-    found, unreadable = _ids(folder / "out")
+    found, unreadable = count_ids(folder / "out")
     return Outcome(
         seconds=seconds,
         status=status,
@@ -215,7 +220,7 @@ def _end(running: Running) -> None:
     running.process.popen.wait()
 
 
-def _ids(folder: Path) -> tuple[Counter[int], int]:
+def count_ids(folder: Path) -> tuple[Counter[int], int]:
     """Return how often each id is in the files of `folder`, and how many of them cannot be read."""
     found: Counter[int] = Counter()
     unreadable = 0
