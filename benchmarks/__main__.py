@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "handover": "large batches to a predictor process and back",
     "startup": "how soon a job reads its first row, and how long a small one takes",
     "bad_rows": "what rows cost that crash, hang or raise",
+    "faults": "the same faults for a job and for Ray Data: workers, command and master killed, bad rows",
     "skewed": "what one dear shard costs a job, and how soon the rows of a killed worker are leased again",
     "resume_99": "what finished rows cost a resume",
     "identity_1m_command": "a whole command at a million rows, against a whole Ray script",

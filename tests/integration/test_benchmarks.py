@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import assembler, handover, inputs
+from benchmarks import assembler, faults, handover, inputs
 from benchmarks.arena import Arena, arena
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -43,6 +43,17 @@ def test_two_models_give_the_same_in_a_pipeline_and_in_sequence() -> None:
         field.peer("two_in_sequence", "16", "32")
         for one, other in zip(pipeline, embeddings(field), strict=True):
             np.testing.assert_allclose(np.array(one), np.array(other), atol=1e-3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_faults_cost_a_job_no_row() -> None:
+    # Without Ray there is nobody to compare with, but our own half is measured all the same.
+    results = faults.measure(quick=True)
+    assert {result.value for result in results if result.what.endswith((": antinfer: rows lost", ": antinfer: rows doubled"))} == {0.0}
+    assert sum(result.what.endswith(": antinfer: ended by itself") and result.value == 1 for result in results) == 6
+    if importlib.util.find_spec("ray") is not None:
+        assert any("Ray Data" in result.what for result in results)
 
 
 def test_who_loses_rows_is_disqualified(tmp_path: Path) -> None:

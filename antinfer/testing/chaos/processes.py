@@ -16,7 +16,7 @@ import antinfer
 from antinfer.errors import InfraError
 
 PATIENCE_S: Final = 120.0
-_MARK: Final = "ANTINFER_CHAOS_RUN"
+MARK: Final = "ANTINFER_CHAOS_RUN"
 """Variable that every process of a job inherits, so that none can hide by losing its parent."""
 
 
@@ -74,7 +74,7 @@ class Process:
 
     def find(self, words: str = "") -> list[int]:
         """Return the living processes below this one whose command line holds `words`."""
-        return [pid for pid in every_process() if self.pid in _ancestors(pid) and words in command_of(pid)]
+        return [pid for pid in every_process() if self.pid in ancestors(pid) and words in command_of(pid)]
 
     def everything(self) -> list[int]:
         """Return this process and all below it."""
@@ -92,7 +92,7 @@ def start(name: str, words: Sequence[str], log_path: Path, *, mark: str, environ
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": path, **environment, _MARK: mark},
+            env={**os.environ, "PYTHONPATH": path, **environment, MARK: mark},
         )
     return Process(name, popen, log_path)
 
@@ -124,6 +124,15 @@ def command_of(pid: int) -> str:
     return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
 
 
+def ancestors(pid: int) -> list[int]:
+    """Return the parent of a process, the parent's parent and so on; none when it is gone."""
+    found = []
+    while pid > 1:
+        pid = int(_stat(pid)[1])
+        found.append(pid)
+    return found
+
+
 def marked(mark: str, grounds: Iterable[Path] = ()) -> list[int]:
     """Return the living processes that carry `mark`, or work inside one of the folders `grounds`."""
     folders = [folder.resolve() for folder in grounds]
@@ -131,7 +140,7 @@ def marked(mark: str, grounds: Iterable[Path] = ()) -> list[int]:
 
 
 def _is_marked(pid: int, mark: str) -> bool:
-    return f"{_MARK}={mark}".encode() in _read(pid, "environ").split(b"\0")
+    return f"{MARK}={mark}".encode() in _read(pid, "environ").split(b"\0")
 
 
 def _folder(pid: int) -> Path:
@@ -143,14 +152,6 @@ def _folder(pid: int) -> Path:
 
 def _stat(pid: int) -> list[str]:
     return _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split() or ["X", "0"]
-
-
-def _ancestors(pid: int) -> list[int]:
-    found = []
-    while pid > 1:
-        pid = int(_stat(pid)[1])
-        found.append(pid)
-    return found
 
 
 def _read(pid: int, name: str) -> bytes:
