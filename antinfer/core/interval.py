@@ -11,6 +11,9 @@ from typing import Final
 
 _TOLD_CHANGE: Final = 1.25
 """An interval is told again once it has changed by this factor."""
+_WEIGHTS: Final = (1.0, 0.1)
+"""How many losses the expectation counts for. While nothing happens a whole one: silence proves little. Once losses come a tenth of one: a
+job on a spot market would have lost much before it believed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class CommitPace:
             self._losses *= fading
             self._worker_ms = self._worker_ms * fading + passed * workers
         self._seen_at = at
-        best = best_interval_ms(policy, (self._worker_ms + policy.expected_ms) / (self._losses + 1))
+        mean_ms = min((self._worker_ms + weight * policy.expected_ms) / (self._losses + weight) for weight in _WEIGHTS)
+        best = best_interval_ms(policy, mean_ms)
         if max(best, self.told_ms) < _TOLD_CHANGE * min(best, self.told_ms):
             return None
         self.told_ms = best

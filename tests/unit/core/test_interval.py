@@ -43,6 +43,17 @@ def test_it_begins_with_half_a_minute_grows_while_nothing_happens_and_shrinks_wi
     assert shrunk is not None and shrunk < 10_000
 
 
+def test_it_believes_a_spot_market_after_a_few_losses() -> None:
+    pace = CommitPace(POLICY)
+    told = [pace.told_ms]
+    for second in range(30):
+        if second and second % 5 == 0:
+            pace.lost()
+        told += [interval for interval in (pace.note(second * 1_000, 4),) if interval is not None]
+    assert told[1] < 10_000, "the first loss after 20 s of work"
+    assert told[-1] < 1.6 * best_interval_ms(POLICY, 20_000), "and the fifth"
+
+
 def test_workers_are_told_where_the_job_leaves_it_to_the_master() -> None:
     silent, told = World([10]), World([10], config=EngineConfig(interval=POLICY))
     assert silent.worker().welcome.commit_ms == 0
