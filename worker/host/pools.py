@@ -82,7 +82,7 @@ class StagePool:
 
     def thread(self) -> MapThread:
         """Return a map thread for this stage; it does not run yet."""
-        return MapThread(self.node, self.call.stage, self._flow, self._places.patience(self.node))
+        return MapThread(self.node, self.call.stage, self._flow, self._places.patience(self.node), self._places.standing(self.node))
 
     def reap(self) -> None:
         """Forget those that have left."""
