@@ -205,6 +205,11 @@ class Pools:
         """Tell whether there is a device for one more predictor of `node`."""
         return self._places.has_room(node)
 
+    def note_results(self) -> None:
+        """Take in that all of the user code has worked somewhere. May be called by any thread."""
+        for pool in self:
+            self._places.standing(pool.node).has_results = True
+
     def share_cores(self) -> None:
         """Have all processes compute with their share of the cores, as many as they are now."""
         self._places.threads = threads = self._places.share(sum(pool.count("processes") for pool in self))
