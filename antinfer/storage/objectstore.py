@@ -271,12 +271,19 @@ class ObjectPlace:
                 raise
 
     def _uploads(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, upload id) of every multipart upload in this place that is neither completed nor aborted."""
-        prefix = self._key("")
-        for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix):
-            for upload in page.get("Uploads", ()):
-                if upload["Key"].startswith(prefix):
-                    yield upload["Key"], upload["UploadId"]
+        """Yield (key, upload id) of every multipart upload of this place that is neither completed nor aborted.
+
+        Below the same prefix there may be other outputs, and anybody's files: an upload is ours only by its name.
+        """
+        above = len(self._key(""))
+        pages = self._client.get_paginator("list_multipart_uploads")
+        for start in (self._key(layout.PART_PREFIX), self._key(f"{layout.HIDDEN}/")):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=start):
+                for upload in page.get("Uploads", ()):
+                    key: str = upload["Key"]
+                    # Not every store heeds the prefix.
+                    if key.startswith(start) and layout.is_ours(key[above:]):
+                        yield key, upload["UploadId"]
 
     def _delete(self, keys: list[str]) -> None:
         for at in range(0, len(keys), _DELETE_BATCH):
