@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 from uuid import uuid4
 
@@ -107,10 +108,13 @@ class ObjectPlace:
             self.write(layout.staged_path(staged, kind), json.dumps({"key": key, "upload": upload}).encode())
             try:
                 etags = self._upload_parts(key, upload, source)
+            except FileNotFoundError as error:
+                self._let_go(key, upload)
+                raise self._vanished(staged, source) from error
             except BaseException:
                 self._let_go(key, upload)
                 raise
-        os.unlink(source)
+            Path(source).unlink(missing_ok=True)
         return StagedObject(kind, json.dumps({"upload": upload, "etags": etags}, separators=(",", ":")))
 
     def local_spool(self) -> str:
@@ -212,6 +216,11 @@ class ObjectPlace:
             return [one(0)]
         with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
             return list(pool.map(one, offsets))
+
+    def _vanished(self, staged: StagedName, source: str) -> OutputError:
+        """Say that a local file is gone: no further try brings it back, but its rows can be computed again."""
+        message = f"output {self.uri}: staging {staged}: its local file {source} is gone"
+        return OutputError(message, hint="Does something clean TMPDIR up while the job runs?", lasting=True)
 
     def _publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> None:
         token = json.loads(staged.token)
