@@ -92,10 +92,12 @@ class JobFileError(UsageError):
 class UserCodeError(UserError):
     """A user function could not be imported, raised, or broke its contract."""
 
-    def __init__(self, message: str, *, hint: str = "", user_traceback: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", user_traceback: str = "", hopeless: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.user_traceback = user_traceback
         """The traceback as the user would have seen it alone; empty when nothing was raised."""
+        self.hopeless = hopeless
+        """It failed on every row that was seen, which is a mistake in the code only as long as the job has no results."""
 
 
 class ForeignOutputError(UserError):

@@ -21,7 +21,7 @@ from antinfer import faultpoints
 from antinfer.core.causes import Cause
 from antinfer.core.ids import WorkerId
 from antinfer.core.messages import Answer, FailureKind, Request
-from antinfer.errors import AntinferError, Blame
+from antinfer.errors import AntinferError, Blame, MasterError
 from antinfer.rpc.channel import Tls
 from antinfer.rpc.status import refuses_us
 from antinfer.rpc.values import JobDocument, Stats
@@ -51,6 +51,8 @@ from antinfer.worker.supervision import HostProcess, resident_bytes
 
 _log = logging.getLogger("antinfer.worker")
 
+WAIT_S: Final = 900.0
+"""Workers of a cluster may be there long before the node of their master is."""
 _STATS_MS: Final = 2_000
 _REMIND_MS: Final = 30_000
 """How often the log says that the master is still away, and how often we look whether the job is over."""
@@ -73,6 +75,8 @@ class AgentOptions:
     host_command: tuple[str, ...] = HOST_COMMAND
     spare_host: Spawned | None = None
     """A host that was started already; used first."""
+    wait_s: float = WAIT_S
+    """How long to try until a master answers for the first time. Once one has, the output tells whether there is anything to wait for."""
     host_patience_s: float = 10.0
     """How long a host may take to tear down."""
     is_finished: Callable[[JobDocument], bool] = ending.is_finished
@@ -96,6 +100,7 @@ class Agent:
         self._job: JobDocument | None = None
         self._signals = 0
         self._exit: Exit | None = None
+        self._began_at = _now()
         self._silent_since: int | None = None
         self._reminded_at = 0
         self._look_at: int | None = 0
@@ -210,7 +215,7 @@ class Agent:
         self._step(Connected(_now()))
 
     def _note_silence(self, link: Link, error: AntinferError | None) -> None:
-        """Log once a while that the master is away; end at once when waiting cannot help."""
+        """Log once a while that the master is away; end at once when waiting cannot help, and in the end when none was ever there."""
         reason = str(error) if error is not None else f"the master at {link.address} ended the stream"
         if error is not None and self._job is None and (error.blame is Blame.USER or refuses_us(error)):
             self._exit = Exit(error.exit_code, error.text)
@@ -218,11 +223,15 @@ class Agent:
         if error is not None and error.blame is Blame.INTERNAL:
             _log.error("%s", reason, exc_info=error, extra={"action": "link_broken"})
         now = _now()
+        if self._job is None and now - self._began_at >= self._options.wait_s * 1_000:
+            self._exit = Exit(MasterError.exit_code, f"no master has answered for {self._options.wait_s:g} s, at last: {reason}")
+            return
         extra = {"action": "master_away", "worker": self._options.worker}
         if self._silent_since is None:
             self._silent_since = self._reminded_at = now
             self._look_at = now + _LOOK_AFTER_MS
-            _log.info("the master is away, trying on: %s", reason, extra=extra)
+            how_long = f" for up to {self._options.wait_s:g} s" if self._job is None else ""
+            _log.info("the master is away, trying on%s: %s", how_long, reason, extra=extra)
         elif now - self._reminded_at >= _REMIND_MS:
             self._reminded_at = now
             _log.warning("no master for %.0f s, trying on: %s", (now - self._silent_since) / 1_000, reason, extra=extra)

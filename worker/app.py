@@ -18,7 +18,7 @@ from antinfer.errors import AntinferError
 from antinfer.launchers.parent import die_with_parent
 from antinfer.rpc.channel import Tls, parse_addresses, read_token
 from antinfer.telemetry.logs import configure_logging
-from antinfer.worker.agent import Agent, AgentOptions
+from antinfer.worker.agent import WAIT_S, Agent, AgentOptions
 from antinfer.worker.hoststart import Spawned
 from antinfer.worker.policy import SessionPolicy
 
@@ -34,6 +34,7 @@ def run_worker(
     job: str = "",
     tls: Tls | None = None,
     grace_s: float = 25.0,
+    wait_s: float = WAIT_S,
     is_alone: bool = True,
     spare_host: Spawned | None = None,
 ) -> int:
@@ -46,11 +47,12 @@ def run_worker(
         job: job id to insist on; empty: whatever the master serves.
         tls: transport security; None: plain text.
         grace_s: seconds between the first SIGTERM and the moment we must be gone.
+        wait_s: seconds to try until a master answers for the first time.
         is_alone: nobody who started us hears from the master why the job failed, so we say it.
         spare_host: a stage host that was started already, to save time.
 
     Returns:
-        0 when the job is done or this worker was drained, 1 when the job or this worker failed, 130 when stopped at once.
+        0 when the job is done or this worker was drained, 1 when the job or this worker failed or no master came, 130 when stopped at once.
 
     Raises:
         UsageError: an address, the token file or a TLS file is no good.
@@ -63,6 +65,7 @@ def run_worker(
         token=read_token(token_file) if token_file is not None else "",
         tls=tls,
         policy=_policy(master, grace_s),
+        wait_s=wait_s,
     )
     extra = {"worker": options.worker, "job": job}
     _log.info("worker %s for the master at %s", options.worker, master, extra={"action": "started", **extra})
@@ -92,6 +95,7 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
     parser.add_argument("--name", default="", help="name of this worker (default: made up)")
     parser.add_argument("--job", default="", metavar="ID", help="refuse to work for any other job")
     parser.add_argument("--grace", type=float, default=25.0, metavar="SECONDS", help="time to drain after SIGTERM (default: 25)")
+    parser.add_argument("--wait", type=float, default=WAIT_S, metavar="SECONDS", help="time to wait for the first answer (default: 900)")
     parser.add_argument("--parent", type=int, metavar="PID", help="die with this process, which started us")
     parser.add_argument("--verbose", action="store_true", help="say more")
     parser.add_argument("--tls", action="store_true", help="encrypt the channel")
@@ -112,6 +116,7 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
             job=args.job,
             tls=Tls(args.tls_ca, args.tls_cert, args.tls_key) if wants_tls else None,
             grace_s=args.grace,
+            wait_s=args.wait,
             is_alone=args.parent is None,
         )
     except AntinferError as error:

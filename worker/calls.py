@@ -25,11 +25,11 @@ from antinfer.worker import batches
 from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.pieces import BadRow, Positions, take
 from antinfer.worker.pipeline.splitter import Outcome
-from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.pipeline.stagecalls import StageCall, Standing
 from antinfer.worker.schemas import SchemaGate
 
 _HOPELESS_ROWS = 32
-"""So many rows failing alone, and alike, before any call has ever succeeded, are a mistake in the code and not in the rows."""
+"""So many rows failing alone, and alike, before the job has any result, are a mistake in the code and not in the rows."""
 _DEPTH = 2
 """Batches that an asynchronous class is given before the first of them is collected, unless its ``depth`` says otherwise."""
 _NO_MEMORY = ("out of memory", "ALLOC_FAILED")
@@ -76,7 +76,9 @@ _MOST_CHILDREN = 1_000_000
 class Caller:
     """One copy of a stage's user code. Not safe to use from several threads."""
 
-    def __init__(self, stage: StageCall, *, copy: bool, front: StageCall | None = None, rows: int = 0) -> None:
+    def __init__(
+        self, stage: StageCall, *, copy: bool, front: StageCall | None = None, rows: int = 0, standing: Standing | None = None
+    ) -> None:
         """Import and build the user code and run its ``setup``. Raises UserCodeError with the user's traceback.
 
         Args:
@@ -84,14 +86,15 @@ class Caller:
             copy: Outcomes do not share memory with arrays that user code may keep.
             front: The stage before, whose implementation for a device runs in front of this one in fused calls.
             rows: Rows of a full batch, told to user code that has ``expect(rows)``; 0: unknown.
+            standing: What the stage has shown so far, shared with other copies; None: nothing, and with nobody.
         """
         self._stage = stage
         self._copy = copy
         # Where results are copied they outlive the batch, and its memory would never be free for another.
         self._scratch = None if copy else batches.Scratch()
         self._gate = SchemaGate(stage.where)
-        self._succeeded = False
-        self._failures: dict[str, int] = {}
+        self.standing = Standing() if standing is None else standing
+        """What the stage has shown so far."""
         self._call, self._owner = self._build(stage, rows)
         self._front: Any = None
         self._front_owner: Any = None
@@ -184,7 +187,7 @@ class Caller:
                 f"{where} got {rows} rows and returned {returned}",
                 hint="Return one value per input row; a function that changes the number of rows belongs in a flat_map or a filter stage.",
             )
-        self._succeeded = True
+        self.standing.has_results = True
         return unify.concat([self._gate.fit(part) for part in parts])
 
     def recover(self, batch: pa.RecordBatch, fault: Fault, *, fused: bool = False) -> Outcome:
@@ -245,7 +248,7 @@ class Caller:
             except Exception as error:  # noqa: BLE001 - user code may raise anything
                 bad.append((index, self._blame(Fault.of(error))))
                 continue
-            self._succeeded = True
+            self.standing.has_results = True
             if not fans_out:
                 if children:
                     links.append(index)
@@ -278,13 +281,15 @@ class Caller:
         return owner if callable(owner) else lambda value: owner.collect(owner.submit(value)), owner
 
     def _blame(self, fault: Fault, error: str = "") -> BadRow:
-        if not self._succeeded and not self._stage.tolerant:
-            self._failures[fault.site] = self._failures.get(fault.site, 0) + 1
-            if self._failures[fault.site] >= _HOPELESS_ROWS:
+        if not self.standing.has_results and not self._stage.tolerant:
+            failures = self.standing.failures
+            failures[fault.site] = failures.get(fault.site, 0) + 1
+            if failures[fault.site] >= _HOPELESS_ROWS:
                 raise UserCodeError(
                     f"{self._stage.where} fails on every row so far: {fault.error}",
                     hint="Nothing has succeeded yet, so the code is at fault; set quarantine.max_fraction to 1 to quarantine such rows.",
                     user_traceback=fault.traceback,
+                    hopeless=True,
                 )
         return BadRow(error or fault.error, "" if error else fault.traceback, self._stage.name)
 

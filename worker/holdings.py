@@ -24,6 +24,7 @@ class Holdings:
         self.leases: dict[LeaseId, HeldLease] = {}
         self.is_host_ready = False
         self._commit_ms = 0
+        self._has_results = False
         self._renamed: dict[LeaseId, LeaseId] = {}
         self._actions: list[Any] = []
 
@@ -78,6 +79,8 @@ class Holdings:
         if lease is None:
             return
         if outcome.acceptance is Acceptance.ACCEPTED:
+            if any(record.staged == outcome.staged and record.rows_out for record in lease.staged):
+                self.note_results()
             lease.accept(outcome.staged)
             self.shrink(lease, outcome.left or NO_ROWS)
         elif guards.is_sent_again(outcome.acceptance):
@@ -120,6 +123,12 @@ class Holdings:
             self._commit_ms = ms
             self._tell(hostlink.CommitEvery(ms))
 
+    def note_results(self) -> None:
+        """Take in that rows have come out of the job: no host of ours may take its code for hopeless any more."""
+        if not self._has_results:
+            self._has_results = True
+            self._tell(hostlink.HasResults())
+
     def release_all(self) -> None:
         """Count on the host no more: whatever is not staged goes back."""
         for lease in self.leases.values():
@@ -139,6 +148,8 @@ class Holdings:
     # -- what the host said ------------------------------------------------------------------------------------------------------
     def on_ready(self) -> None:
         self.is_host_ready = True
+        if self._has_results:
+            self._tell(hostlink.HasResults())
         if self._commit_ms:
             self._tell(hostlink.CommitEvery(self._commit_ms))
         for lease in self.computing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from antinfer.core.causes import Cause
 from antinfer.core.ids import LeaseId, ShardId
@@ -83,6 +83,14 @@ class CommitEvery:
     """Agent to host: stage finished prefixes this often, if the job leaves that to the master."""
 
     ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HasResults:
+    """Agent to host, before `Work` where it is known by then: rows have come out of the job and are committed, so its code works.
+
+    Not in `Setup`, which a host gets before the agent has been welcomed by a master.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +168,10 @@ class Progress:
     """For each lease the first row that is not finished."""
 
 
-ToHost = Setup | Work | Cut | Regrant | YieldRest | CommitEvery | Stop
+ToHost = Setup | Work | Cut | Regrant | YieldRest | CommitEvery | HasResults | Stop
 FromHost = Ready | Room | Sized | Staged | Released | Kept | Failed | Progress
 
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (Setup, Work, Cut, Regrant, YieldRest, CommitEvery, Stop, Ready, Room, Sized, Staged, Released, Kept, Failed, Progress)
-}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(ToHost), *get_args(FromHost))}
 
 
 def encode(message: ToHost | FromHost) -> bytes:

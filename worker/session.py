@@ -253,6 +253,8 @@ class Session:
             self._hungry_at = at
             self._heartbeat_ms = welcome.heartbeat_ms or self._heartbeat_ms
             self._holdings.commit_every(welcome.commit_ms)
+            if welcome.has_results:
+                self._holdings.note_results()
             self._holdings.rejoin(welcome.regranted, shards, is_wanted=self._drain_since is None)
         self._obey(at, welcome.verdict, welcome.reason)
 

@@ -305,13 +305,14 @@ def worker(
     address: Annotated[str, typer.Option("--master", metavar="HOST:PORT[,...]", help="Address of the master; several when it may move.")],
     token_file: TokenFile = None,
     name: Annotated[str, typer.Option("--name", help="Name in messages; default: host and process.")] = "",
+    wait: Annotated[float, typer.Option("--wait", min=0, metavar="SECONDS", help="Give up when no master has answered by then.")] = 900,
     tls_ca: Tls = None,
     verbose: Verbose = False,
 ) -> None:
     """Run one worker until the job is over. SIGTERM drains it: finished rows are committed, the rest goes back."""
     from antinfer.cli import serving
 
-    serving.worker(address, token_file=token_file, name=name, tls_ca=tls_ca, verbose=verbose)
+    serving.worker(address, token_file=token_file, name=name, wait_s=wait, tls_ca=tls_ca, verbose=verbose)
 
 
 @app.command()

@@ -60,6 +60,8 @@ class Cause(Enum):
     """A worker could not set its pipeline up: bad import, wrong image, missing file."""
     USER_ERROR = "user_error"
     """What no other worker can do better: changed input, another output schema."""
+    HOPELESS = "hopeless"
+    """User code failed on every row that a worker had seen; a mistake in the code, unless the job has results."""
     STORAGE = "storage"
     """Input or output could not be reached."""
     DISK_FULL = "disk_full"
@@ -130,6 +132,7 @@ _RULES: Final = {
     Cause.WOKE_LATE: _Rule(Budget.NONE, False, "the worker had been given up before"),
     Cause.START_ERROR: _Rule(Budget.CODE, False, "the pipeline could not be set up"),
     Cause.USER_ERROR: _Rule(Budget.CODE, False, "the job cannot go on like this"),
+    Cause.HOPELESS: _Rule(Budget.CODE, False, "user code failed on every row that the worker had seen"),
     Cause.STORAGE: _Rule(Budget.TIME, False, "input or output could not be reached"),
     Cause.DISK_FULL: _Rule(Budget.TIME, False, "no space was left for output"),
     Cause.OUTPUT_REFUSED: _Rule(Budget.TIME, False, "the output place refused to be written"),

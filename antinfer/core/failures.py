@@ -88,6 +88,10 @@ class Failures:
     def _report_worker(self, session: Session, failure: Failure, cause: Cause, at: int, *, leaving: bool) -> None:
         """The worker as a whole cannot go on."""
         reign = self._leasing.reign
+        if cause is Cause.HOPELESS and reign.meta.totals.rows_out:
+            # It had not heard yet that the code works: it leaves, and is told when it comes back.
+            self._leasing.count(cause)
+            return
         if failure.kind is FailureKind.FATAL:
             if session.is_ready:
                 self._leasing.count(cause)

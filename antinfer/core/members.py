@@ -88,6 +88,7 @@ class Members:
                 heartbeat_ms=reign.config.heartbeat_interval_ms(len(reign.sessions)),
                 regranted=self._grants_to(session, 0),
                 commit_ms=0 if self._pace is None else self._pace.told_ms,
+                has_results=reign.meta.totals.rows_out > 0,
             ),
         )
 

@@ -100,6 +100,8 @@ class Welcome:
     reason: str = ""
     commit_ms: int = 0
     """How often prefixes should be committed, where the job leaves that to the master; 0: it does not."""
+    has_results: bool = False
+    """Rows have come out of the job and are committed: its code works, and rows on which it fails are bad rows."""
 
 
 @value

@@ -126,6 +126,7 @@ def downward_to_pb(message: Downward, shard_of: ShardLookup) -> work_pb2.DownMes
                     regranted=[_grant_to_pb(grant, shard_of) for grant in message.regranted],
                     reason=message.reason,
                     commit_ms=message.commit_ms,
+                    has_results=message.has_results,
                 )
             )
         case Answer():
@@ -166,6 +167,7 @@ def downward_from_pb(pb: work_pb2.DownMessage) -> tuple[Downward, dict[ShardId, 
                 regranted=grants,
                 reason=pb.welcome.reason,
                 commit_ms=pb.welcome.commit_ms,
+                has_results=pb.welcome.has_results,
             )
             return welcome, shards
         case "answer":

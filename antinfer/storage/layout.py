@@ -158,3 +158,8 @@ def is_part(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether an object named so belongs to this output, and not to another one below it or to somebody else."""
+    return is_part(name) or name.startswith(f"{HIDDEN}/")

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 from uuid import uuid4
 
@@ -107,10 +108,13 @@ class ObjectPlace:
             self.write(layout.staged_path(staged, kind), json.dumps({"key": key, "upload": upload}).encode())
             try:
                 etags = self._upload_parts(key, upload, source)
+            except FileNotFoundError as error:
+                self._let_go(key, upload)
+                raise self._vanished(staged, source) from error
             except BaseException:
                 self._let_go(key, upload)
                 raise
-        os.unlink(source)
+            Path(source).unlink(missing_ok=True)
         return StagedObject(kind, json.dumps({"upload": upload, "etags": etags}, separators=(",", ":")))
 
     def local_spool(self) -> str:
@@ -213,6 +217,11 @@ class ObjectPlace:
         with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
             return list(pool.map(one, offsets))
 
+    def _vanished(self, staged: StagedName, source: str) -> OutputError:
+        """Say that a local file is gone: no further try brings it back, but its rows can be computed again."""
+        message = f"output {self.uri}: staging {staged}: its local file {source} is gone"
+        return OutputError(message, hint="Does something clean TMPDIR up while the job runs?", lasting=True)
+
     def _publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> None:
         token = json.loads(staged.token)
         uploaded = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(token["etags"], 1)]
@@ -271,12 +280,19 @@ class ObjectPlace:
                 raise
 
     def _uploads(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, upload id) of every multipart upload in this place that is neither completed nor aborted."""
-        prefix = self._key("")
-        for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix):
-            for upload in page.get("Uploads", ()):
-                if upload["Key"].startswith(prefix):
-                    yield upload["Key"], upload["UploadId"]
+        """Yield (key, upload id) of every multipart upload of this place that is neither completed nor aborted.
+
+        Below the same prefix there may be other outputs, and anybody's files: an upload is ours only by its name.
+        """
+        above = len(self._key(""))
+        pages = self._client.get_paginator("list_multipart_uploads")
+        for start in (self._key(layout.PART_PREFIX), self._key(f"{layout.HIDDEN}/")):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=start):
+                for upload in page.get("Uploads", ()):
+                    key: str = upload["Key"]
+                    # Not every store heeds the prefix.
+                    if key.startswith(start) and layout.is_ours(key[above:]):
+                        yield key, upload["UploadId"]
 
     def _delete(self, keys: list[str]) -> None:
         for at in range(0, len(keys), _DELETE_BATCH):

@@ -7,12 +7,15 @@ beside it is nobody's any more. No process id is trusted: the folder may be shar
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import threading
 import weakref
 from pathlib import Path
 from uuid import uuid4
+
+_LOG = logging.getLogger("antinfer.storage")
 
 
 class Spool:
@@ -38,7 +41,7 @@ class Spool:
             return self._folder
 
     def close(self) -> None:
-        """Remove the folder with everything in it; asking for it again makes another one."""
+        """Remove the folder with everything in it, or leave that to others where it is forbidden; asked for again, it is another one."""
         with self._guard:
             if self._release is not None:
                 self._release()
@@ -70,9 +73,14 @@ def _claim(root: str) -> tuple[int, str]:
 def _give_up(folder: str, descriptor: int, pid: int) -> None:
     if pid != os.getpid():
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    Path(f"{folder}.lock").unlink(missing_ok=True)
-    os.close(descriptor)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(f"{folder}.lock").unlink(missing_ok=True)
+    except OSError as error:
+        # Rights were withdrawn, or the disk is gone: to the next process that asks for a folder this is one of the dead.
+        _LOG.debug("a spool folder is left behind: %s", error, extra={"action": "close_spool"})
+    finally:
+        os.close(descriptor)
 
 
 def _try_lock(descriptor: int) -> bool:

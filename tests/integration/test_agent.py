@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from antinfer.core.engine import Phase
+from antinfer.core.ids import WorkerId
 from antinfer.core.messages import Heartbeat, Join, Request
+from antinfer.worker.agent import Agent, AgentOptions
 from tests.integration.hosts import children
 
 HERE = Path(__file__).parent
@@ -161,6 +163,16 @@ def test_an_agent_waits_for_a_master_that_is_not_there_yet(stand: Stand) -> None
     server = stand.serve([20])
     assert agent.wait(30) == 0, stand.log(agent)
     server.check_complete()
+
+
+def test_a_worker_that_no_master_ever_answers_gives_up_in_time(stand: Stand) -> None:
+    sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
+    options = AgentOptions((stand.address,), WorkerId("late"), host_command=sleeper, wait_s=0.8)
+    before, began = children(os.getpid()), time.monotonic()
+    end = Agent(options).run()
+    assert 0.8 <= time.monotonic() - began < 10
+    assert end.code == 1 and end.reason.startswith("no master has answered for 0.8 s, at last: no master answers at unix://")
+    assert set(children(os.getpid())) <= set(before), "its host was left behind"
 
 
 def test_a_wrong_token_ends_the_agent_with_a_clear_message(stand: Stand) -> None:

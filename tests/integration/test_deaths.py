@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,17 @@ class FirstIsSlow:
         time.sleep(self.seconds)
         self.seconds = 0.0
         return {"x": batch["x"], "pid": np.full(len(batch["x"]), os.getpid())}
+
+class Raises:
+    def __init__(self, bad, until=""):
+        self.bad, self.until = range(*bad), until
+    def __call__(self, batch):
+        x = batch["x"]
+        if any(each in self.bad for each in x.tolist()):
+            while self.until and not os.path.exists(self.until):
+                time.sleep(0.01)
+            raise ValueError("corrupt")
+        return {"x": x, "pid": np.full(len(x), os.getpid())}
 
 class Rows:
     # Each row is a call: together they take longer than any of them may.
@@ -240,6 +252,46 @@ def test_code_that_kills_on_every_row_is_at_fault_itself(make: Any, monkeypatch:
     bench.put(0, 100)
     wait_until(lambda: bool(bench.errors), "given up")
     assert "on every row so far" in str(bench.errors[0]) and len(bench.root.bad) < 10
+
+
+def test_a_process_that_meets_bad_rows_first_does_not_condemn_code_that_has_worked(make: Any) -> None:
+    bench: DeathBench = make("Raises", 8, bad=[40, 120], tolerant=False)
+    notes: list[str] = []
+    bench.start(care=Care(most_batches=5, note=notes.append))
+    bench.run_all(160, 8)
+    assert sorted(bench.root.bad) == list(range(40, 120)) and len(bench.found) == 80
+    assert "max_lifetime" in notes[0]
+
+
+def test_a_verdict_that_others_have_refuted_meanwhile_is_void(make: Any, tmp_path: Path) -> None:
+    until = tmp_path / "go-on"
+    bench: DeathBench = make("Raises", 64, bad=[0, 64], until=str(until), tolerant=False)
+    notes: list[str] = []
+    care = Care(note=notes.append)
+    predictor = bench.start(care=care)
+    bench.put(0, 128)
+    assert predictor.wait_ready(30)
+    # When the second batch has been taken, the first was handed over with the word that nothing has succeeded yet.
+    wait_until(lambda: bench.flow.statistics()[0].rows_in == 128, "both batches are under way")
+    care.standing.has_results = True
+    until.touch()
+    bench.wait(128)
+    assert sorted(bench.root.bad) == list(range(64)) and len(bench.found) == 64
+    assert notes == ["started afresh: it had seen none but bad rows"]
+
+
+def test_rows_that_kill_in_the_ward_do_not_condemn_code_that_has_worked(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_HOPELESS_ROWS", 2)
+    bench: DeathBench = make("Dies", 8, how="leave", bad=[64, 65, 66], tolerant=False)
+    care = Care()
+
+    def suspects(feed: Feed) -> Predictor:
+        return Predictor(0, bench.stage, feed, threads=1, sizing=bench.sizing, care=replace(care, ward=None))
+
+    care.ward = Ward(0, bench.flow, suspects, start_thread, lambda size: True)
+    bench.start(care=care)
+    bench.run_all(128, 8)
+    assert sorted(bench.root.bad) == [64, 65, 66] and len(bench.found) == 125
 
 
 def test_a_process_is_started_afresh_after_its_lifetime(make: Any) -> None:

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import LeaseId
 from antinfer.core.messages import FailureKind
 from antinfer.core.ranges import Rows
@@ -379,6 +380,7 @@ def test_broken_contracts_fail_the_job_at_once(tmp_path: Path, stage: str, words
     assert failure.lease is None and failure.kind is FailureKind.FATAL
     for word in words:
         assert word in failure.error
+    assert (failure.cause is Cause.HOPELESS) == (stage == "Broken")
     if stage in ("NoSetup", "Broken"):
         assert "steps.py" in failure.traceback and "Traceback" in failure.traceback
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from antinfer.core.ids import StagedName
-from antinfer.core.records import CommitRecord, StagedObject
+from antinfer.core.records import CommitRecord, StagedObject, output_name
 from antinfer.errors import InternalError, OutputError
 from antinfer.storage import layout, manifest
 from antinfer.storage.audit import audit
@@ -64,13 +64,32 @@ def test_an_upload_without_a_marker_is_swept(options: dict[str, str], make_place
     bucket, _, prefix = place.uri.partition("://")[2].partition("/")
     client = client_of(options)
     kept = stage_commit(place, epoch=3)
-    client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/part-x.{SUFFIX}")
+    client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{output_name(0, 0, 10)}.{SUFFIX}")
     uploads = client.list_multipart_uploads(Bucket=bucket, Prefix=f"{prefix}/").get("Uploads", [])
     assert len(uploads) == 2
     place.sweep(3, ())
     uploads = client.list_multipart_uploads(Bucket=bucket, Prefix=f"{prefix}/").get("Uploads", [])
     assert [upload["Key"] for upload in uploads] == [f"{prefix}/{layout.final_names(kept, SUFFIX)[0]}"]
     place.publish(kept, SUFFIX)
+
+
+def test_uploads_of_others_below_the_same_prefix_are_left_alone(options: dict[str, str]):
+    """Another job's output in a folder below ours, whose commits are acknowledged, and files of programs that know nothing of us."""
+    client, bucket = client_of(options), f"shared-{uuid4().hex}"
+    client.create_bucket(Bucket=bucket)
+    for outer, folder in ((open_place(f"s3://{bucket}", options), ""), (open_place(f"s3://{bucket}/faces", options), "faces/")):
+        inner = open_place(f"{outer.uri}/v2", options)
+        records = [stage_commit(inner, kinds=("record", "quarantine", "part")), stage_commit(inner, shard=1)]
+        strangers = [f"{folder}backups/db.dump", f"{folder}part-of-something.tar", f"{folder}part-0/{output_name(0, 0, 10)}.{SUFFIX}"]
+        for key in strangers:
+            client.create_multipart_upload(Bucket=bucket, Key=key)
+        ours = stage_commit(outer, kinds=("record", "quarantine", "part"))
+        outer.sweep(1 << 60, ())
+        for record in records:
+            inner.publish(record, SUFFIX)
+        left = {upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])}
+        assert left >= set(strangers)
+        assert not left & {f"{folder}{name}" for name in layout.final_names(ours, SUFFIX)}
 
 
 def test_publication_after_a_lost_answer(make_place: Callable[[], OutputPlace]):

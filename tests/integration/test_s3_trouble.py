@@ -9,13 +9,17 @@ from uuid import uuid4
 
 import pytest
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import LeaseId, StagedName, staged_name
+from antinfer.core.messages import FailureKind
 from antinfer.core.records import CommitRecord, output_name
 from antinfer.errors import OutputError
 from antinfer.storage.place import OutputPlace, open_place
 from antinfer.testing.chaos.cluster import Cluster
 from antinfer.testing.chaos.processes import wait_until
 from antinfer.testing.chaos.storeproxy import StoreProxy
+from antinfer.worker.host import failing
+from antinfer.worker.host.patience import Patience
 from tests.integration.jobs import Scoring
 from tests.integration.objectstores import client_of, environment_of, object_store
 
@@ -77,6 +81,18 @@ def test_an_upload_that_breaks_off_is_sent_again_and_one_that_cannot_be_is_let_g
     proxy.cut_uploads(0)
     place.sweep(2, ())
     assert place.list_staging() == []
+    place.close()
+
+
+def test_a_local_part_that_vanished_before_it_was_uploaded_is_trouble_that_passes(store: dict[str, str], tmp_path: Path) -> None:
+    prefix = uuid4().hex
+    place = open_place(f"s3://{BUCKET}/{prefix}", store)
+    with pytest.raises(OutputError, match=r"its local file .* is gone") as caught:
+        place.stage(StagedName("1-1.0.0-10.aa"), "part", f"{output_name(0, 0, 10)}.parquet", str(tmp_path / "cleaned-up"))
+    assert uploads(store, prefix) == []
+    told = failing.failed(LeaseId(1, 1), caught.value)
+    assert (told.kind, told.cause) == (FailureKind.STORAGE, Cause.STORAGE), "the rows are computed again, by whoever comes first"
+    assert not Patience("staging", lambda: False).outlasts(caught.value), "no further try brings it back"
     place.close()
 
 

@@ -132,6 +132,8 @@ class Host:
                 case hostlink.CommitEvery():
                     if self._has_free_interval:
                         self._leases.commit_every(message.ms / 1_000)
+                case hostlink.HasResults():
+                    self._pools.note_results()
                 case hostlink.Stop():
                     self._over.set()
                     return

@@ -21,7 +21,9 @@ def failed(lease: LeaseId | None, error: BaseException, *, shared: bool = False)
         return Failed(lease, FailureKind.FATAL, f"the stage host failed: {type(error).__name__}: {error}", text)
     if isinstance(error, InfraError):
         return Failed(lease, FailureKind.STORAGE, error.text, cause=_cause(error, shared=shared))
-    return Failed(lease, FailureKind.FATAL, error.text, error.user_traceback if isinstance(error, UserCodeError) else "")
+    if not isinstance(error, UserCodeError):
+        return Failed(lease, FailureKind.FATAL, error.text)
+    return Failed(lease, FailureKind.FATAL, error.text, error.user_traceback, Cause.HOPELESS if error.hopeless else Cause.UNKNOWN)
 
 
 def is_passing(error: BaseException) -> bool:

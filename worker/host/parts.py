@@ -184,11 +184,13 @@ class OpenPart:
 
     def abort(self) -> None:
         """Throw everything away that is not staged. Raises OutputError."""
-        if self._writer is not None:
-            self._writer.abort()
-        with failures.wrapped(self._path, "giving up a part"):
-            for kind in get_args(ObjectKind):
-                Path(self._file(kind)).unlink(missing_ok=True)
+        try:
+            if self._writer is not None:
+                self._writer.abort()
+        finally:
+            with failures.wrapped(self._path, "giving up a part"):
+                for kind in get_args(ObjectKind):
+                    Path(self._file(kind)).unlink(missing_ok=True)
 
     def _write_down(self, *, last: bool = False) -> None:
         """Write the rows that waited for their types; the `last` ones of a part go as they are, unless another worker knows better."""

@@ -82,7 +82,7 @@ class StagePool:
 
     def thread(self) -> MapThread:
         """Return a map thread for this stage; it does not run yet."""
-        return MapThread(self.node, self.call.stage, self._flow, self._places.patience(self.node))
+        return MapThread(self.node, self.call.stage, self._flow, self._places.patience(self.node), self._places.standing(self.node))
 
     def reap(self) -> None:
         """Forget those that have left."""
@@ -204,6 +204,11 @@ class Pools:
     def has_room(self, node: int) -> bool:
         """Tell whether there is a device for one more predictor of `node`."""
         return self._places.has_room(node)
+
+    def note_results(self) -> None:
+        """Take in that all of the user code has worked somewhere. May be called by any thread."""
+        for pool in self:
+            self._places.standing(pool.node).has_results = True
 
     def share_cores(self) -> None:
         """Have all processes compute with their share of the cores, as many as they are now."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from antinfer.worker.calls import Caller, select_columns
 from antinfer.worker.host.flow import Flow
-from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.pipeline.stagecalls import StageCall, Standing
 from antinfer.worker.predictors.watch import Overdue, Patience, Watch
 
 _LEAST_SECONDS: Final = 30.0
@@ -20,12 +20,13 @@ _LEAST_SECONDS: Final = 30.0
 class MapThread:
     """One copy of a stage's user code; `run` is its thread."""
 
-    def __init__(self, node: int, stage: StageCall, flow: Flow, patience: Patience | None = None) -> None:
-        """Nothing is built yet. `patience`: how long calls may take."""
+    def __init__(self, node: int, stage: StageCall, flow: Flow, patience: Patience | None = None, standing: Standing | None = None) -> None:
+        """Nothing is built yet. `patience`: how long calls may take; `standing`: what the stage has shown so far."""
         self._node = node
         self._stage = stage
         self._flow = flow
         self._patience = Patience() if patience is None else patience
+        self._standing = standing
         self._watch: Watch | None = None
         self._number: int | None = None
         """Of the thread."""
@@ -43,7 +44,7 @@ class MapThread:
         """Build the user code, unless that is done. Raises UserCodeError."""
         if self._caller is None:
             began = time.monotonic()
-            self._caller = Caller(self._stage, copy=True)
+            self._caller = Caller(self._stage, copy=True, standing=self._standing)
             self._watch = watch = Watch(self._patience, least_seconds=_LEAST_SECONDS)
             watch.is_ready(time.monotonic() - began)
             self._caller.pulse = watch.spoke

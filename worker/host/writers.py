@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from antinfer import faultpoints
-from antinfer.errors import InfraError
+from antinfer.errors import InfraError, OutputError
 from antinfer.worker.host import failing
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.parts import OpenPart, OutputPlan
 from antinfer.worker.host.runs import Run
 from antinfer.worker.hostlink import FromHost, Staged
 
+_LOG = logging.getLogger("antinfer.worker")
 WRITERS = 2
 """So many threads write in a host."""
 _PART_BYTES = 256 << 20
@@ -71,6 +73,11 @@ class Writer:
 
 
 def _abort(run: Run) -> None:
+    """Throw away what is not staged. What cannot be removed now, as it could not be written, goes with the spool folder of this process."""
     part, run.part = run.part, None
-    if part is not None:
+    if part is None:
+        return
+    try:
         part.abort()
+    except OutputError as error:
+        _LOG.warning("a part that was given up is left in the spool: %s", error, extra={"action": "abort_part"})

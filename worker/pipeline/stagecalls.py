@@ -1,4 +1,4 @@
-"""What a process needs to know to run the user code of one stage."""
+"""What a process needs to know to run the user code of one stage, and what all who run it know of it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ class StageCall:
     def where(self) -> str:
         """The stage as messages name it."""
         return f"{self.kind} {self.name!r} ({self.target})"
+
+
+@dataclass(slots=True)
+class Standing:
+    """What the user code of a stage has shown so far: shared by all threads and processes of a host that run it.
+
+    Written without a lock: a count that is lost between two threads puts off a verdict by one row.
+    """
+
+    has_results: bool = False
+    """It has worked, here or anywhere in the job: from now on rows that fail are bad rows, however many they are."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Before that: where user code raised -> rows that failed there alone."""
+    deaths: int = 0
+    """Rows that killed their process alone."""

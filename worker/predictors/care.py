@@ -1,4 +1,4 @@
-"""What the processes of one stage have in common: patience, the ward for suspects, how long they live, and who is told of their deaths."""
+"""What the processes of one stage have in common: patience, standing, a ward for suspects, length of life, who is told of their deaths."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.leaks import Life
+from antinfer.worker.pipeline.stagecalls import Standing
 from antinfer.worker.predictors.watch import Patience
 
 
@@ -26,6 +27,8 @@ class Care:
     """Shared by all processes of a stage."""
 
     patience: Patience = field(default_factory=Patience)
+    standing: Standing = field(default_factory=Standing)
+    """What the user code has shown so far, in whichever process or thread."""
     keeps_batches: bool = False
     """A batch is to be run as it is when that can be: the job is to be reproducible."""
     most_batches: int | None = None

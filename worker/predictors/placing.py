@@ -13,6 +13,7 @@ from antinfer.worker.host.machine import MachineReader
 from antinfer.worker.pipeline.devices import Devices, Gpus, GpuWish, place
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.pipeline.leaks import lifetime
+from antinfer.worker.pipeline.stagecalls import Standing
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.care import Care
 from antinfer.worker.predictors.pool import Feed, Predictor
@@ -103,6 +104,10 @@ class PredictorPlaces:
     def patience(self, node: int) -> Patience:
         """Return how long calls of `node` may take."""
         return self._care[node].patience
+
+    def standing(self, node: int) -> Standing:
+        """Return what the user code of `node` has shown so far."""
+        return self._care[node].standing
 
     def _care_of(self, node: int, call: Call, start: Start | None) -> Care:
         timeout, longest = ("auto", "off") if call.spec is None else (call.spec.timeout, call.spec.max_lifetime)

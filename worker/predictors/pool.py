@@ -38,7 +38,7 @@ _DEATHS_IN_SETUP = 5
 _DEATHS_AT_WORK = 12
 """In a row: to find one row takes five at most."""
 _HOPELESS_ROWS = 8
-"""So many rows that each kill a process alone, before any batch has ever succeeded, are a mistake in the code and not in the rows."""
+"""So many rows that each kill a process alone, before the job has any result, are a mistake in the code and not in the rows."""
 _NOT_THE_CODE = (DeathKind.OUT_OF_MEMORY, DeathKind.KILLED, DeathKind.BROKEN_DEVICE)
 """Deaths that may be the fault of this machine alone."""
 _LAST_WORDS_SECONDS = 15.0
@@ -113,9 +113,6 @@ class Predictor:
         self._sent_bytes: dict[int, int] = {}
         self._setups = Restarts(_DEATHS_IN_SETUP)
         self._work = Restarts(_DEATHS_AT_WORK)
-        self._guilty = 0
-        """Rows that killed, while no batch has succeeded."""
-        self._succeeded = False
         self._memory = Memory()
         self._enough = ""
         """Why the process is to be started afresh as soon as it owes nothing."""
@@ -231,7 +228,7 @@ class Predictor:
         self._sent_bytes[slot] = batch.nbytes
         assert self._process is not None
         self._watch.handed(slot, call)
-        self._process.send(slot, batch, fused=call.fused, full=self._feed.batch_rows(self._node))
+        self._process.send(slot, batch, fused=call.fused, full=self._feed.batch_rows(self._node), proven=self._care.standing.has_results)
 
     # -- what the process says -------------------------------------------------------------------------------------------------------
     def _handle_messages(self) -> None:
@@ -244,8 +241,7 @@ class Predictor:
                 case "ready":
                     self._welcome(message.data)
                 case "failed":
-                    data = message.data
-                    raise UserCodeError(data["error"], hint=data["hint"], user_traceback=data["traceback"])
+                    self._hear_out(message.data)
                 case "oom":
                     self._halve(message)
                 case "result":
@@ -270,13 +266,25 @@ class Predictor:
         data = message.data
         call, size = self._under_way.pop(data["slot"]), self._sent_bytes.pop(data["slot"])
         outcome = self._process.outcome(message)
-        self._succeeded = True
+        if len(outcome.bad or ()) < call.rows:
+            self._care.standing.has_results = True
         self._work.progressed()
         self._look_after(data)
         if not outcome.bad:
             # One with bad rows was run several times over.
             self._sizing.observe(Sample(call.rows, size, data["seconds"], self._process.pid, data["free"], call.fused))
         self._feed.finish(self._node, call, outcome, data["seconds"])
+
+    def _hear_out(self, data: dict[str, Any]) -> None:
+        """Raise what a process gives up for, unless it held for hopeless what has worked elsewhere meanwhile."""
+        if not (data["hopeless"] and self._care.standing.has_results):
+            error, trace = data["error"], data["traceback"]
+            raise UserCodeError(error, hint=data["hint"], user_traceback=trace, hopeless=data["hopeless"])
+        self._again.extendleft(reversed(self._under_way.values()))
+        self._under_way.clear()
+        self._sent_bytes.clear()
+        self._enough = "it had seen none but bad rows"
+        self._start_afresh()
 
     def _halve(self, message: Message) -> None:
         """Run a batch that does not fit into memory again in two parts, and have later ones cut smaller."""
@@ -363,12 +371,14 @@ class Predictor:
         return calls
 
     def _convict(self, call: Assembled, death: Death) -> None:
-        self._guilty += not self._succeeded
-        if self._guilty >= _HOPELESS_ROWS and not self._stage.tolerant:
+        standing = self._care.standing
+        standing.deaths += 1
+        if standing.deaths >= _HOPELESS_ROWS and not standing.has_results and not self._stage.tolerant:
             raise UserCodeError(
                 f"{death.about(self._stage.where)} on every row so far",
                 hint="Nothing has succeeded yet, so the code is at fault; set quarantine.max_fraction to 1 to quarantine such rows.",
                 user_traceback=death.stack,
+                hopeless=True,
             )
         self._work.progressed()
         reason = BadRow(f"{death.about(self._stage.where)}, with this row alone", death.stack, self._stage.name)
@@ -397,6 +407,8 @@ class Predictor:
         listener.join(_HANG_UP_SECONDS)
         if not listener.is_alive():
             former.close()
+        # It may have ended by itself before it was dismissed, and its successor is not to be buried for that.
+        self._inbox.clear()
         self._process = self._adopt(spawn.start(self._threads))
 
     def _adopt(self, started: spawn.Started) -> PredictorProcess:

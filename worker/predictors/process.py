@@ -70,13 +70,15 @@ class PredictorProcess:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def send(self, slot: int, batch: pa.RecordBatch, *, fused: bool = False, full: int = 0) -> None:
+    def send(self, slot: int, batch: pa.RecordBatch, *, fused: bool = False, full: int = 0, proven: bool = False) -> None:
         """Hand `batch` over in `slot`, where a full batch has `full` rows. A process that has died shows at `receive`.
+
+        With `proven` the stage has results, from this process or from others.
 
         Raises OSError when there is no memory for it.
         """
         length, fresh = self._writers[slot].write(batch)
-        self._send({"is": "batch", "slot": slot, "length": length, "fused": fused, "full": full}, fresh)
+        self._send({"is": "batch", "slot": slot, "length": length, "fused": fused, "full": full, "proven": proven}, fresh)
 
     def limit_threads(self, threads: int) -> None:
         """Have it compute with `threads` threads from the next batch on."""

@@ -61,7 +61,7 @@ def serve(descriptor: int, box: int) -> int:
         channel.send({"is": "ready", "load_seconds": time.monotonic() - began, "device": device, "dtype": caller.attribute("dtype")})
         _Server(channel, caller, data["rows"], box).run()
     except UserCodeError as error:
-        return _give_up(channel, str(error), error.hint, error.user_traceback)
+        return _give_up(channel, str(error), error.hint, error.user_traceback, hopeless=error.hopeless)
     except ConnectionError:
         # The host is gone, and with it everybody who wants a result.
         return 0
@@ -70,8 +70,8 @@ def serve(descriptor: int, box: int) -> int:
     return 0
 
 
-def _give_up(channel: Channel, error: str, hint: str, trace: str) -> int:
-    channel.send({"is": "failed", "error": error, "hint": hint, "traceback": trace})
+def _give_up(channel: Channel, error: str, hint: str, trace: str, *, hopeless: bool = False) -> int:
+    channel.send({"is": "failed", "error": error, "hint": hint, "traceback": trace, "hopeless": hopeless})
     return 1
 
 
@@ -132,6 +132,7 @@ class _Server:
         if data["full"] != self._full:
             self._full = data["full"]
             self._caller.tell("expect", self._full)
+        self._caller.standing.has_results = self._caller.standing.has_results or data["proven"]
         loan = self._inputs[slot].lend(data["length"])
         assert loan.batch is not None
         began = time.monotonic()

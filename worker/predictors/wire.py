@@ -3,21 +3,22 @@
 ::
 
     host -> predictor    {"is": "setup", "stage": {...}, "threads": n, "devices": ["0"] | null, "front": {...} | null, "rows": n}
-                         {"is": "batch", "slot": s, "length": n, "fused": bool, "full": n}
+                         {"is": "batch", "slot": s, "length": n, "fused": bool, "full": n, "proven": bool}
                                                                             + descriptor of the slot's slab when it is a new one
                          {"is": "threads", "threads": n}
                          {"is": "stop"}
     predictor -> host    {"is": "ready", "load_seconds": x, "device": name, "dtype": name}
                          {"is": "alive"}                                    a sign of life within a batch of many calls
-                         {"is": "failed", "error": ..., "hint": ..., "traceback": ...}
+                         {"is": "failed", "error": ..., "hint": ..., "traceback": ..., "hopeless": bool}
                          {"is": "result", "slot": s, "length": n, "bad": [[row, error, traceback], ...], "kept": bool, "seconds": x,
                           "free": bytes | null, "memory": [own, shared, device] | null}
                                                                             + descriptor likewise; `kept`: use another slab next time
                          {"is": "oom", "slot": s, "kept": bool, "seconds": x, "error": ...}
 
 `devices` are what ``CUDA_VISIBLE_DEVICES`` shall name, null leaves it as it is; `front` is the stage before when its batches may come raw
-(`fused`); `rows` and `full` are the rows of a full batch of this stage. Of the seconds that two batches spend together, the one that ends
-first is told all, so that sums never exceed the clock. `free` is the memory that the device has left after a batch larger than all before.
+(`fused`); `rows` and `full` are the rows of a full batch of this stage; `proven`: it has results, so that no failure is hopeless any more.
+Of the seconds that two batches spend together, the one that ends first is told all: sums never exceed the clock. `free` is what memory
+the device has left after a batch larger than all before.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class Grant(_message.Message):
     def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., attempt: _Optional[int] = ..., quarantine: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., alone: bool = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("verdict", "session", "epoch", "heartbeat_ms", "regranted", "reason", "commit_ms")
+    __slots__ = ("verdict", "session", "epoch", "heartbeat_ms", "regranted", "reason", "commit_ms", "has_results")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +182,7 @@ class Welcome(_message.Message):
     REGRANTED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     COMMIT_MS_FIELD_NUMBER: _ClassVar[int]
+    HAS_RESULTS_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
     session: str
     epoch: int
@@ -189,7 +190,8 @@ class Welcome(_message.Message):
     regranted: _containers.RepeatedCompositeFieldContainer[Grant]
     reason: str
     commit_ms: int
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., session: _Optional[str] = ..., epoch: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., regranted: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., reason: _Optional[str] = ..., commit_ms: _Optional[int] = ...) -> None: ...
+    has_results: bool
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., session: _Optional[str] = ..., epoch: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., regranted: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., reason: _Optional[str] = ..., commit_ms: _Optional[int] = ..., has_results: bool = ...) -> None: ...
 
 class StagedObject(_message.Message):
     __slots__ = ("kind", "token")

@@ -68,7 +68,8 @@ class PartWriter(ABC):
             # Closing writes what is still buffered, which may fail as the write before it did; all of it is thrown away here.
             _LOG.debug("while giving up a part: %s", error, extra={"action": "abort_part"})
         finally:
-            Path(self.path).unlink(missing_ok=True)
+            with failures.wrapped(self.path, "giving up a part"):
+                Path(self.path).unlink(missing_ok=True)
 
     @abstractmethod
     def _write(self, data: pa.RecordBatch | pa.Table) -> None: ...

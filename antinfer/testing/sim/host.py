@@ -121,8 +121,8 @@ class Host(Party):
                     task.is_asked_back = True
                 else:
                     self._say(hostlink.Released(message.lease))
-            case hostlink.CommitEvery():
-                pass
+            case hostlink.CommitEvery() | hostlink.HasResults():
+                return
             case _:
                 raise AssertionError(f"unknown order {message!r}")
         self._order.set()

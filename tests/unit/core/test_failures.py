@@ -360,6 +360,42 @@ def test_a_commit_ends_the_pauses() -> None:
     assert world.worker("w1").ask(1).grants
 
 
+HOPELESS = Failure(None, FailureKind.FATAL, "fails on every row so far: corrupt", "Traceback ...", Cause.HOPELESS)
+
+
+def test_code_that_fails_on_every_row_ends_a_job_without_results_at_once() -> None:
+    world = World([8])
+    first, second = world.worker("w1"), world.worker("w2")
+    assert not first.welcome.has_results
+    first.take()
+    first.ask(failures=(HOPELESS,))
+    assert world.engine.phase is Phase.FAILED and world.of(commands.GiveUp)[0].traceback == HOPELESS.traceback
+    assert second.ask(1).verdict is Verdict.FAILED
+
+
+def test_code_that_has_worked_is_not_hopeless_on_a_worker_that_met_bad_rows_first() -> None:
+    world = World([100, 100])
+    late, other = world.worker("late"), world.worker("other")
+    held = late.take()
+    grant = other.take()
+    other.ask(commits=[record(grant, grant.rows.start + 1)])
+    assert late.ask(failures=(HOPELESS,), leaving=True).verdict is Verdict.DRAIN
+    assert world.engine.phase is Phase.SERVING and causes(world)["hopeless"] == 1
+    # Its rows are there for others at once, and its next life knows better.
+    again = world.worker("late")
+    assert again.welcome.has_results and again.take().rows == held.rows
+
+
+def test_a_job_whose_rows_are_all_quarantined_has_no_results() -> None:
+    world = World([100])
+    worker = world.worker("w1")
+    grant = worker.take()
+    worker.ask(commits=[record(grant, 10, quarantined=10)])
+    assert not world.worker("w2").welcome.has_results
+    worker.ask(failures=(HOPELESS,))
+    assert world.engine.phase is Phase.FAILED
+
+
 def test_causes_outlive_the_master() -> None:
     world = World([8])
     break_off(world, world.worker("w1"))

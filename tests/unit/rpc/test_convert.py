@@ -110,6 +110,7 @@ DOWNWARD = [
     *(Welcome(verdict, reason="r") for verdict in Verdict),
     Welcome(Verdict.WORK, SessionId("s"), Epoch(3), 1_000, GRANTS),
     Welcome(Verdict.WORK, SessionId("s"), Epoch(3), 1_000, commit_ms=30_000),
+    Welcome(Verdict.WORK, SessionId("s"), Epoch(3), 1_000, has_results=True),
     *(Answer(1, verdict) for verdict in Verdict),
     Answer(
         1,

@@ -19,6 +19,7 @@ from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.errors import InternalError, JobFileError, OutputError
 from antinfer.storage import failures, layout
 from antinfer.storage.place import OutputPlace, open_place
+from antinfer.storage.posix import PosixPlace
 from antinfer.testing.checks import OUTPUT_PLACE_CHECKS, SUFFIX, stage_commit
 
 
@@ -176,3 +177,20 @@ def test_spool_of_a_live_process_stays_and_of_a_killed_one_goes(tmp_path: Path, 
     assert mine.is_dir()
     place.close()
     assert list(mine.parent.iterdir()) == []
+
+
+def test_closing_a_place_that_refuses_to_be_changed_leaves_the_spool_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = PosixPlace(str(tmp_path))
+    folder = Path(place.local_spool())
+    (folder / "part").write_bytes(b"rows")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        place.close()
+    assert folder.is_dir()
+    PosixPlace(str(tmp_path)).local_spool()
+    assert not folder.exists(), "its process counts as dead"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from antinfer.errors import UserCodeError
 from antinfer.worker.calls import Caller, Fault, select_columns
-from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.pipeline.stagecalls import StageCall, Standing
 from antinfer.worker.shm import Slab, SlabWriter
 
 CODE = """
@@ -184,6 +184,23 @@ def test_code_that_works_for_no_row_is_given_up_unless_the_job_tolerates_it(stag
     assert len(Caller(stage("fails", tolerant=True), copy=True).run(xs(100)).bad or []) == 100
     # Few rows may all be bad.
     assert len(Caller(stage("fails"), copy=True).run(xs(5)).bad or []) == 5
+
+
+def test_one_result_clears_all_copies_of_a_stage_for_good(stage: Any) -> None:
+    shared, call = Standing(), stage("Model", args={"bad": list(range(100))})
+    Caller(call, copy=True, standing=shared).run(xs(101))
+    # A thread that joins, or a process that is started again, meets the bad rows first.
+    outcome = Caller(call, copy=True, standing=shared).run(xs(100))
+    assert outcome.batch is None and len(outcome.bad or []) == 100
+
+
+def test_copies_of_a_stage_add_up_rows_that_fail_alike(stage: Any) -> None:
+    shared = Standing()
+    for _ in range(3):
+        Caller(stage("fails"), copy=True, standing=shared).run(xs(10))
+    with pytest.raises(UserCodeError, match="every row so far") as caught:
+        Caller(stage("fails"), copy=True, standing=shared).run(xs(10))
+    assert caught.value.hopeless
 
 
 def test_rows_are_spread_and_filtered(stage: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,6 +131,24 @@ def test_joins_first_and_asks_for_leases_only_when_the_host_is_ready(bench: Benc
     assert bench.request() == Request(SessionId("s1"), 1, want=3)
 
 
+def test_every_host_hears_before_its_first_work_that_the_job_has_results(bench: Bench) -> None:
+    bench.tell(Connected)
+    bench.master(Welcome(Verdict.WORK, SessionId("s1"), Epoch(1), heartbeat_ms=1_000, has_results=True))
+    for _ in range(2):
+        bench.host(hostlink.Ready(0.5, 1))
+        assert bench.told() == [hostlink.HasResults()]
+        bench.tell(HostDied, "killed")
+
+
+def test_the_host_hears_of_results_when_the_first_rows_that_came_out_are_committed(bench: Bench) -> None:
+    bench.working(GRANT_A)
+    barren = replace(record(A, 0, 10), rows_out=0, rows_quarantined=10)
+    for number, each in ((2, barren), (3, record(A, 10, 20)), (4, record(A, 20, 30))):
+        bench.host(hostlink.Staged(A, each))
+        bench.answer(number, CommitOutcome(each.staged, Acceptance.ACCEPTED, Rows(each.stop, 100)))
+        assert bench.told(hostlink.HasResults) == ([hostlink.HasResults()] if number == 3 else [])
+
+
 def test_commits_are_grouped_while_a_request_is_unanswered(bench: Bench) -> None:
     bench.working(GRANT_A)
     bench.host(hostlink.Staged(A, record(A, 0, 10)))
@@ -193,7 +212,7 @@ def test_a_finished_lease_makes_room_for_another(bench: Bench) -> None:
     assert bench.request().want == 1
     bench.answer(2, CommitOutcome(record(A, 0, 100).staged, Acceptance.ACCEPTED))
     assert list(bench.session.leases) == [B]
-    assert bench.told() == []
+    assert bench.told() == [hostlink.HasResults()]
 
 
 def test_wait_is_obeyed_until_the_pause_is_over_or_a_nudge(bench: Bench) -> None:

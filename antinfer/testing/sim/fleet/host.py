@@ -103,7 +103,7 @@ class Host:
 
     # -- orders ------------------------------------------------------------------------------------------------------------------
     def order(self, message: hostlink.ToHost) -> None:
-        if not self.is_ready:
+        if not self.is_ready or isinstance(message, hostlink.HasResults):
             return
         self._advance()
         match message:
