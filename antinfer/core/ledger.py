@@ -23,9 +23,6 @@ _ADOPTED: Final = -(1 << 40)
 _MOST_AHEAD: Final = 10_000
 """Shards that are touched at most, out of turn, for a worker that names an old range: each of them costs an entry."""
 
-_UNSIZED_HEAD: Final = 1_024
-"""Rows that are cut off a range of unknown length first when it is split; the next one is as long as all before it."""
-
 _MOST_PASSED_OVER: Final = 16
 """Ranges at the head of the queue that are passed over at most because they had better go to another worker."""
 
@@ -331,7 +328,7 @@ class Ledger:
                 other.strikes, other.losses = max(other.strikes, lease.strikes), max(other.losses, lease.losses)
         model = Pending(lease.rows, lease.attempt, lease.strikes, 0, not_before, lease.losses, lease.troubles, lease.stalls, shunned)
         for rows in guards.rows_freed(lease.rows, [other.rows for other in shard.leases.values()]):
-            for part in reversed(_halves(rows) if split and rows.size > 1 else [rows]):
+            for part in reversed(rows.halves() if split and rows.size > 1 else (rows,)):
                 self._head -= 1
                 self._enqueue(lease.shard, part, model, self._head)
         self._settle(lease.shard, shard)
@@ -489,12 +486,6 @@ class Ledger:
         if not shard.pending and not shard.leases and shard.rows is not None:
             del self.open[shard_id]
             self.finished.add(shard_id, shard_id + 1)
-
-
-def _halves(rows: Rows) -> list[Rows]:
-    start, stop = rows
-    middle = start + max(start, _UNSIZED_HEAD) if stop == UNSIZED else (start + stop) // 2
-    return [Rows(start, middle), Rows(middle, stop)]
 
 
 def _shuns(pending: Pending, worker: WorkerId | None, now: int) -> bool:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 UNSIZED: Final = 1 << 62
 """The stop of a range in a shard whose row count is not known yet; larger than any row offset."""
+_UNSIZED_HEAD: Final = 1_024
 
 
 class Rows(NamedTuple):
@@ -25,6 +26,12 @@ class Rows(NamedTuple):
 
     def overlaps(self, other: Rows) -> bool:
         return self.start < other.stop and other.start < self.stop
+
+    def halves(self) -> tuple[Rows, Rows]:
+        """Return the range in two; of one of unknown length the head is as long as all before it."""
+        start, stop = self
+        middle = start + max(start, _UNSIZED_HEAD) if stop == UNSIZED else (start + stop) // 2
+        return Rows(start, middle), Rows(middle, stop)
 
 
 class RowSet:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 
 from antinfer.core import commands, documents, events
@@ -51,23 +49,6 @@ def test_a_job_runs_to_its_seal():
     assert world.engine.phase is Phase.DONE
     assert world.engine.progress().rows_done == 15
     assert not [key for key in world.documents if key.startswith(("s:", "r:"))], "finished work leaves no document"
-
-
-def test_what_is_done_leaves_nothing_to_a_garbage_collector():
-    world = World([10] * 200)
-    worker = world.worker()
-    finish(world)
-    gc.collect()
-    gc.disable()
-    try:
-        grants = worker.ask(2).grants
-        while grants:
-            grants = worker.ask(2, commits=[record(grant) for grant in grants]).grants
-        finish(world)
-        assert world.engine.phase is Phase.DONE
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
 
 
 def test_a_prefix_commit_leaves_the_rest_leased():

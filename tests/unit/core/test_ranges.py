@@ -53,3 +53,13 @@ def test_agrees_with_a_plain_set_of_integers(wanted, start, length):
     gaps = {row for gap in rows.gaps(start, start + length) for row in range(*gap)}
     assert gaps == set(range(start, start + length)) - plain
     assert RowSet(runs) == rows
+
+
+def test_halves_of_a_range_and_of_one_without_a_known_end():
+    assert Rows(3, 8).halves() == (Rows(3, 5), Rows(5, 8))
+    rest, heads = Rows(0, UNSIZED), []
+    while len(heads) < 5:
+        head, rest = rest.halves()
+        heads.append(head)
+    assert [head.size for head in heads] == [1_024, 1_024, 2_048, 4_096, 8_192], "a shard of any length is reached in a few steps"
+    assert rest == Rows(16_384, UNSIZED)
