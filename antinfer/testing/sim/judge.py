@@ -32,6 +32,8 @@ class Account:
         self._heard: set[tuple[str, int]] = set()
         self._starts: list[str] = []
         """Workers whose pipeline could not be set up, since the last commit."""
+        self._has_unlearned = False
+        """A worker whose pipeline was set up before could not do so again: that ends the job as any other error of the code does."""
         self._gave_up: list[str] = []
         """Workers that gave up since the last commit."""
         self._hindered_since: int | None = None
@@ -50,7 +52,7 @@ class Account:
             if request.failures and name not in self._heard:
                 self._heard.add(name)
                 for failure in request.failures:
-                    self._note(engine, request.session, failure)
+                    self._note(engine, request.session, failure, leaving=request.leaving)
 
     def see(self, ordered: Iterable[commands.Command]) -> None:
         """Take in what the engine made of it."""
@@ -58,10 +60,15 @@ class Account:
             self._gave_up.clear()
             self._starts.clear()
 
-    def _note(self, engine: Engine, session: str, failure: Failure) -> None:
+    def _note(self, engine: Engine, session: str, failure: Failure, *, leaving: bool) -> None:
         member = engine.sessions.get(SessionId(session))
         if failure.lease is None:
-            (self._starts if failure.kind is FailureKind.FATAL else self._gave_up).append(session if member is None else member.worker)
+            self._has_unlearned |= failure.kind is FailureKind.FATAL and member is not None and member.is_ready
+            worker = session if member is None else member.worker
+            if failure.kind is FailureKind.FATAL:
+                self._starts.append(worker)
+            elif leaving:
+                self._gave_up.append(worker)
         elif failure.kind is FailureKind.FATAL:
             self._fatal += 1
         elif failure.cause in (Cause.DISK_FULL, Cause.OUTPUT_REFUSED):
@@ -90,6 +97,8 @@ class Account:
         all that there are."""
         budget = engine.config.starts
         members = [session for session in engine.sessions if not session.draining]
+        if self._has_unlearned:
+            return True
         if not self._starts or any(session.is_ready and session.stream is not None for session in members):
             return False
         has_all_failed = all(session.worker in self._starts for session in members)

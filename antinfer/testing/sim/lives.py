@@ -30,7 +30,7 @@ def mended(scenario: Scenario) -> Scenario:
     )
     nothing: frozenset[tuple[int, int]] = frozenset()
     whole: frozenset[int] = frozenset()
-    weather = replace(scenario.weather, cancel=0.0, broken_start=0.0)
+    weather = replace(scenario.weather, cancel=0.0, wrong_start=0.0)
     return scenario.but(engine=patient, weather=weather, fatal=nothing, odd=nothing, changing=whole, broken=whole)
 
 

@@ -82,8 +82,10 @@ class Weather:
     outage_ms: tuple[int, int] = (100, 800)
     unread: float = 0.0
     """Of the input not being reached, at each row."""
-    broken_start: float = 0.0
-    """Of a stage host that cannot set its pipeline up, at each start: in one half of the cases for want of something that may come back."""
+    no_start: float = 0.0
+    """Of a stage host that cannot set its pipeline up for want of something that may come back, at each start."""
+    wrong_start: float = 0.0
+    """The same, by an error of the code."""
     breakdown: float = 0.0
     """Of a stage host that gives up as a whole, at each of its batches."""
     cancel: float = 0.0
@@ -128,7 +130,7 @@ class Weather:
         """Return what may happen to a stage host besides, by what it does."""
         odds = {
             "reads a row": (Odds("unread", self.unread),),
-            "sets up": (Odds("no start", self.broken_start / 2), Odds("wrong start", self.broken_start / 2)),
+            "sets up": (Odds("no start", self.no_start), Odds("wrong start", self.wrong_start)),
             "begins a batch": (Odds("break down", self.breakdown),),
         }
         return {doing: each for doing, each in odds.items() if any(one.probability for one in each)}

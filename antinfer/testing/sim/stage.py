@@ -106,8 +106,13 @@ class Stage:
         self.world.after(_LOOK_MS, self._look_around)
 
     def begin_again(self, scenario: Scenario, round: int) -> None:
-        """Let the same output have another life: `scenario` is what the job is like from now on; masters start as those before end."""
+        """Let the same output have another life: `scenario` is what the job is like from now on.
+
+        Masters start as those before end. So do workers when a round begins; those of a job that was given up are stopped, because their
+        code is not what runs now.
+        """
         self.world.note("user", "runs the job again: {}", f"retry round {round}" if round else "what was wrong is mended")
+        is_retry = round > self.round
         self.scenario, self.round = scenario, round
         self.given_up, self.is_rightly_given_up = "", False
         self.calm_at = self.world.now + scenario.calm_ms // 2
@@ -120,6 +125,8 @@ class Stage:
         self.is_fair = False
         self.network.stir_up()
         for worker in self.workers.values():
+            if worker.is_alive and not is_retry:
+                worker.crash()
             self._start_worker(worker)
 
     @property

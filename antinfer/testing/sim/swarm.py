@@ -73,6 +73,7 @@ def _widened(rng: random.Random, scenario: Scenario) -> Scenario:
         batch=rng.choice((1, 1, 2, 3, 8)),
         sizes_late=bool(scenario.unsized) and rng.random() < 0.6,
         broken=frozenset({rng.randint(1, scenario.workers)}) if scenario.workers > 1 and rng.random() < 0.1 else frozenset(),
+        session=replace(scenario.session, host=replace(scenario.session.host, deaths=rng.choice((3, 6)))),
         fatal=one(0.03),
         odd=one(0.03),
         retries=rng.randint(1, 2) if has_failing and rng.random() < 0.4 else 0,
@@ -93,7 +94,6 @@ def _without_wrong_blame(scenario: Scenario) -> Scenario:
         crash={kind: chance for kind, chance in weather.crash.items() if kind != "host"},
         pause={kind: chance for kind, chance in weather.pause.items() if kind != "host"},
         breakdown=0.0,
-        broken_start=0.0,
     )
     ranges = replace(ENGINE.ranges, losses_after=1_000)
     return scenario.but(weather=quiet, engine=replace(engine, ranges=ranges, deadlines=ENGINE.deadlines), blames_rows=False)
@@ -105,7 +105,8 @@ def _more_weather(rng: random.Random, weather: Weather) -> Weather:
         full=_some(rng, 0.06),
         forbidden=_some(rng, 0.03),
         unread=_some(rng, 0.05),
-        broken_start=_some(rng, 0.2),
+        no_start=_some(rng, 0.3),
+        wrong_start=_some(rng, 0.1),
         breakdown=_some(rng, 0.02),
         cancel=_some(rng, 0.02) if rng.random() < 0.2 else 0.0,
     )
