@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from antinfer.core.budgets import BadRowBudget
+from antinfer.core.budgets import BadRowBudget, RangeBudget
 from antinfer.core.config import DeadlinePolicy
 from antinfer.core.hindrance import HindrancePolicy
 from antinfer.core.interval import IntervalPolicy
@@ -94,7 +94,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             slots=3,
             batch=4,
             poison=frozenset({(0, 3), (2, 0)}),
-            engine=replace(ENGINE, ranges=replace(ENGINE.ranges, losses_after=100)),
+            engine=replace(ENGINE, task_rows=2, ranges=RangeBudget(quarantine_after=2, losses_after=100)),
             weather=Weather(crash={"worker": 0.002}, broken=0.01),
             blames_rows=False,
             patience_ms=90_000,
@@ -131,13 +131,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         Scenario(
             "input that changes",
             rows=(6, 4),
-            workers=3,
-            unsized=frozenset({0, 1}),
-            sizes_late=True,
-            changing=frozenset({0, 1}),
-            row_ms=(20, 100),
-            weather=Weather(pause={"host": 0.02}, late=0.3),
-            engine=replace(_PATIENT, copy_after_ms=40),
+            unsized=frozenset({0}),
+            changing=frozenset({0}),
+            weather=Weather(crash={"host": 0.05}, late=0.05),
+            engine=_PATIENT,
         ),
         Scenario("cancelled", weather=Weather(cancel=0.2, late=0.1, crash={"master": 0.004})),
         Scenario(

@@ -129,10 +129,10 @@ class Host(Party):
 
     def _size(self, task: Task) -> bool:
         """Say how many rows the shard has, unless that is known; False when that leaves nothing of the lease."""
-        size = self._stage.scenario.rows[task.shard]
+        size = self._stage.size(task.shard)
         if task.stop > size and not task.is_sized:
             task.is_sized = True
-            self._say(hostlink.Sized(task.lease, self._stage.told_size(task.shard)))
+            self._say(hostlink.Sized(task.lease, size))
             task.stop = max(size, task.start)
             if task.stop == task.start:
                 self._tasks.drop(task)
@@ -148,7 +148,7 @@ class Host(Party):
                 continue
             offset = task.done
             while len(batch) < most:
-                if offset >= self._stage.scenario.rows[task.shard] and not self._size(task):
+                if offset >= self._stage.size(task.shard) and not self._size(task):
                     break
                 if offset >= task.stop:
                     break

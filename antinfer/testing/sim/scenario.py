@@ -233,7 +233,7 @@ class Scenario:
     odd: frozenset[tuple[int, int]] = frozenset()
     """Rows whose results have other columns."""
     changing: frozenset[int] = frozenset()
-    """Shards that are found to be a row longer once the master has been told their size."""
+    """Shards that are found to be a row shorter once the master has been told their size."""
     retries: int = 0
     """Retry rounds after the end, as long as there is anything in quarantine; each with code that fails on half as many rows."""
     is_logged: bool = False

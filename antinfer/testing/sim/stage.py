@@ -280,11 +280,11 @@ class Stage:
         """Return the columns of a part with the results of these rows."""
         return "other columns" if not self.scenario.odd.isdisjoint(rows) else self._schema
 
-    def told_size(self, shard: int) -> int:
+    def size(self, shard: int) -> int:
         """Return how many rows a host finds in a shard."""
         rows = self.scenario.rows[shard]
         if shard in self.scenario.changing and any(self._knows_size(master, shard) for master in self.masters.values()):
-            return rows + 1
+            return rows - 1
         return rows
 
     @staticmethod

@@ -95,7 +95,7 @@ def _without_wrong_blame(scenario: Scenario) -> Scenario:
         pause={kind: chance for kind, chance in weather.pause.items() if kind != "host"},
         breakdown=0.0,
     )
-    ranges = replace(ENGINE.ranges, losses_after=1_000)
+    ranges = RangeBudget(quarantine_after=2, losses_after=1_000)
     return scenario.but(weather=quiet, engine=replace(engine, ranges=ranges, deadlines=ENGINE.deadlines), blames_rows=False)
 
 
