@@ -116,7 +116,16 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         Scenario(
             "storage that fails", workers=3, batch=2, weather=Weather(unread=0.3, outage=0.1), engine=replace(_PATIENT, storage_attempts=4)
         ),
-        Scenario("broken node", workers=3, broken=frozenset({2}), weather=Weather(crash={"worker": 0.004}, drain=0.05), engine=_PATIENT),
+        Scenario(
+            "broken node",
+            rows=(6, 4),
+            workers=2,
+            broken=frozenset({2}),
+            row_ms=(50, 300),
+            restart_ms=300,
+            weather=Weather(crash={"worker": 0.004}, drain=0.1),
+            engine=_PATIENT,
+        ),
         Scenario(
             "hosts that give up",
             batch=2,

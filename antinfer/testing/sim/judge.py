@@ -32,6 +32,7 @@ class Account:
         self._heard: set[tuple[str, int]] = set()
         self._starts: list[str] = []
         """Workers whose pipeline could not be set up, since the last commit."""
+        self._has_worked = False
         self._has_unlearned = False
         """A worker whose pipeline was set up before could not do so again: that ends the job as any other error of the code does."""
         self._gave_up: list[str] = []
@@ -59,6 +60,7 @@ class Account:
         if any(isinstance(command, commands.Publish) for command in ordered):
             self._gave_up.clear()
             self._starts.clear()
+            self._has_worked = True
 
     def _note(self, engine: Engine, session: str, failure: Failure, *, leaving: bool) -> None:
         member = engine.sessions.get(SessionId(session))
@@ -93,8 +95,8 @@ class Account:
         return any(sign in reason and test() for sign, test in tests)
 
     def _shows_bad_code(self, engine: Engine) -> bool:
-        """Nobody is ready, and since the last commit several workers could not set the pipeline up, or one that tried again and again, or
-        all that there are."""
+        """Nobody is ready, and since the last commit some worker tried again and again to set the pipeline up; or, where nothing was ever
+        committed, several could not, or all that there are."""
         budget = engine.config.starts
         members = [session for session in engine.sessions if not session.draining]
         if self._has_unlearned:
@@ -102,7 +104,8 @@ class Account:
         if not self._starts or any(session.is_ready and session.stream is not None for session in members):
             return False
         has_all_failed = all(session.worker in self._starts for session in members)
-        return has_all_failed or len(set(self._starts)) >= budget.workers or len(self._starts) >= budget.tries
+        has_never_worked = not self._has_worked and (has_all_failed or len(set(self._starts)) >= budget.workers)
+        return has_never_worked or len(self._starts) >= budget.tries
 
     def _has_been_hindered(self, config: EngineConfig) -> bool:
         return self._hindered_since is not None and self._at - self._hindered_since > config.hindrance.patience_ms

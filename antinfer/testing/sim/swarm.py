@@ -74,6 +74,7 @@ def _widened(rng: random.Random, scenario: Scenario) -> Scenario:
         sizes_late=bool(scenario.unsized) and rng.random() < 0.6,
         broken=frozenset({rng.randint(1, scenario.workers)}) if scenario.workers > 1 and rng.random() < 0.1 else frozenset(),
         session=replace(scenario.session, host=replace(scenario.session.host, deaths=rng.choice((3, 6)))),
+        restart_ms=rng.choice((60, 60, 600)),
         fatal=one(0.03),
         odd=one(0.03),
         retries=rng.randint(1, 2) if has_failing and rng.random() < 0.4 else 0,
