@@ -1,4 +1,4 @@
-"""Does the search see what it looks for beyond lost and doubled rows: wrong blame, jobs given up for nothing, logs that tell another story?"""
+"""Does the search see what goes wrong beside rows: wrong blame, jobs given up for nothing, logs that tell another story?"""
 
 from __future__ import annotations
 
