@@ -94,7 +94,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             slots=3,
             batch=4,
             poison=frozenset({(0, 3), (2, 0)}),
-            engine=replace(ENGINE, task_rows=2, ranges=RangeBudget(quarantine_after=2, losses_after=100)),
+            engine=replace(ENGINE, task_rows=2, tail_ms=None, ranges=RangeBudget(quarantine_after=2, losses_after=100)),
             weather=Weather(crash={"worker": 0.002}, broken=0.01),
             blames_rows=False,
             patience_ms=90_000,

@@ -86,8 +86,8 @@ def _widened(rng: random.Random, scenario: Scenario) -> Scenario:
 def _without_wrong_blame(scenario: Scenario) -> Scenario:
     """Return a scenario in which nothing but rows that kill can kill a stage host: so no other row may end in quarantine.
 
-    A good row is struck for its neighbour once at most before it is computed alone, and that is too little to give it up. Workers may be
-    lost at any time, which is why nothing is given up for that here.
+    A good row is struck for its neighbour once before it is computed alone, and perhaps once more for rows that were given back while they
+    were computed: too little to give it up. Workers may be lost at any time, which is why nothing is given up for that here.
     """
     weather, engine = scenario.weather, scenario.engine
     quiet = replace(
@@ -96,7 +96,7 @@ def _without_wrong_blame(scenario: Scenario) -> Scenario:
         pause={kind: chance for kind, chance in weather.pause.items() if kind != "host"},
         breakdown=0.0,
     )
-    ranges = RangeBudget(quarantine_after=2, losses_after=1_000)
+    ranges = RangeBudget(losses_after=1_000)
     return scenario.but(weather=quiet, engine=replace(engine, ranges=ranges, deadlines=ENGINE.deadlines), blames_rows=False)
 
 
