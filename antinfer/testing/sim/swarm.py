@@ -21,7 +21,7 @@ _STEPS: Final = {"master": 0.008, "worker": 0.004, "host": 0.02, "store": 0.06}
 _PAUSES: Final = {"master": 0.004, "worker": 0.004, "host": 0.01}
 _SHARE: Final = 0.3
 """Probability of each kind of fault to be in a scenario at all."""
-_LOGGED: Final = 8
+_LOGGED: Final = 25
 """Every so manieth run is written down as an event log and lived again."""
 
 
@@ -77,7 +77,7 @@ def _widened(rng: random.Random, scenario: Scenario) -> Scenario:
         restart_ms=rng.choice((60, 60, 600)),
         fatal=one(0.03),
         odd=one(0.03),
-        retries=rng.randint(1, 2) if has_failing and rng.random() < 0.4 else 0,
+        retries=rng.choice((1, 1, 2)) if has_failing and rng.random() < 0.2 else 0,
         patience_ms=90_000 if poison else scenario.patience_ms,
     )
     return _without_wrong_blame(wider) if poison and rng.random() < 0.5 else wider
