@@ -82,6 +82,8 @@ class HeldLease:
         if stop < self.rows.stop:
             self.rows = Rows(self.rows.start, stop)
             self.returned_from = stop
+            # Whatever died of the rows that go back is no proof against those that stay.
+            self.host_deaths = 0
 
     def work(self) -> Work:
         """Return the order to compute what is not staged."""

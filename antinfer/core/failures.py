@@ -40,6 +40,7 @@ class Failures:
     def note_commit(self, session: Session) -> None:
         """Work was done: whatever failed before was no proof that it cannot be."""
         self._gave_up.clear()
+        self._starts.clear()
         if not session.has_committed:
             session.has_committed = session.is_ready = True
             self._losses.pop(session.worker, None)

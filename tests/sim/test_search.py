@@ -86,6 +86,19 @@ def test_every_scenario_shows_the_trouble_it_is_named_for() -> None:
         "second copies": "Cut",
         "poison": "died of a row",
         "unsized shards": "Sized",
+        "batches over leases": "alone=True",
+        "sizes found late": "Sized",
+        "full disks": "disk_full",
+        "patience with a full disk ends": "gives the job up: the output place refuses",
+        "storage that fails": "gives the job up: the input cannot be reached (tried 4 times)",
+        "broken node": "No module named",
+        "hosts that give up": "while nobody got on",
+        "wrong code": "gives the job up: the code fails",
+        "other columns": "another output schema",
+        "input that changes": "gives the job up: the input changed",
+        "cancelled": "gives the job up: somebody",
+        "too many bad rows": "rows are in quarantine, more than",
+        "retry rounds": "retry round 2",
     }
     for name, sign in signs.items():
         assert any(sign in play(name, seed).transcript() for seed in range(40)), f"{name}: nobody {sign}"

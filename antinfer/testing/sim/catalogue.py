@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from antinfer.core.budgets import BadRowBudget, RangeBudget
 from antinfer.core.config import DeadlinePolicy
-from antinfer.testing.sim.scenario import ENGINE, Scenario, Weather
+from antinfer.core.hindrance import HindrancePolicy
+from antinfer.core.interval import IntervalPolicy
+from antinfer.testing.sim.scenario import ENGINE, SESSION, Scenario, Weather
 
 _PATIENT: Final = replace(ENGINE, ranges=replace(ENGINE.ranges, split_after=50, quarantine_after=100, losses_after=100))
 """For scenarios in which good rows see many workers die."""
+_SHORT_SPELLS: Final = HindrancePolicy(first_ms=20, longest_ms=200, patience_ms=1_000_000)
 _ROUGH: Final = Weather(lost=0.01, double=0.03, late=0.05, broken=0.01)
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -84,6 +88,95 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ),
         Scenario("all rows are bad", rows=(2, 3), bad=frozenset((shard, row) for shard in range(2) for row in range(3)), weather=_ROUGH),
         Scenario("poison", rows=(6, 4), poison=frozenset({(0, 3), (1, 0)}), weather=Weather(broken=0.01), patience_ms=90_000),
+        Scenario(
+            "batches over leases",
+            rows=(6, 2, 5),
+            slots=3,
+            batch=4,
+            poison=frozenset({(0, 3), (2, 0)}),
+            engine=replace(ENGINE, task_rows=2, tail_ms=None, ranges=RangeBudget(quarantine_after=2, losses_after=100)),
+            weather=Weather(crash={"worker": 0.002}, broken=0.01),
+            blames_rows=False,
+            patience_ms=90_000,
+        ),
+        Scenario("sizes found late", unsized=frozenset({0, 2}), sizes_late=True, slots=3, batch=3, prefix=0.3, weather=_ROUGH),
+        Scenario(
+            "full disks",
+            batch=2,
+            workers=3,
+            weather=Weather(full=0.15, forbidden=0.05, unread=0.02, crash={"master": 0.003}),
+            engine=replace(_PATIENT, hindrance=_SHORT_SPELLS),
+        ),
+        Scenario(
+            "patience with a full disk ends",
+            rows=(6, 6),
+            weather=Weather(full=0.3, outage_ms=(400, 1_500)),
+            engine=replace(_PATIENT, hindrance=replace(_SHORT_SPELLS, patience_ms=300)),
+        ),
+        Scenario(
+            "storage that fails", workers=3, batch=2, weather=Weather(unread=0.3, outage=0.1), engine=replace(_PATIENT, storage_attempts=4)
+        ),
+        Scenario(
+            "broken node",
+            rows=(6, 4),
+            workers=2,
+            broken=frozenset({2}),
+            row_ms=(50, 300),
+            restart_ms=300,
+            weather=Weather(crash={"worker": 0.004}, drain=0.1),
+            engine=_PATIENT,
+        ),
+        Scenario(
+            "hosts that give up",
+            batch=2,
+            weather=Weather(breakdown=0.1, no_start=0.6, wrong_start=0.05),
+            session=replace(SESSION, host=replace(SESSION.host, deaths=3)),
+            engine=replace(_PATIENT, worker_failures=3),
+        ),
+        Scenario(
+            "wrong code", fatal=frozenset({(1, 1)}), odd=frozenset({(2, 4)}), weather=Weather(crash={"master": 0.004}, late=0.05), retries=1
+        ),
+        Scenario("other columns", odd=frozenset({(0, 2), (2, 0)}), batch=2, weather=Weather(crash={"worker": 0.002}), engine=_PATIENT),
+        Scenario(
+            "input that changes",
+            rows=(6, 4),
+            unsized=frozenset({0}),
+            changing=frozenset({0}),
+            weather=Weather(crash={"host": 0.05}, late=0.05),
+            engine=_PATIENT,
+        ),
+        Scenario("cancelled", weather=Weather(cancel=0.2, late=0.1, crash={"master": 0.004})),
+        Scenario(
+            "too many bad rows",
+            bad=frozenset({(0, 0), (1, 1), (2, 2), (2, 3)}),
+            engine=replace(ENGINE, bad_rows=BadRowBudget(max_fraction=0.2, probation_rows=4)),
+            weather=Weather(crash={"master": 0.004}),
+            blames_rows=False,
+        ),
+        Scenario(
+            "retry rounds",
+            masters=2,
+            rows=(5, 3),
+            unsized=frozenset({1}),
+            bad=frozenset({(0, 0), (0, 1), (0, 4), (1, 1)}),
+            poison=frozenset({(1, 2)}),
+            retries=2,
+            weather=Weather(crash={"master": 0.006, "worker": 0.002}, pause={"master": 0.003}, wipe=0.03, standby=0.05, late=0.05),
+            engine=replace(ENGINE, ranges=replace(ENGINE.ranges, losses_after=100)),
+            patience_ms=90_000,
+            is_logged=True,
+        ),
+        Scenario(
+            "commit interval",
+            rows=(8, 8),
+            batch=2,
+            prefix=0.0,
+            weather=Weather(crash={"worker": 0.004}),
+            engine=replace(
+                _PATIENT, interval=IntervalPolicy(cost_ms=5, expected_ms=500, shortest_ms=10, longest_ms=3_000, memory_ms=1_000)
+            ),
+            is_logged=True,
+        ),
         Scenario("bad network", workers=3, weather=replace(_ROUGH, lost=0.05, double=0.1, late=0.2, broken=0.05)),
         Scenario(
             "everything",

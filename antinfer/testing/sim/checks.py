@@ -7,6 +7,7 @@ from collections import Counter
 from antinfer.core.records import parse_output_name
 from antinfer.storage import layout
 from antinfer.testing.sim import proof
+from antinfer.testing.sim.judge import guilty
 from antinfer.testing.sim.stage import Stage
 
 Row = tuple[int, int]
@@ -18,6 +19,7 @@ class Auditor:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._place = stage.place
+        self._guilty = guilty(stage.scenario)
         self._overlaps_matter = stage.scenario.output != "copies"
         """A copy that was on its way when its master fell is removed before the end, not before it is seen."""
         stage.place.on_change = self.look
@@ -36,6 +38,9 @@ class Auditor:
         if lost:
             self._blame("lost", f"rows {lost} are not in the output")
         kept = proof.published(place, proof.read_all(place))
+        if self._place.success is None:
+            self._blame("stuck", "the mark of success is gone again")
+            return
         self._check_sums(proof.accumulated(kept))
         named = {str(record.staged) for record in kept}
         if not stage.may_forget and (gone := stage.acknowledged - named):
@@ -44,6 +49,7 @@ class Auditor:
             self._blame("doubled", f"no record names {unnamed}")
         if not stage.scenario.blames_rows:
             self._check_quarantine()
+        self._check_budget()
 
     def _check_sums(self, accumulated: Counter[Row]) -> None:
         total, success = sum(self._stage.scenario.rows), self._place.success
@@ -60,18 +66,24 @@ class Auditor:
         if twice:
             self._blame("doubled", f"the accumulators count rows {twice} more than once")
 
+    def _check_budget(self) -> None:
+        """Where the plan itself was finished, no more rows may be in quarantine than the job allows."""
+        budget, success = self._stage.scenario.engine.bad_rows, self._place.success
+        assert success is not None
+        if not success["round"] and budget.is_exceeded(success["rows_quarantined"], success["rows"], final=True):
+            self._blame("wrong", f"the job ended with {success}, and only {budget} is allowed")
+
     def _check_quarantine(self) -> None:
-        scenario = self._stage.scenario
-        guilty = scenario.bad | scenario.poison | scenario.flaky
+        guilty = self._guilty
         for name, blob in self._place.objects.items():
             innocent = {(blob.record.shard, offset) for offset in blob.rows} - guilty
             if blob.kind == "quarantine" and innocent:
                 self._blame("lost", f"rows {sorted(innocent)} are in quarantine ({name}), though nothing is wrong with them")
 
     def _count_rows(self) -> Counter[Row]:
-        counts: Counter[Row] = Counter()
+        counts = proof.in_quarantine(self._place)
         for name, blob in self._place.objects.items():
-            if blob.kind != "record" and not blob.is_torn:
+            if blob.kind == "part" and not blob.is_torn:
                 shard = parse_output_name(layout.stem(name))[0]
                 counts.update((shard, offset) for offset in blob.rows)
         return counts

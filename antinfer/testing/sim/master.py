@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from antinfer.core import commands, guards
+from antinfer.core.documents import Changes
 from antinfer.core.engine import Engine, Phase
 from antinfer.core.events import (
+    DrainRequested,
     Event,
     HeartbeatSeen,
+    JobFailed,
     Joined,
     PlanCompleted,
     PlanExtended,
@@ -19,19 +24,25 @@ from antinfer.core.events import (
     StreamId,
     Ticked,
 )
-from antinfer.core.ids import LeaseId
+from antinfer.core.ids import LeaseId, ShardId
 from antinfer.core.messages import Heartbeat, Join, Upward
-from antinfer.core.plan import PlanIndex
+from antinfer.core.plan import PlanIndex, Shard
+from antinfer.core.rounds import Round
 from antinfer.errors import AntinferError, FencedError, InvariantViolation
+from antinfer.master import retrying
 from antinfer.master.holdback import Holdback
 from antinfer.master.store.base import Batch, DiscontinuityError, Durability
+from antinfer.testing.sim import proof
+from antinfer.testing.sim.judge import CANCELLED, Account
 from antinfer.testing.sim.network import Stream
 from antinfer.testing.sim.publisher import MakeEvent, Publisher
+from antinfer.testing.sim.reignlog import ReignLog
 from antinfer.testing.sim.store import StoreClient
 from antinfer.testing.sim.world import Party, Run, Signal
 
 if TYPE_CHECKING:
     from antinfer.testing.sim.stage import Stage
+    from antinfer.testing.sim.worker import Worker
 
 _TICK_MS = 40
 _LINGER_MS = 300
@@ -52,6 +63,8 @@ class Master(Party):
         self.stage = stage
         self.engine: Engine | None = None
         self.epoch = 0
+        self.shards: Mapping[ShardId, Shard] = stage.shards
+        """What workers are told about shards."""
         self._loop: Loop | None = None
         self._plan = PlanIndex()
 
@@ -104,6 +117,16 @@ class Master(Party):
     def on_paused(self) -> None:
         self.stage.network.freeze(self)
 
+    def cancel(self) -> None:
+        """Somebody gives the job up."""
+        if self._loop is not None:
+            self._loop.post(lambda at: JobFailed(at, CANCELLED))
+
+    def drain(self, worker: Worker) -> None:
+        """Somebody asks the master to have a worker stop."""
+        if self._loop is not None:
+            self._loop.post(lambda at: DrainRequested(at, worker.session.worker))
+
     def leave(self, why: str) -> None:
         """End by itself."""
         self.world.note(self.name, "ends: {}", why)
@@ -154,11 +177,17 @@ class Master(Party):
             found.written_run, found.run, own_server=client.is_own, stored_epoch=stored_epoch, last_claim=highest
         )
         self._load_plan()
+        ruled = yield from self._take_possession()
         self.world.note(self.name, "rules as epoch {} from {}", self.epoch, "the store" if trusted else "the output")
         index = PlanIndex(map(self._plan.rows, range(len(self._plan))), complete=self._plan.complete)
         kind = Engine if scenario.switches.counts_epochs else EpochlessEngine
-        engine = self.engine = kind(scenario.engine, index, self.epoch)
+        config = replace(self.stage.scenario.engine, job=retrying.job_name(self.stage.scenario.engine.job, ruled))
+        engine = self.engine = kind(config, index, self.epoch, ruled)
+        self.shards = {shard_id: self._handed_out(shard, ruled) for shard_id, shard in self.stage.shards.items()}
         loop = self._loop = Loop(self, engine, client, found.seq)
+        if scenario.is_logged:
+            loop.log = ReignLog(engine, loop.now, found.documents, trusted=trusted)
+            self.stage.logs.append(loop.log)
         self.world.spawn(self, self._go_on_planning(loop))
         try:
             yield from loop.run(engine.start(loop.now, found.documents, trusted=trusted))
@@ -168,6 +197,34 @@ class Master(Party):
             raise
         self._abdicate(loop)
         yield from loop.publisher.stop()
+
+    def _take_possession(self) -> Run[Round | None]:
+        """Open the retry round that is wanted, unless it is open; return the one to rule over. Mirrors `antinfer.master.retrying`."""
+        place, wanted = self.stage.place, self.stage.round
+        if place.newest_round < wanted and place.sealed_round == wanted - 1:
+            planned = proof.plan_round(place, wanted, self.stage.scenario.rows)
+            self._still_rules()
+            yield "is about to open a round"
+            place.rounds[wanted] = planned
+            yield "opened a round"
+        newest = place.newest_round
+        if not newest:
+            return None
+        if place.sealed_round is not None and place.sealed_round < newest:
+            self._still_rules()
+            yield "is about to remove the mark of success"
+            place.success = None
+            yield "removed the mark of success"
+        return place.rounds[newest]
+
+    def _still_rules(self) -> None:
+        highest = self.stage.place.highest_epoch()
+        if highest > self.epoch and self.stage.scenario.switches.claims_output:
+            raise FencedError(f"epoch {highest} has claimed the output; this one had {self.epoch}")
+
+    @staticmethod
+    def _handed_out(shard: Shard, ruled: Round | None) -> Shard:
+        return shard if ruled is None or shard.index not in ruled.shards else retrying.handed_out(shard, ruled)
 
     def _abdicate(self, loop: Loop) -> None:
         self._loop = None
@@ -215,6 +272,8 @@ class Loop:
         self._filled = Signal()
         self._error: AntinferError | None = None
         self._batches = 0
+        self.log: ReignLog | None = None
+        self._account = Account(master.stage.troubles)
         self._holdback = Holdback() if client.durability is Durability.PUBLISH else None
         self.publisher = Publisher(
             master, master.stage.place, engine.epoch, master.stage.scenario.switches, post=self.post, fail=self._fail
@@ -246,12 +305,18 @@ class Loop:
             self._inbox.clear()
             ordered: list[commands.Command] = []
             for event in events:
-                ordered += self._engine.step(event)
+                ordered += self._step(event)
             yield from self._settle(ordered, events)
             if self._engine.phase in (Phase.DONE, Phase.FAILED):
                 ended_at = self.now if ended_at is None else ended_at
                 if not self.streams or self.now - ended_at > _LINGER_MS:
                     return
+
+    def _step(self, event: Event) -> list[commands.Command]:
+        self._account.hear(self._engine, event)
+        ordered = self._engine.step(event)
+        self._account.see(ordered)
+        return ordered
 
     def _tick(self) -> Run[None]:
         while self._master.is_ruled_by(self):
@@ -270,15 +335,26 @@ class Loop:
             self._batches += 1
             token = f"{self._master.name}.{self._master.life}-{self._engine.epoch}-{self._batches}"
             yield "stepped a batch"
-            yield from self._client.persist(Batch(self._engine.epoch, self._seq, token, changes.puts, changes.deletes, changes.reset))
+            try:
+                yield from self._client.persist(Batch(self._engine.epoch, self._seq, token, changes.puts, changes.deletes, changes.reset))
+            except AntinferError as error:
+                self._note(events, changes, len(ordered), lost=str(error))
+                raise
             self._seq += 1
+            self._note(events, changes, len(ordered))
             yield "persisted a batch"
+        else:
+            self._note(events, changes, 0)
         self._carry_out(late)
         if self._holdback is not None:
             for event in events:
                 if isinstance(event, Published):
                     for send in self._holdback.published(event.staged):
                         self._send(send)
+
+    def _note(self, events: tuple[Event, ...], changes: Changes, ordered: int, lost: str = "") -> None:
+        if self.log is not None:
+            self.log.note(events, changes, ordered, lost)
 
     @staticmethod
     def _divide(
@@ -302,9 +378,13 @@ class Loop:
                 if self._holdback is None or self._holdback.offer(command):
                     self._send(command)
             elif isinstance(command, commands.GiveUp):
-                self._master.stage.on_given_up(self._master, command.reason)
+                self._give_up(command.reason)
             elif not isinstance(command, commands.Publish):
                 self.publisher.carry_out(command)
+
+    def _give_up(self, reason: str) -> None:
+        stage = self._master.stage
+        stage.on_given_up(self._master, reason, is_right=self._account.excuses(stage.scenario, self._engine, reason))
 
     def _send(self, send: commands.Send) -> None:
         stream = self.streams.get(send.stream)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from antinfer.core.events import StreamId
+from antinfer.core.ids import ShardId
 from antinfer.core.messages import Downward, Upward
+from antinfer.core.plan import Shard
 from antinfer.testing.sim.faults import Fault, Luck
 from antinfer.testing.sim.world import Party, World
 
@@ -29,6 +31,8 @@ class Called(Protocol):
     def party(self) -> Party: ...
     @property
     def is_ruling(self) -> bool: ...
+    @property
+    def shards(self) -> Mapping[ShardId, Shard]: ...
     def opened(self, stream: Stream) -> None: ...
     def said(self, stream: Stream, message: Upward) -> None: ...
     def closed(self, stream: Stream) -> None: ...
@@ -159,6 +163,10 @@ class Network:
             self._is_calm = True
             self._cut_off.clear()
             self._unheard.clear()
+
+    def stir_up(self) -> None:
+        """The weather has a say again."""
+        self._is_calm = False
 
     def _is_cut_off(self, party: Party) -> bool:
         return self._cut_off.get(party.name, 0) > self.world.now

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from antinfer.core.causes import Cause
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
+from antinfer.core.rounds import Round
 from antinfer.errors import InternalError, OutputError
 from antinfer.storage import layout
 from antinfer.testing.sim.world import Run, Signal, World
@@ -55,8 +57,12 @@ class Place:
         """Shards of the plan that are durable."""
         self.plan_complete = False
         self.success: dict[str, int] | None = None
+        self.rounds: dict[int, Round] = {}
+        """Retry rounds that were opened."""
         self.refuses_until = 0
         """Until then nothing can be written or renamed."""
+        self.refusal = Cause.STORAGE
+        """Why not: it cannot be reached, is full, or forbids it."""
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever an object gets a final name."""
         self._journal: list[Callable[[], None]] = []
@@ -66,10 +72,23 @@ class Place:
     def is_refusing(self) -> bool:
         return self.world.now < self.refuses_until
 
+    def refuse(self, until: int, why: Cause) -> None:
+        """Write and rename nothing before the time `until` (ms)."""
+        self.refuses_until, self.refusal = until, why
+
     def check(self) -> None:
         """Raise OutputError while the place refuses everything."""
         if self.is_refusing:
             raise OutputError("the output place refuses everything")
+
+    @property
+    def newest_round(self) -> int:
+        return max(self.rounds, default=0)
+
+    @property
+    def sealed_round(self) -> int | None:
+        """The last round that ``_SUCCESS`` speaks of; None without one."""
+        return None if self.success is None else self.success["round"]
 
     # -- epochs ------------------------------------------------------------------------------------------------------------------
     def claim_epoch(self, epoch: int, owner: str) -> bool:

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from antinfer.core import records
-from antinfer.core.ranges import Rows
+from antinfer.core.ids import ShardId
+from antinfer.core.ranges import Rows, RowSet
 from antinfer.core.records import CommitRecord
+from antinfer.core.rounds import RetriedShard, Round
 from antinfer.storage import layout, parts
 from antinfer.testing.sim.output import Place
 
@@ -43,8 +45,9 @@ def without_rivals(place: Place, of: Iterable[CommitRecord]) -> list[CommitRecor
     def has_rival(record: CommitRecord) -> bool:
         own = place.final_names(record)
         for name in place.objects:
-            shard, start, stop, _ = records.parse_output_name(layout.stem(name))
-            if shard == record.shard and record.rows.overlaps(Rows(start, stop)) and name not in own:
+            shard, start, stop, round = records.parse_output_name(layout.stem(name))
+            is_near = shard == record.shard and round == record.round
+            if is_near and record.rows.overlaps(Rows(start, stop)) and name not in own:
                 return True
         return False
 
@@ -61,10 +64,32 @@ def sums(kept: Iterable[CommitRecord]) -> dict[str, int]:
     """Return what a finished job promises in ``_SUCCESS``."""
     counted = records.distinct(kept)
     return {
-        "rows": sum(record.rows.size for record in counted),
+        "rows": sum(record.rows.size for record in counted if not record.round),
         "rows_out": sum(record.rows_out for record in counted),
-        "rows_quarantined": sum(record.rows_quarantined for record in counted),
+        "rows_quarantined": sum(record.rows_quarantined - record.rows_retried for record in counted),
+        "round": max((record.round for record in counted), default=0),
     }
+
+
+def in_quarantine(place: Place) -> Counter[tuple[int, int]]:
+    """Return how often each row (shard, offset) is in quarantine, but for what a later round took out."""
+    named = {name: records.parse_output_name(layout.stem(name)) for name in place.objects}
+    retries = [each for each in named.values() if each[3]]
+    found: Counter[tuple[int, int]] = Counter()
+    for name, (shard, _, _, round) in named.items():
+        blob = place.objects[name]
+        if blob.kind == "quarantine" and not blob.is_torn:
+            later = [Rows(start, stop) for at, start, stop, number in retries if at == shard and number > round]
+            found.update((shard, offset) for offset in blob.rows if not any(start <= offset < stop for start, stop in later))
+    return found
+
+
+def plan_round(place: Place, number: int, sizes: Sequence[int]) -> Round:
+    """Return what round `number` of a finished output has to take; `sizes` are the rows of each shard."""
+    runs: dict[int, RowSet] = {}
+    for shard, offset in sorted(in_quarantine(place)):
+        runs.setdefault(shard, RowSet()).add(offset, offset + 1)
+    return Round(number, {ShardId(shard): RetriedShard(sizes[shard], taken) for shard, taken in runs.items()})
 
 
 def accumulated(kept: Iterable[CommitRecord]) -> Counter[tuple[int, int]]:

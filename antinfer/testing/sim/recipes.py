@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from antinfer.core.interval import IntervalPolicy
 from antinfer.testing.sim.faults import Fault
 from antinfer.testing.sim.runner import Outcome, run
 from antinfer.testing.sim.scenario import Scenario
@@ -15,6 +16,8 @@ from antinfer.testing.sim.scenario import Scenario
 T = TypeVar("T")
 
 _PLAIN: Final = Scenario("")
+_ABSENT: Final = {"interval": IntervalPolicy()}
+"""Policies that are usually left out, as they are then written down against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def _changes(thing: Any, plain: Any) -> dict[str, Any]:
     for each in fields(thing):
         value, usual = getattr(thing, each.name), getattr(plain, each.name)
         if value != usual:
-            changes[each.name] = _changes(value, usual) if is_dataclass(value) else _data(value)
+            changes[each.name] = _changes(value, usual or _ABSENT[each.name]) if is_dataclass(value) else _data(value)
     return changes
 
 
@@ -83,7 +86,8 @@ def _data(value: Any) -> Any:
 
 
 def _changed(plain: T, changes: Mapping[str, Any]) -> T:
-    values = {name: _value(getattr(plain, name), data) for name, data in changes.items()}
+    usual = {name: getattr(plain, name) for name in changes}
+    values = {name: _value(_ABSENT.get(name) if usual[name] is None else usual[name], data) for name, data in changes.items()}
     return replace(plain, **values)  # type: ignore[type-var]
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from antinfer.core.journal import Divergence
+from antinfer.testing.sim import lives
 from antinfer.testing.sim.checks import Auditor
 from antinfer.testing.sim.faults import Fault
 from antinfer.testing.sim.scenario import Scenario
@@ -39,7 +41,7 @@ class Outcome:
 
     @property
     def kinds(self) -> frozenset[str]:
-        """Kinds of the violations: ``lost``, ``doubled``, ``stuck``, ``error``."""
+        """Kinds of the violations: ``lost``, ``doubled``, ``stuck``, ``wrong``, ``error``."""
         return frozenset(problem.kind for problem in self.problems)
 
     def transcript(self) -> str:
@@ -61,19 +63,37 @@ def run(scenario: Scenario, seed: int, faults: Iterable[Fault] | None = None) ->
     auditor = Auditor(stage)
     stage.begin()
     world = stage.world
-    bound = scenario.calm_ms + scenario.patience_ms
-    while stage.place.success is None and not stage.given_up and world.now < bound and not _is_broken(world.problems):
-        world.turn()
+    _live(stage)
+    while not _is_broken(world.problems) and (after := lives.next_life(stage)) is not None:
+        stage.begin_again(*after)
+        _live(stage)
     took = world.now
-    if stage.place.success is None:
+    if not stage.is_sealed:
         _blame_unfinished(stage)
     else:
         _watch_aftermath(stage)
         auditor.finish()
     stage.is_over = True
+    _live_again(stage)
     return Outcome(
         scenario.name, seed, tuple(world.problems), tuple(world.entries), took, world.events, stage.computed, tuple(stage.luck.struck)
     )
+
+
+def _live(stage: Stage) -> None:
+    """Go on until the output is finished, the job is given up, or patience ends."""
+    world, bound = stage.world, stage.calm_at + stage.scenario.patience_ms
+    while not stage.is_sealed and not stage.given_up and world.now < bound and not _is_broken(world.problems):
+        world.turn()
+
+
+def _live_again(stage: Stage) -> None:
+    """Tell fresh engines what the event logs of all reigns say."""
+    for log in stage.logs:
+        try:
+            log.live_again()
+        except (Divergence, ValueError) as error:
+            stage.world.blame("error", f"an event log tells another story: {error}")
 
 
 def _watch_aftermath(stage: Stage) -> None:
@@ -91,7 +111,7 @@ def _blame_unfinished(stage: Stage) -> None:
     if "neither staged nor published" in stage.given_up or "not staged any more" in stage.given_up:
         stage.world.blame("lost", stage.given_up)
     elif stage.given_up:
-        stage.world.blame("stuck", f"the job was given up: {stage.given_up}")
+        stage.world.blame("wrong", f"the job was given up: {stage.given_up}")
     elif not stage.world.problems:
         stage.world.blame("stuck", f"the job has not ended after {stage.world.now} ms")
 

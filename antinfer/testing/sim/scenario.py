@@ -75,7 +75,21 @@ class Weather:
     apart_ms: tuple[int, int] = (100, 2_000)
     outage: float = 0.0
     """Of the output place refusing everything for a while, likewise."""
+    full: float = 0.0
+    """Of its being full, likewise."""
+    forbidden: float = 0.0
+    """Of its being read-only, likewise."""
     outage_ms: tuple[int, int] = (100, 800)
+    unread: float = 0.0
+    """Of the input not being reached, at each row."""
+    no_start: float = 0.0
+    """Of a stage host that cannot set its pipeline up for want of something that may come back, at each start."""
+    wrong_start: float = 0.0
+    """The same, by an error of the code."""
+    breakdown: float = 0.0
+    """Of a stage host that gives up as a whole, at each of its batches."""
+    cancel: float = 0.0
+    """Of somebody giving the job up, at each look around."""
     old_file: float = 0.0
     """Of the store coming back with an old file, likewise."""
     wipe: float = 0.0
@@ -112,6 +126,16 @@ class Weather:
         return (Odds("slow", self.slow, self.slow_ms),) if self.slow else ()
 
     @property
+    def at_host(self) -> dict[str, tuple[Odds, ...]]:
+        """Return what may happen to a stage host besides, by what it does."""
+        odds = {
+            "reads a row": (Odds("unread", self.unread),),
+            "sets up": (Odds("no start", self.no_start), Odds("wrong start", self.wrong_start)),
+            "begins a batch": (Odds("break down", self.breakdown),),
+        }
+        return {doing: each for doing, each in odds.items() if any(one.probability for one in each)}
+
+    @property
     def at_look(self) -> tuple[Odds, ...]:
         """Return what may happen at each look around, each by itself."""
         odds = (
@@ -119,6 +143,9 @@ class Weather:
             Odds("partition", self.partition, self.apart_ms),
             Odds("silence", self.silence, self.apart_ms),
             Odds("outage", self.outage, self.outage_ms),
+            Odds("full", self.full, self.outage_ms),
+            Odds("forbidden", self.forbidden, self.outage_ms),
+            Odds("cancel", self.cancel),
             Odds("standby", self.standby),
             Odds("restart store", self.crash.get("store", 0.0)),
             Odds("old file", self.old_file),
@@ -173,7 +200,13 @@ class Scenario:
     """Otherwise shards are planned one after the other while the job runs."""
     workers: int = 2
     slots: int = 2
-    """Leases that one stage host works on at a time."""
+    """Leases that one stage host holds at a time."""
+    batch: int = 1
+    """Rows that it computes together, of all the leases it holds; 1: of the first one alone, row by row."""
+    sizes_late: bool = False
+    """Hosts find out how many rows a shard has when they have read them all, not before the first one."""
+    broken: frozenset[int] = frozenset()
+    """Numbers of workers on whose nodes no pipeline can be set up."""
     masters: int = 1
     """Slots for master processes; one is started, and again when it dies, in whichever slot."""
     output: Output = "posix"
@@ -195,6 +228,16 @@ class Scenario:
     """Rows that raise when first tried, and never again."""
     poison: frozenset[tuple[int, int]] = frozenset()
     """Rows that kill the stage host."""
+    fatal: frozenset[tuple[int, int]] = frozenset()
+    """Rows at which the code gives the whole job up."""
+    odd: frozenset[tuple[int, int]] = frozenset()
+    """Rows whose results have other columns."""
+    changing: frozenset[int] = frozenset()
+    """Shards that are found to be a row shorter once the master has been told their size."""
+    retries: int = 0
+    """Retry rounds after the end, as long as there is anything in quarantine; each with code that fails on half as many rows."""
+    is_logged: bool = False
+    """Every reign is written down as an event log, and lived again from it."""
     fan_out: int = 1
     """Most rows that one input row becomes; how many, its identity decides."""
     blames_rows: bool = True

@@ -13,6 +13,8 @@ from antinfer.testing.sim.scenario import ENGINE, SESSION, Scenario, Weather
 
 T = TypeVar("T")
 
+_ODD_ROWS: Final = ("bad", "flaky", "poison", "fatal", "odd")
+_ODD_SHARDS: Final = ("unsized", "changing")
 RUNS: Final = 600
 """Runs that a search for something smaller may cost."""
 
@@ -109,10 +111,8 @@ def _renumbered(scenario: Scenario, rows: tuple[int, ...], gone: int) -> Scenari
 
     return scenario.but(
         rows=rows,
-        unsized=frozenset(move(shard) for shard in scenario.unsized if shard != gone),
-        bad=rest(scenario.bad),
-        flaky=rest(scenario.flaky),
-        poison=rest(scenario.poison),
+        **{name: frozenset(move(shard) for shard in getattr(scenario, name) if shard != gone) for name in _ODD_SHARDS},
+        **{name: rest(getattr(scenario, name)) for name in _ODD_ROWS},
     )
 
 
@@ -123,21 +123,26 @@ def _fewer_rows(scenario: Scenario) -> Iterator[Scenario]:
 
 
 def _fewer_odd_rows(scenario: Scenario) -> Iterator[Scenario]:
-    for name in ("bad", "flaky", "poison", "unsized"):
+    for name in (*_ODD_ROWS, *_ODD_SHARDS, "broken"):
         odd = getattr(scenario, name)
         for each in sorted(odd):
             yield scenario.but(**{name: odd - {each}})
 
 
 def _smaller_cast(scenario: Scenario) -> Iterator[Scenario]:
-    for name in ("workers", "masters", "slots"):
+    for name in ("workers", "masters", "slots", "batch"):
         if getattr(scenario, name) > 1:
             yield scenario.but(**{name: getattr(scenario, name) - 1})
+    if scenario.retries:
+        yield scenario.but(retries=scenario.retries - 1)
 
 
 def _usual(scenario: Scenario) -> Iterator[Scenario]:
     plain = Scenario("")
-    names: Sequence[str] = ("planned_at_once", "suffix", "fan_out", "keeps_worker_names", "output", "sync", "store", "prefix", "row_ms")
+    names: Sequence[str] = (
+        *("planned_at_once", "suffix", "fan_out", "keeps_worker_names", "output", "sync", "store", "prefix", "row_ms"),
+        *("sizes_late", "is_logged"),
+    )
     for name in names:
         if getattr(scenario, name) != getattr(plain, name):
             yield scenario.but(**{name: getattr(plain, name)})

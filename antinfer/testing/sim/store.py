@@ -190,7 +190,9 @@ class StoreClient:
 
         def read() -> Found:
             state = self._server.state
-            return Found(dict(state.documents) if state.fence.seq else None, state.fence.seq, state.run, self._claimed_run)
+            # In an order of their own: the one in which they were put is that of sets of strings, which the seed does not decide.
+            documents = dict(sorted(state.documents.items())) if state.fence.seq else None
+            return Found(documents, state.fence.seq, state.run, self._claimed_run)
 
         found = yield from self._patiently(lambda: self._call(read))
         self._vouched = bool(found.written_run) and (self._own or found.written_run == found.run)

@@ -9,7 +9,10 @@ import random
 from dataclasses import replace
 from typing import Any, Final
 
-from antinfer.core.budgets import RangeBudget
+from antinfer.core.budgets import BadRowBudget, RangeBudget
+from antinfer.core.config import DeadlinePolicy, EngineConfig
+from antinfer.core.hindrance import HindrancePolicy
+from antinfer.core.interval import IntervalPolicy
 from antinfer.testing.sim.scenario import ENGINE, SESSION, Scenario, Weather
 
 _PATIENT: Final = RangeBudget(split_after=50, quarantine_after=100, losses_after=100)
@@ -18,6 +21,8 @@ _STEPS: Final = {"master": 0.008, "worker": 0.004, "host": 0.02, "store": 0.06}
 _PAUSES: Final = {"master": 0.004, "worker": 0.004, "host": 0.01}
 _SHARE: Final = 0.3
 """Probability of each kind of fault to be in a scenario at all."""
+_LOGGED: Final = 25
+"""Every so manieth run is written down as an event log and lived again."""
 
 
 def draw(seed: int) -> Scenario:
@@ -28,7 +33,7 @@ def draw(seed: int) -> Scenario:
     job = _job(rng, poison=poison)
     store, sync = _store(rng)
     weather = _weather(rng, store, masters)
-    return Scenario(
+    scenario = Scenario(
         f"drawn from {seed}",
         **job,
         workers=rng.randint(1, 4),
@@ -43,6 +48,93 @@ def draw(seed: int) -> Scenario:
         weather=weather,
         patience_ms=90_000 if poison else 60_000,
         keeps_worker_names=rng.random() < 0.2,
+        is_logged=seed % _LOGGED == 0,
+    )
+    return _widened(random.Random(f"wider scenario {seed}"), scenario)
+
+
+def _widened(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Return a scenario with what a later version of this search added: drawn by itself, so that what it meets is as it was before."""
+    weather = _more_weather(rng, scenario.weather)
+    engine = _more_policy(rng, scenario.engine)
+    rows = [(shard, offset) for shard, count in enumerate(scenario.rows) for offset in range(count)]
+
+    def one(chance: float) -> frozenset[tuple[int, int]]:
+        return frozenset({rng.choice(rows)}) if rows and rng.random() < chance else frozenset()
+
+    poison = scenario.poison | one(0.1)
+    if poison and not scenario.poison:
+        engine = replace(engine, ranges=rng.choice((ENGINE.ranges, RangeBudget())))
+    has_failing = bool(poison or scenario.bad)
+    wider = scenario.but(
+        weather=weather,
+        engine=engine,
+        poison=poison,
+        batch=rng.choice((1, 1, 2, 3, 8)),
+        sizes_late=bool(scenario.unsized) and rng.random() < 0.6,
+        broken=frozenset({rng.randint(1, scenario.workers)}) if scenario.workers > 1 and rng.random() < 0.1 else frozenset(),
+        session=replace(scenario.session, host=replace(scenario.session.host, deaths=rng.choice((3, 6)))),
+        restart_ms=rng.choice((60, 60, 600)),
+        fatal=one(0.03),
+        odd=one(0.03),
+        retries=rng.choice((1, 1, 2)) if has_failing and rng.random() < 0.2 else 0,
+        patience_ms=90_000 if poison else scenario.patience_ms,
+    )
+    return _without_wrong_blame(wider) if poison and rng.random() < 0.5 else wider
+
+
+def _without_wrong_blame(scenario: Scenario) -> Scenario:
+    """Return a scenario in which nothing but rows that kill can kill a stage host: so no other row may end in quarantine.
+
+    A good row is struck for its neighbour once before it is computed alone, and perhaps once more for rows that were given back while they
+    were computed: too little to give it up. Workers may be lost at any time, which is why nothing is given up for that here.
+    """
+    weather, engine = scenario.weather, scenario.engine
+    quiet = replace(
+        weather,
+        crash={kind: chance for kind, chance in weather.crash.items() if kind != "host"},
+        pause={kind: chance for kind, chance in weather.pause.items() if kind != "host"},
+        breakdown=0.0,
+    )
+    ranges = RangeBudget(losses_after=1_000)
+    return scenario.but(weather=quiet, engine=replace(engine, ranges=ranges, deadlines=ENGINE.deadlines), blames_rows=False)
+
+
+def _more_weather(rng: random.Random, weather: Weather) -> Weather:
+    return replace(
+        weather,
+        full=_some(rng, 0.06),
+        forbidden=_some(rng, 0.03),
+        unread=_some(rng, 0.05),
+        no_start=_some(rng, 0.3),
+        wrong_start=_some(rng, 0.1),
+        breakdown=_some(rng, 0.02),
+        cancel=_some(rng, 0.02) if rng.random() < 0.2 else 0.0,
+    )
+
+
+def _more_policy(rng: random.Random, engine: EngineConfig) -> EngineConfig:
+    deadlines = DeadlinePolicy(
+        factor=2, shortest_ms=rng.choice((80, 200, 600)), first_ms=rng.choice((100, 300, 1_000)), answer_ms=rng.choice((20, 100, 400))
+    )
+    interval = IntervalPolicy(cost_ms=rng.choice((5, 50)), expected_ms=2_000, shortest_ms=10, longest_ms=3_000, memory_ms=3_000)
+    wider = replace(
+        engine,
+        tail_ms=rng.choice((None, 5, 60, 60, 200)),
+        elsewhere_ms=rng.choice((20, 100, 1_000)),
+        deadlines=replace(deadlines, looks_ms=20) if rng.random() < 0.4 else engine.deadlines,
+        interval=interval if rng.random() < 0.3 else None,
+        hindrance=HindrancePolicy(first_ms=rng.choice((20, 100)), longest_ms=300, patience_ms=rng.choice((300, 1_000, 1_000_000))),
+    )
+    if rng.random() < 0.5:
+        return wider
+    return replace(
+        wider,
+        worker_failures=rng.randint(2, 5),
+        storage_attempts=rng.randint(3, 20),
+        bad_rows=BadRowBudget(
+            max_fraction=rng.choice((0.0, 0.3, 1.0, 1.0)), max_rows=rng.choice((None, None, 2)), probation_rows=rng.choice((1, 5, 1_000))
+        ),
     )
 
 

@@ -73,7 +73,7 @@ class Worker(Party):
         scenario = self.stage.scenario
         name = self.name if scenario.keeps_worker_names else f"{self.name}.{self.life}"
         kind = Session if scenario.switches.repeats_requests else ForgetfulSession
-        self.session = kind(WorkerId(name), "sim", scenario.session)
+        self.session = kind(WorkerId(name), self.stage.job, scenario.session)
         self.exit, self._stream = None, None
         self.world.note(self.name, "starts as {}", name)
         self._perform(self.session.start())
@@ -119,7 +119,7 @@ class Worker(Party):
             for outcome in message.outcomes:
                 if outcome.acceptance is Acceptance.ACCEPTED:
                     self.stage.on_acknowledged(outcome.staged)
-        self._step(Received(self._now, message, self.stage.shards))
+        self._step(Received(self._now, message, stream.called.shards))
 
     def closed(self, stream: Stream | None) -> None:
         if stream is self._stream:

@@ -73,6 +73,21 @@ def test_a_worker_that_tries_to_start_again_and_again_ends_a_job_in_which_nobody
     assert world.engine.phase is Phase.FAILED
 
 
+def test_starts_that_failed_before_a_commit_are_no_proof_when_the_worker_that_can_is_away() -> None:
+    world = World([5, 5])
+    fit = world.worker("w1")
+    first = fit.take()
+    for _ in range(5):
+        world.worker("w2").ask(failures=(NO_MODULE,), leaving=True)
+    fit.ask(commits=[record(first)])
+    fit.ask(leaving=True)
+    for n in range(2):
+        world.worker("w2").ask(failures=(NO_MODULE,), leaving=True)
+        assert world.engine.phase is Phase.SERVING, n
+    back = world.worker("w1")
+    assert back.ask(commits=[record(back.take())]).verdict is Verdict.DONE
+
+
 def test_a_user_error_after_the_start_fails_the_job_at_once() -> None:
     world = World([5, 5])
     one, two = world.worker("w1"), world.worker("w2")

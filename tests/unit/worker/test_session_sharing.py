@@ -55,6 +55,19 @@ def test_a_range_is_shared_although_the_host_is_away(bench: Bench) -> None:
     assert [work.rows for work in bench.told(hostlink.Work)] == [Rows(10, 50)]
 
 
+def test_rows_that_are_kept_are_not_blamed_for_what_died_of_rows_that_went_back(bench: Bench) -> None:
+    bench.working(GRANT_A)
+    bench.tell(HostDied, "killed by SIGSEGV")
+    bench.master(Push(yields=(Yield(A, 50),)))
+    bench.answer(2)
+    bench.host(hostlink.Ready(0.1, 1))
+    bench.tell(HostDied, "killed by SIGSEGV")
+    assert bench.session.leases[A].failure is None, "the first one may have died of a row behind the 50th"
+    bench.host(hostlink.Ready(0.1, 1))
+    bench.tell(HostDied, "killed by SIGSEGV")
+    assert bench.session.leases[A].failure is not None
+
+
 def test_the_master_hears_how_far_each_lease_is(bench: Bench) -> None:
     bench.working(GRANT_A, GRANT_B)
     bench.host(hostlink.Progress(30, (), ((A, 30), (B, 5))))
