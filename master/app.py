@@ -84,21 +84,25 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
     """
     place = open_output(spec)
     mark = JobMark.of(spec, place.uri)
-    is_complete = patiently("reading the output", lambda: _is_complete(place, mark, options), threading.Event(), START_S)
+    is_complete, has_begun = patiently(
+        "reading the output", lambda: (_is_complete(place, mark, options), JobMark.read(place) is not None), threading.Event(), START_S
+    )
     if is_complete or options.retry:
         # A retry is not even begun on another input.
         _check_input(spec, place)
     if is_complete:
         _log.info("%s is complete already", place.uri, extra={"action": "already_complete"})
         return 0
-    patiently("writing to the output", place.check_writable, threading.Event(), START_S)
+    # Whatever is wrong with the output of a job that has begun was not wrong from the start: its workers wait for it too.
+    patience_s = spec.patience if has_begun else START_S
+    patiently("writing to the output", place.check_writable, threading.Event(), patience_s)
     server = None
     url = options.store_url or spec.store.url
     if not url:
         server = _start_server(place, mark.job, options.state_dir)
         url = server.url
     try:
-        asyncio.run(_rule(spec, place, mark, url, server, options))
+        asyncio.run(_rule(spec, place, mark, url, server, options, patience_s))
         if server is not None:
             server.remove()
     finally:
@@ -148,7 +152,9 @@ def _check_input(spec: JobSpec, place: OutputPlace) -> None:
         )
 
 
-async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, server: EmbeddedServer | None, options: MasterOptions) -> None:
+async def _rule(
+    spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, server: EmbeddedServer | None, options: MasterOptions, patience_s: float
+) -> None:
     from antinfer.master.planner import Planner
     from antinfer.master.reign import Job, Master, engine_config
     from antinfer.master.store.redis import RedisStore
@@ -160,7 +166,17 @@ async def _rule(spec: JobSpec, place: OutputPlace, mark: JobMark, url: str, serv
     streams = Streams()
     planner = Planner(spec, place, force=options.force, troubles=troubles)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
-    master = Master(job, store, streams, planner, force=options.force, retry=options.retry, check=options.check, troubles=troubles)
+    master = Master(
+        job,
+        store,
+        streams,
+        planner,
+        force=options.force,
+        retry=options.retry,
+        check=options.check,
+        troubles=troubles,
+        patience_s=patience_s,
+    )
     collect_rarely()
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -117,6 +117,7 @@ class Master:
         retry: int = 0,
         check: bool = False,
         troubles: Troubles | None = None,
+        patience_s: float = START_S,
     ) -> None:
         """
         Args:
@@ -128,9 +129,11 @@ class Master:
             retry: retry round to begin or to go on with, whatever pipeline and code are now; 0: none but one that is under way.
             check: look at the invariants after every batch.
             troubles: what the store waits for; what else is waited for is added.
+            patience_s: with the output place until the first reign has begun, in seconds.
         """
         self._job = job
         self._troubles = troubles or Troubles()
+        self._start_patience_s = patience_s
         self._store = store
         self._streams = streams
         self._planner = planner
@@ -227,7 +230,8 @@ class Master:
         if not self._possessed and await self._take_possession(has_commits=has_records(loaded.documents or {})):
             loaded = replace(loaded, documents=None)
         if self._address:
-            await asyncio.to_thread(announce, job.place, self._address, self._epoch)
+            say = partial(announce, job.place, self._address, self._epoch)
+            await asyncio.to_thread(self._patiently, "saying where this master listens", say)
         if self._cause is not None:
             raise self._cause
         trusted = (
@@ -288,7 +292,7 @@ class Master:
         return journal
 
     def _patiently(self, doing: str, work: Callable[[], T]) -> T:
-        patience_s = START_S if self._loop is None else self._job.spec.patience
+        patience_s = self._start_patience_s if self._loop is None else self._job.spec.patience
         return patiently(doing, work, self._unwanted, patience_s, self._troubles)
 
     async def _take_possession(self, *, has_commits: bool) -> bool:

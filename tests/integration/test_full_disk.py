@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -83,6 +84,15 @@ def test_a_full_disk_is_waited_out(tmp_path: Path, logs: Path, disk: Path) -> No
         worker = cluster.worker("w1")
         wait_until(lambda: (said := cluster.status()) is not None and "no space left" in said.reason, "the status tells")
         assert assert_nothing_torn(output) < 40
+        master.kill()
+        # Leaves no room at all: what is written first takes a few bytes.
+        (disk / "filler").write_bytes(b"")
+        subprocess.run(["dd", "if=/dev/zero", f"of={disk}/filler", "bs=1k"], capture_output=True, check=False)
+        master = cluster.master(wait=False)
+        wait_until(
+            lambda: re.search(r"(writing to|claiming|saying).* failed .*no space left.*trying again", master.log), "the next one waits"
+        )
+        assert master.is_alive
         subprocess.run(["mount", "-o", "remount,size=60m", str(disk)], check=True)
         cluster.finish(worker, master)
         table = ds.dataset(output, format="parquet").to_table().sort_by("id")
