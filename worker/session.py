@@ -358,7 +358,11 @@ class Session:
         if message.lease is not None:
             self._holdings.on_failed(message, message.lease)
             return
-        self._losses.append(Failure(None, message.kind, message.error, message.traceback, message.cause))
+        cause = message.cause
+        if message.kind is FailureKind.FATAL and cause is Cause.UNKNOWN and not self._holdings.is_host_ready:
+            # It may have worked here before: what fails now may be this node.
+            cause = Cause.START_ERROR
+        self._losses.append(Failure(None, message.kind, message.error, message.traceback, cause))
         if message.kind is FailureKind.FATAL:
             self._give_up(at, message.error)
         else:

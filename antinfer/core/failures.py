@@ -94,7 +94,7 @@ class Failures:
             self._leasing.count(cause)
             return
         if failure.kind is FailureKind.FATAL:
-            if session.is_ready:
+            if session.is_ready and cause is not Cause.START_ERROR:
                 self._leasing.count(cause)
                 reign.fail(failure.error, failure.traceback)
             else:

@@ -97,6 +97,17 @@ def test_a_user_error_after_the_start_fails_the_job_at_once() -> None:
     assert causes(world) == {"user_error": 1}
 
 
+def test_a_node_that_breaks_while_it_works_does_not_end_a_job_that_others_do() -> None:
+    world = World([5, 5])
+    one, two = world.worker("w1"), world.worker("w2")
+    one.take()
+    grant = two.take()
+    again = Failure(None, FailureKind.FATAL, "no CUDA device", cause=Cause.START_ERROR)
+    assert one.ask(failures=(again,), leaving=True).verdict is Verdict.DRAIN
+    assert two.ask(commits=[record(grant)]).verdict is Verdict.WORK
+    assert causes(world) == {"start_error": 1}
+
+
 def test_a_broken_node_does_not_end_a_job_that_another_master_took_over() -> None:
     world = World([100] * 3)
     fit = world.worker("fit")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import Epoch, LeaseId, SessionId, ShardId, WorkerId, staged_name
 from antinfer.core.messages import (
     NO_ROWS,
@@ -430,6 +431,13 @@ def test_a_fatal_error_at_start_is_told_even_before_the_master_was_found(bench: 
     assert (failure.kind, failure.traceback) == (FailureKind.FATAL, "Traceback ...")
     bench.answer(1, verdict=Verdict.DRAIN)
     assert bench.done(Exit) == [Exit(1, "no module named faces")]
+
+
+def test_a_host_that_cannot_start_again_may_be_the_fault_of_its_node(bench: Bench) -> None:
+    bench.working(GRANT_A)
+    bench.tell(HostDied, "killed by SIGKILL")
+    bench.host(hostlink.Failed(None, FailureKind.FATAL, "no CUDA device"))
+    assert [failure.cause for failure in bench.request().failures] == [Cause.START_ERROR]
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------------------
