@@ -33,8 +33,6 @@ class Account:
         self._starts: list[str] = []
         """Workers whose pipeline could not be set up, since the last commit."""
         self._has_worked = False
-        self._has_unlearned = False
-        """A worker whose pipeline was set up before could not do so again: that ends the job as any other error of the code does."""
         self._gave_up: list[str] = []
         """Workers that gave up since the last commit."""
         self._hindered_since: int | None = None
@@ -65,7 +63,6 @@ class Account:
     def _note(self, engine: Engine, session: str, failure: Failure, *, leaving: bool) -> None:
         member = engine.sessions.get(SessionId(session))
         if failure.lease is None:
-            self._has_unlearned |= failure.kind is FailureKind.FATAL and member is not None and member.is_ready
             worker = session if member is None else member.worker
             if failure.kind is FailureKind.FATAL:
                 self._starts.append(worker)
@@ -95,13 +92,12 @@ class Account:
         return any(sign in reason and test() for sign, test in tests)
 
     def _shows_bad_code(self, engine: Engine) -> bool:
-        """Nobody is ready, and since the last commit some worker tried again and again to set the pipeline up; or, where nothing was ever
-        committed, several could not, or all that there are."""
+        """Nobody else is ready, and since the last commit some worker tried again and again to set the pipeline up; or, where nothing was
+        ever committed, several could not, or all that there are."""
         budget = engine.config.starts
         members = [session for session in engine.sessions if not session.draining]
-        if self._has_unlearned:
-            return True
-        if not self._starts or any(session.is_ready and session.stream is not None for session in members):
+        others = [session for session in members if session.worker not in self._starts]
+        if not self._starts or any(session.is_ready and session.stream is not None for session in others):
             return False
         has_all_failed = all(session.worker in self._starts for session in members)
         has_never_worked = not self._has_worked and (has_all_failed or len(set(self._starts)) >= budget.workers)
