@@ -18,6 +18,8 @@ from antinfer.testing.chaos.plan import FaultPlan
 _TASK_S: Final = 0.5
 """A task of a job that is paced takes about so long: what takes minutes in production takes seconds here."""
 _BATCH_S: Final = 0.05
+_LONGEST_BATCH_S: Final = 0.25
+"""Batches are cut to what comes in this time: one that takes several tasks to fill, which a slow job alone would have, loses them all."""
 _MOST_BATCH_ROWS: Final = 4096
 _PACE: Final = "antinfer.testing.chaos.pacing:Pace"
 
@@ -44,6 +46,8 @@ def prepare(spec: JobSpec, plan: FaultPlan, output: Path, counts: Path, *, rows_
     document["sink"]["options"].pop(STORAGE_OPTION, None)
     document["sink"].update({"path": str(output), "row_ids": True})
     document["pipeline"] = [_pace(spec, counts, rows_per_second), *document["pipeline"]]
+    if rows_per_second:
+        _cut_batches(document["pipeline"], max(1, int(rows_per_second * _LONGEST_BATCH_S)))
     if rows_per_second and spec.task.rows == "auto":
         document["task"] = {"rows": max(1, int(rows_per_second * _TASK_S))}
     overrides = [f"{path}={json.dumps(value)}" for path, value in plan.job.items()]
@@ -63,6 +67,16 @@ def _pace(spec: JobSpec, counts: Path, rows_per_second: float) -> dict[str, Any]
         "concurrency": 1,
         **({"batch_size": batch} if batch else {}),
     }
+
+
+def _cut_batches(part: Any, most: int) -> None:
+    """Bound every batch size below `part` of a job document."""
+    if isinstance(part, dict):
+        size = part.get("batch_size")
+        if isinstance(size, int):
+            part["batch_size"] = min(size, most)
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _cut_batches(each, most)
 
 
 def _batch_rows(rows_per_second: float, sizes: Iterable[int]) -> int:

@@ -33,6 +33,8 @@ class Account:
         self._starts: list[str] = []
         """Workers whose pipeline could not be set up, since the last commit."""
         self._has_worked = False
+        self._is_code_bad = False
+        """What the last of them has shown, at that moment: others of the same batch may be ready an instant later."""
         self._gave_up: list[str] = []
         """Workers that gave up since the last commit."""
         self._hindered_since: int | None = None
@@ -66,6 +68,7 @@ class Account:
             worker = session if member is None else member.worker
             if failure.kind is FailureKind.FATAL:
                 self._starts.append(worker)
+                self._is_code_bad = self._shows_bad_code(engine)
             elif leaving:
                 self._gave_up.append(worker)
         elif failure.kind is FailureKind.FATAL:
@@ -83,7 +86,7 @@ class Account:
             ("rows are in quarantine", lambda: may_have_too_many_bad_rows(scenario, config)),
             ("(tried ", lambda: max(self._troubles.values(), default=0) >= config.storage_attempts),
             ("while nobody got on", lambda: len(self._gave_up) >= config.worker_failures),
-            ("No module named", lambda: self._shows_bad_code(engine)),
+            ("No module named", lambda: self._is_code_bad),
             ("the output place refuses", lambda: self._has_been_hindered(config)),
             ("the code fails", lambda: bool(scenario.fatal) and self._fatal > 0),
             ("another output schema", lambda: bool(scenario.odd)),
