@@ -23,6 +23,8 @@ class Loop:
     in_vain: int
     """Of these, the rounds since a row was committed."""
     last_at: int
+    next_at: int
+    """Whoever was started from then on, when the first places of this round were filled again, makes another round."""
     detail: str
 
 
@@ -44,13 +46,16 @@ class CrashLoops:
         key = worker.worker_class, cause
         loop = self._loops.get(key)
         was_healthy = worker.ready_at is not None and now - worker.ready_at >= policy.healthy_ms
-        if loop is None or was_healthy:
-            loop = self._loops[key] = Loop(worker.worker_class, cause, 1, 1, now, detail)
-        elif worker.created_at >= loop.last_at:
-            loop.rounds, loop.in_vain, loop.last_at = loop.rounds + 1, loop.in_vain + 1, now
-        loop.detail = detail
+        if loop is None or (was_healthy and loop.next_at <= now):
+            loop = self._loops[key] = Loop(worker.worker_class, cause, 0, 0, now, now, detail)
+        is_new_round = worker.created_at >= loop.next_at or loop.rounds == 0
+        if is_new_round:
+            loop.rounds, loop.in_vain = loop.rounds + 1, loop.in_vain + 1
+        pause = backoff_ms(policy.first_pause_ms, policy.longest_pause_ms, loop.rounds, worker.name)
+        if is_new_round:
+            loop.next_at = now + pause
+        loop.last_at, loop.detail = now, detail
         if len(self._rests) < _MOST_REMEMBERED:
-            pause = backoff_ms(policy.first_pause_ms, policy.longest_pause_ms, loop.rounds, worker.name)
             self._rests.append(_Rest(worker.worker_class, now + pause))
 
     def note_progress(self) -> None:

@@ -52,6 +52,10 @@ class Outlook:
         """Return what so many workers use up in an hour, where one of a class uses up `unit` of it."""
         return sum(count * unit(name) for name, count in shares.split(total, self._desired.on_demand).items())
 
+    def most_within(self, cost_per_hour: float, unit: Callable[[str], float]) -> int:
+        """Return how many workers use up no more than `cost_per_hour`; 0 when one is too many."""
+        return most_that(lambda total: self.cost_per_hour(total, unit) <= cost_per_hour, 0, self._desired.most)
+
     def cost_of_rest(self, total: int, unit: Callable[[str], float]) -> float:
         """Return what the rest of the job uses up with so many workers; how many hardly matters."""
         rate = self.rate(total)

@@ -109,6 +109,8 @@ def _surplus(desired: Desired, tally: Tally, want: dict[str, int], stuck: Set[st
     chosen: list[WorkerSeen] = []
     for name in CLASSES:
         each = tally.by_class[name]
+        if each.active <= want[name]:
+            continue
         in_order = [
             *sorted(each.pending, key=lambda worker: (worker.obstacle is None, -worker.since, worker.name)),
             *sorted(each.starting, key=lambda worker: (-worker.since, worker.name)),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil
 
 from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED
 
 
 @lru_cache(maxsize=64)
-def _exact(share: float) -> Fraction:
+def _exact(share: float) -> tuple[int, int]:
     # What was written, 0.07, and not the binary number next to it: 100 workers make 7, not 8.
-    return Fraction(repr(share))
+    return Fraction(repr(share)).as_integer_ratio()
 
 
 def split(total: int, on_demand: float) -> dict[str, int]:
@@ -20,5 +19,6 @@ def split(total: int, on_demand: float) -> dict[str, int]:
 
     With one more in total one class has one more, and the other as many as before; so growing never drains anybody.
     """
-    protected = ceil(_exact(on_demand) * total)
+    parts, whole = _exact(on_demand)
+    protected = -(-parts * total // whole)
     return {PROTECTED: protected, PREEMPTIBLE: total - protected}

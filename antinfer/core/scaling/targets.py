@@ -11,13 +11,17 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 
 from antinfer.core.scaling.actions import Tell, Topic
-from antinfer.core.scaling.outlook import MS_PER_HOUR, Outlook, least_that, most_that
+from antinfer.core.scaling.outlook import MS_PER_HOUR, Outlook, least_that
 from antinfer.core.scaling.tally import Tally
-from antinfer.core.scaling.values import Desired, Observed
+from antinfer.core.scaling.values import Allowance, Desired, Observed
 
 _TOLD_ABOVE = 1.02
 _TOLD_BELOW = 0.98
 """An estimate is told when it is that much over what is allowed, and taken back when it is that much under it."""
+
+_TURN_MS = 5_000
+"""Time that may pass until it is seen that somebody has to leave."""
+_NO_ALLOWANCE = Allowance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class Aim:
     """Since when fewer workers would have been enough."""
     fewer: int = 0
     """The most of these that would have been."""
+    affordable: int | None = None
+    """Workers that could leave in order before the budget is used up, at the least so far: who was given back for that does not come again
+    because leaving took less than it might have."""
+    allowance: Allowance = _NO_ALLOWANCE
+    """The budget that `affordable` is about."""
     is_late: bool = False
     is_dear: bool = False
     """What was told about deadline and budget."""
@@ -80,13 +89,14 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
         aim = _by_capacity(desired, tally, bounded, now)
     cap = desired.most if limits.ceiling is None else min(desired.most, max(limits.ceiling, desired.least))
     total = min(aim.wanted, cap)
-    affordable = _affordable(desired, outlook, tally, limits)
+    aim = replace(aim, affordable=_affordable(desired, outlook, tally, aim, limits), allowance=desired.allowance)
+    affordable = min(desired.most, _startable(desired, outlook, tally, limits), desired.most if aim.affordable is None else aim.affordable)
     total = min(total, affordable, _worth(outlook, tally, total))
     total = min(total, _busy(desired, observed, tally, now))
     late, late_text = _lateness(desired, outlook, tally, last.is_late, min(cap, affordable), now)
     dear, dear_text = _dearness(desired, outlook, limits, max(total, 1), last.is_dear)
     tells = (Tell(Topic.DEADLINE, late_text), Tell(Topic.BUDGET, dear_text))
-    return Decision(replace(aim, total=total, is_late=late, is_dear=dear), tells, is_spent=affordable == 0)
+    return Decision(replace(aim, total=total, is_late=late, is_dear=dear), tells, is_spent=aim.affordable == 0)
 
 
 # -- policies -----------------------------------------------------------------------------------------------------------------------
@@ -131,7 +141,7 @@ def _by_capacity(desired: Desired, tally: Tally, aim: Aim, now: int) -> Aim:
     has_grown = aim.grew_at is not None and now - aim.grew_at < policy.grow_ms
     if has_grown or tally.active < aim.wanted or any(each.pending for each in tally.by_class.values()):
         return aim
-    return replace(aim, wanted=min(desired.most, aim.wanted + aim.step), step=min(aim.step * 2, desired.most), grew_at=now)
+    return replace(aim, wanted=min(desired.most, aim.wanted + aim.step), step=min(aim.step * 4, desired.most), grew_at=now)
 
 
 # -- what takes some of them back ---------------------------------------------------------------------------------------------------
@@ -154,28 +164,25 @@ def _busy(desired: Desired, observed: Observed, tally: Tally, now: int) -> int:
     return max(1, tally.placed - idle) if idle else desired.most
 
 
-def _affordable(desired: Desired, outlook: Outlook, tally: Tally, limits: Limits) -> int:
-    """Return how many workers the budget allows: all of them can leave in order before it is used up, and little of it goes into starts."""
-    policy, most = desired.policy, desired.most
+def _affordable(desired: Desired, outlook: Outlook, tally: Tally, aim: Aim, limits: Limits) -> int | None:
+    """Return how many workers can leave in order before the budget is used up; None: there is no budget."""
+    hours = (desired.policy.drain_ms + _TURN_MS) / MS_PER_HOUR
+    known = aim.affordable if aim.allowance == desired.allowance else None
     for limit, unit in _budgets(desired):
         leaving = sum(len(each.leaving) * unit(name) for name, each in tally.by_class.items())
-        leave_hours = (policy.drain_ms + 5_000) / MS_PER_HOUR
-        left = limit - _used(limits, unit) - leaving * leave_hours
-        startup_hours, placed = outlook.startup_ms / MS_PER_HOUR, outlook.cost_per_hour(tally.placed, unit)
+        left = limit - _used(limits, unit) - leaving * hours
+        most = outlook.most_within(left / hours, unit)
+        known = most if known is None else min(known, most)
+    return known
 
-        def fits(
-            total: int,
-            unit: Callable[[str], float] = unit,
-            left: float = left,
-            leave: float = leave_hours,
-            startup: float = startup_hours,
-            placed: float = placed,
-        ) -> bool:
-            cost = outlook.cost_per_hour(total, unit)
-            return cost * leave <= left and max(0.0, cost - placed) * startup <= policy.startup_share * left
 
-        most = min(most, most_that(fits, 0, desired.most))
-    return most
+def _startable(desired: Desired, outlook: Outlook, tally: Tally, limits: Limits) -> int:
+    """Return how many workers there may be, at least one, so that little of the budget goes into starting the new ones."""
+    hours, most = outlook.startup_ms / MS_PER_HOUR, desired.most
+    for limit, unit in _budgets(desired):
+        start = desired.policy.startup_share * (limit - _used(limits, unit)) / hours
+        most = min(most, outlook.most_within(start + outlook.cost_per_hour(tally.placed, unit), unit))
+    return max(most, 1)
 
 
 def _budgets(desired: Desired) -> list[tuple[float, Callable[[str], float]]]:
@@ -200,9 +207,6 @@ def _lateness(desired: Desired, outlook: Outlook, tally: Tally, was_late: bool, 
         return False, ""
     left = desired.deadline_at - now
     limit = left * (_TOLD_BELOW if was_late else _TOLD_ABOVE)
-    best = outlook.finish_ms(most) if most else inf
-    if best > limit:
-        return True, f"the job will end {_after(best - left)} its deadline even with the {most} workers that it may have"
     waiting = [worker for worker in tally.waiting() if now - worker.since >= desired.policy.pending_ms]
     if waiting:
         best = outlook.finish_ms(tally.placed)
@@ -211,6 +215,9 @@ def _lateness(desired: Desired, outlook: Outlook, tally: Tally, was_late: bool, 
                 f"the job will end {_after(best - left)} its deadline with the {tally.placed} workers that have a place; "
                 f"{len(waiting)} more wait for one"
             )
+    best = outlook.finish_ms(most) if most else inf
+    if best > limit:
+        return True, f"the job will end {_after(best - left)} its deadline even with the {most} workers that it may have"
     return False, ""
 
 

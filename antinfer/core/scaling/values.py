@@ -71,7 +71,7 @@ class ScalingPolicy:
     surplus_ms: int = 60_000
     """How long more than these may wait before they are withdrawn."""
     grow_ms: int = 1_000
-    """Time between two steps of growth, each twice as large as the one before."""
+    """Time between two steps of growth, each four times as large as the one before."""
     starts_per_s: float = 20.0
     starts_at_once: int = 100
     """Workers that are started at once, and then a second."""
@@ -82,7 +82,7 @@ class ScalingPolicy:
     first_pause_ms: int = 2_000
     longest_pause_ms: int = 300_000
     """Pauses in a crash loop."""
-    tries: int = 8
+    tries: int = 6
     """Rounds of a crash loop, without a committed row between, after which the job fails."""
     node_faults: int = 3
     """Faults of a node within `node_memory_ms` after which it is avoided for as long."""
