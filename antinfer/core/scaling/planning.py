@@ -119,11 +119,12 @@ def _surplus(desired: Desired, tally: Tally, want: dict[str, int], stuck: Set[st
         left = [worker for worker in in_order if worker.name not in stuck]
         chosen += left[: max(0, len(left) - want[name])]
     # One that works in the place of a worker of the other class goes on until that one is ready, if there is room for both.
-    if tally.active < desired.most:
-        working = [worker for worker in chosen if worker.state is WorkerState.READY]
-        short = sum(want.values()) - (len(tally.all("ready")) - len(working))
-        held = {worker.name for worker in working[max(0, len(working) - max(0, short)) :]}
-        chosen = [worker for worker in chosen if worker.name not in held]
+    working = [worker for worker in chosen if worker.state is WorkerState.READY]
+    ready = len(tally.all("ready"))
+    coming = desired.most - ready - (len(chosen) - len(working))
+    held = max(0, min(sum(want.values()) - (ready - len(working)), coming, len(working)))
+    stays = {worker.name for worker in working[len(working) - held :]}
+    chosen = [worker for worker in chosen if worker.name not in stays]
     return [(worker, Cause.DRAINED, "fewer workers are needed") for worker in chosen]
 
 

@@ -39,6 +39,8 @@ class Aim:
     """Since when fewer workers would have been enough."""
     fewer: int = 0
     """The most of these that would have been."""
+    ebb: int | None = None
+    """Workers that had something to do when others were given back for want of it; None: there are rows to lease."""
     affordable: int | None = None
     """Workers that could leave in order before the budget is used up, at the least so far: who was given back for that does not come again
     because leaving took less than it might have."""
@@ -92,7 +94,9 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
     aim = replace(aim, affordable=_affordable(desired, outlook, tally, aim, limits), allowance=desired.allowance)
     affordable = min(desired.most, _startable(desired, outlook, tally, limits), desired.most if aim.affordable is None else aim.affordable)
     total = min(total, affordable, _worth(outlook, tally, total))
-    total = min(total, _busy(desired, observed, tally, now))
+    aim = replace(aim, ebb=_ebb(desired, observed, tally, aim, now))
+    if aim.ebb is not None:
+        total = min(total, aim.ebb)
     late, late_text = _lateness(desired, outlook, tally, last.is_late, min(cap, affordable), now)
     dear, dear_text = _dearness(desired, outlook, limits, max(total, 1), last.is_dear)
     tells = (Tell(Topic.DEADLINE, late_text), Tell(Topic.BUDGET, dear_text))
@@ -155,13 +159,19 @@ def _worth(outlook: Outlook, tally: Tally, total: int) -> int:
     return min(total, max(tally.active, outlook.worthwhile(2.0)))
 
 
-def _busy(desired: Desired, observed: Observed, tally: Tally, now: int) -> int:
-    """Return how many workers have something to do: near the end those that have not are given back, below the least number too."""
+def _ebb(desired: Desired, observed: Observed, tally: Tally, aim: Aim, now: int) -> int | None:
+    """Return how many workers have something to do: near the end those that have not are given back, below the least number too.
+
+    Nobody comes again for that, until rows are there that nobody holds.
+    """
     if observed.unleased_rows != 0 or observed.remaining_rows is None:
-        return desired.most
+        return None
     patience = desired.policy.idle_ms
     idle = sum(worker.idle_since is not None and now - worker.idle_since >= patience for worker in tally.all("ready"))
-    return max(1, tally.placed - idle) if idle else desired.most
+    if not idle:
+        return aim.ebb
+    busy = max(1, tally.placed - idle)
+    return busy if aim.ebb is None else min(busy, aim.ebb)
 
 
 def _affordable(desired: Desired, outlook: Outlook, tally: Tally, aim: Aim, limits: Limits) -> int | None:

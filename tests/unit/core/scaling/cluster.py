@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from antinfer.core.scaling import actions as act
 from antinfer.core.scaling.facts import ConditionFacts, ContainerFacts, NodeState, PodFacts
@@ -22,6 +23,7 @@ STEP_MS = 1_000
 DRAIN_MS = 3_000
 GIB = 2**30
 BAD_MESSAGE = "0/9 nodes are available: 9 Insufficient nvidia.com/gpu."
+IMAGE_WAITING = ContainerFacts("worker", waiting="ImagePullBackOff", message="manifest for r/x:1 not found")
 
 
 @dataclass
@@ -76,7 +78,6 @@ class Cluster:
     """Mean time after which a preemptible worker is taken away; None: never."""
     oom_below: int = 0
     image_fails_until: int = 0
-    image_waiting: ContainerFacts = ContainerFacts("worker", waiting="ImagePullBackOff", message="manifest for r/x:1 not found")
     crash_code: int | None = None
     """Every worker ends with this soon after its start."""
     now: int = 0
@@ -213,9 +214,7 @@ class Cluster:
         pod.facts = replace(pod.facts, **changes)
 
     def _seen(self, pod: Pod) -> WorkerSeen:
-        worker = worker_seen(
-            pod.facts, since=pod.since, ready_at=pod.ready_at, uncommitted_rows=round(pod.held), idle_since=pod.idle_since
-        )
+        worker = worker_seen(pod.facts, since=pod.since, ready_at=pod.ready_at, uncommitted_rows=round(pod.held), idle_since=pod.idle_since)
         if worker.state is not pod.state:
             pod.state, pod.since = worker.state, self.now
             worker = replace(worker, since=self.now)
@@ -273,12 +272,14 @@ class Cluster:
     def _start(self, pod: Pod, node: Node | None) -> None:
         placed = self.now if pod.placed_at is None else pod.placed_at
         if self.now < self.image_fails_until:
-            self._facts(pod, containers=(ContainerFacts("sidecar"), self.image_waiting))
+            self._facts(pod, containers=(ContainerFacts("sidecar"), IMAGE_WAITING))
             pod.placed_at = self.now
         elif pod.memory_bytes and pod.memory_bytes < self.oom_below and self.now - placed >= 5_000:
             self._end(pod, code=137, reason="OOMKilled")
         elif self.now - placed >= self.startup_ms:
-            self._facts(pod, phase="Running", has_session=True, was_ready=True, containers=(ContainerFacts("sidecar"), ContainerFacts("worker")))
+            self._facts(
+                pod, phase="Running", has_session=True, was_ready=True, containers=(ContainerFacts("sidecar"), ContainerFacts("worker"))
+            )
             pod.ready_at = pod.committed_at = self.now
             self.meter.note_start(pod.facts.worker_class, self.now - pod.facts.created_at)
         elif self.crash_code is not None and self.now - placed >= 5_000:
@@ -328,7 +329,7 @@ class Cluster:
         self.counts[type(action).__name__] += 1
         match action:
             case act.StartWorkers(worker_class, names, memory, avoid):
-                self.avoided |= {name: self.now + STEP_MS * 10_000 for name in avoid}
+                self.avoided |= dict.fromkeys(avoid, self.now + STEP_MS * 10_000)
                 for name in names:
                     if name in self.pods:
                         continue  # 409: it is there
@@ -361,12 +362,15 @@ class Cluster:
 
 def desired(**changes: object) -> Desired:
     """Return what a small job wants; `changes` replace fields."""
-    about = {name: WorkerClass(gpus=1, price=price, memory_bytes=4 * GIB, max_memory_bytes=8 * GIB) for name, price in ((PROTECTED, 3.0), (PREEMPTIBLE, 1.0))}
+    about = {
+        name: WorkerClass(gpus=1, price=price, memory_bytes=4 * GIB, max_memory_bytes=8 * GIB)
+        for name, price in ((PROTECTED, 3.0), (PREEMPTIBLE, 1.0))
+    }
     given: dict[str, object] = {"prefix": "job-1", "least": 1, "most": 10, "classes": about, **changes}
     return Desired(**given)  # type: ignore[arg-type]
 
 
 def reversals(totals: list[int]) -> int:
     """Return how often a row of numbers turns from growing to shrinking or back."""
-    changes = [after - before for before, after in zip(totals, totals[1:], strict=False) if after != before]
-    return sum((one > 0) != (other > 0) for one, other in zip(changes, changes[1:], strict=False))
+    changes = [after - before for before, after in pairwise(totals) if after != before]
+    return sum((one > 0) != (other > 0) for one, other in pairwise(changes))

@@ -14,7 +14,10 @@ from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED
 
 @pytest.mark.parametrize(
     ("total", "share", "protected"),
-    [(10, 0.5, 5), (4, 0.25, 1), (5, 0.6, 3), (10, 0.6, 6), (1, 0.6, 1), (1, 0.1, 1), (3, 0.0, 0), (3, 1.0, 3), (100, 0.07, 7), (100, 0.29, 29), (0, 0.6, 0)],
+    [
+        (10, 0.5, 5), (4, 0.25, 1), (5, 0.6, 3), (10, 0.6, 6), (1, 0.6, 1), (1, 0.1, 1), (3, 0.0, 0), (3, 1.0, 3), (100, 0.07, 7),
+        (100, 0.29, 29), (0, 0.6, 0),
+    ],
 )  # fmt: skip
 def test_known_shares(total: int, share: float, protected: int) -> None:
     assert split(total, share) == {PROTECTED: protected, PREEMPTIBLE: total - protected}
