@@ -98,7 +98,7 @@ class Memory:
             self.asked.pop(name, None)
             self._reserve(desired.prefix, name)
             if worker.state is WorkerState.ENDED or worker.state is WorkerState.LOST:
-                self._end(desired, worker, worker.ending or Ending(Cause.UNKNOWN), now)
+                self._end(desired, worker, _ending(worker, observed), now)
             if worker.state is not WorkerState.ENDED:
                 alive[name] = worker
             if worker.state is WorkerState.READY:
@@ -265,6 +265,14 @@ class Memory:
         for wish in new:
             have = max(0, have - wish.workers)
             self.ceilings[wish.id] = have, wish.until
+
+
+def _ending(worker: WorkerSeen, observed: Observed) -> Ending:
+    if worker.ending is None:
+        return Ending(Cause.UNKNOWN)
+    if observed.is_done and worker.ending.cause is Cause.LEFT_EARLY:
+        return Ending(Cause.DRAINED, "the job is done")
+    return worker.ending
 
 
 def _number(name: str) -> int:

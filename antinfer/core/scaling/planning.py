@@ -31,7 +31,11 @@ class Plan:
 
 
 class Controller:
-    """A memory, and the two steps of each turn: take in, decide."""
+    """A memory, and the two steps of each turn: take in, decide.
+
+    A turn is due whenever something has changed, and about once a second while workers are missing or on their way, because pauses end by
+    themselves. It asks nothing of anybody, so that a turn too many costs some milliseconds and no more.
+    """
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = memory if memory is not None else Memory()
@@ -58,7 +62,7 @@ def plan(desired: Desired, observed: Observed, memory: Memory, now: int) -> Plan
         # Workers leave by themselves; nothing is started for rows that are all committed.
         return Plan(tuple(_cleared(desired, tally, memory, now)), memory.aim)
     decision = decide(desired, observed, tally, memory.aim, memory.limits(now), now)
-    failure = verdicts.failure(desired, observed, memory, tally, now) or _spent(decision, tally)
+    failure = verdicts.failure(desired, memory, tally, now) or _spent(decision, tally)
     tells = tuple(_news((*decision.tells, *verdicts.tells(desired, memory, tally, now)), memory, now))
     if failure is not None:
         return Plan((*tells, failure), decision.aim)
@@ -85,7 +89,7 @@ def _starts(desired: Desired, tally: Tally, memory: Memory, want: dict[str, int]
     if desired.surge is not None:
         # Workers that should have left long ago are as good as lost: nobody waits for them.
         overdue = 2 * desired.policy.drain_ms
-        leaving = sum(now - worker.since <= overdue for worker in tally.all("leaving"))
+        leaving = sum(now - _leaving_since(worker, memory) <= overdue for worker in tally.all("leaving"))
         leaving += sum(worker.name in gone for worker in tally.all("ready"))
         room -= max(0, leaving - desired.surge)
     room = min(room, memory.startable(desired.policy))
@@ -179,6 +183,11 @@ def _active(each: ClassTally) -> Iterable[WorkerSeen]:
     yield from each.pending
     yield from each.starting
     yield from each.ready
+
+
+def _leaving_since(worker: WorkerSeen, memory: Memory) -> int:
+    """Return when `worker` was told to leave, which it may not show yet."""
+    return memory.drained.get(worker.name, memory.deleted.get(worker.name, worker.since))
 
 
 def _may_delete(name: str, memory: Memory, now: int) -> bool:

@@ -19,6 +19,9 @@ _TOLD_ABOVE = 1.02
 _TOLD_BELOW = 0.98
 """An estimate is told when it is that much over what is allowed, and taken back when it is that much under it."""
 
+_WORTH_STARTING = 2.0
+_WORTH_WAITING = 1.0
+"""Times as long as its start takes that a worker must have something to do, to be started, and to go on waiting for a place."""
 _TURN_MS = 5_000
 """Time that may pass until it is seen that somebody has to leave."""
 _NO_ALLOWANCE = Allowance()
@@ -39,6 +42,8 @@ class Aim:
     """Since when fewer workers would have been enough."""
     fewer: int = 0
     """The most of these that would have been."""
+    worth: int | None = None
+    """Workers that the rest of the job is worth, when that are fewer."""
     ebb: int | None = None
     """Workers that had something to do when others were given back for want of it; None: there are rows to lease."""
     affordable: int | None = None
@@ -93,7 +98,10 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
     total = min(aim.wanted, cap)
     aim = replace(aim, affordable=_affordable(desired, outlook, tally, aim, limits), allowance=desired.allowance)
     affordable = min(desired.most, _startable(desired, outlook, tally, limits), desired.most if aim.affordable is None else aim.affordable)
-    total = min(total, affordable, _worth(outlook, tally, total))
+    total = min(total, affordable)
+    aim = replace(aim, worth=_worth(outlook, tally, aim, total))
+    if aim.worth is not None:
+        total = min(total, aim.worth)
     aim = replace(aim, ebb=_ebb(desired, observed, tally, aim, now))
     if aim.ebb is not None:
         total = min(total, aim.ebb)
@@ -149,14 +157,22 @@ def _by_capacity(desired: Desired, tally: Tally, aim: Aim, now: int) -> Aim:
 
 
 # -- what takes some of them back ---------------------------------------------------------------------------------------------------
-def _worth(outlook: Outlook, tally: Tally, total: int) -> int:
-    """Return how many of `total` workers are worth starting: one that starts when the others are about to be done computes nothing."""
+def _worth(outlook: Outlook, tally: Tally, aim: Aim, total: int) -> int | None:
+    """Return how many of `total` workers are worth it: one that starts when the others are about to be done computes nothing.
+
+    None: all are. As the end comes nearer it only sinks, unless there is clearly more to do than there was.
+    """
     if not outlook.is_known:
-        return total
-    # Between the two those that wait for a place go on waiting, and nobody joins them.
-    if tally.active > (keep := outlook.worthwhile(1.0)):
-        total = min(total, max(tally.placed, keep))
-    return min(total, max(tally.active, outlook.worthwhile(2.0)))
+        return None
+    held = aim.worth
+    if held is not None and outlook.worthwhile(2 * _WORTH_STARTING) > held:
+        held = None
+    cap = max(tally.active, outlook.worthwhile(_WORTH_STARTING))
+    if tally.active > (keep := outlook.worthwhile(_WORTH_WAITING)):
+        cap = max(tally.active - len(tally.waiting()), keep)
+    if held is not None:
+        cap = min(cap, held)
+    return cap if cap < total else held
 
 
 def _ebb(desired: Desired, observed: Observed, tally: Tally, aim: Aim, now: int) -> int | None:

@@ -8,8 +8,10 @@ from antinfer.core.causes import Cause
 from antinfer.core.scaling.actions import FailJob, Tell, Topic
 from antinfer.core.scaling.memory import Memory, Watched
 from antinfer.core.scaling.tally import Tally
-from antinfer.core.scaling.values import Desired, Observed, Obstacle, ScalingPolicy, Severity
+from antinfer.core.scaling.values import Desired, Obstacle, ScalingPolicy, Severity
 
+_MOST_NAMED = 3
+"""Nodes that are named in one text."""
 _WORKED_BEFORE = 10
 """So many times the patience with what keeps workers from starting when some have started before."""
 
@@ -31,10 +33,11 @@ def patience_ms(obstacle: Obstacle | None, policy: ScalingPolicy) -> int | None:
             return policy.invalid_patience_ms
 
 
-def failure(desired: Desired, observed: Observed, memory: Memory, tally: Tally, now: int) -> FailJob | None:
+def failure(desired: Desired, memory: Memory, tally: Tally, now: int) -> FailJob | None:
     """Return the end of the job when no worker that we start can get it on; None: some can, or might."""
     loop = memory.loops.hopeless(desired.policy)
-    if loop is not None:
+    healthy = any(worker.ready_at is not None and now - worker.ready_at >= desired.policy.healthy_ms for worker in tally.all("ready"))
+    if loop is not None and not healthy:
         return FailJob(
             f"workers keep ending, {loop.in_vain} times in a row without a committed row between: {loop.cause.text} ({loop.detail})",
             "The logs of the last of them are kept; `antinfer logs` shows them.",
@@ -57,7 +60,7 @@ def tells(desired: Desired, memory: Memory, tally: Tally, now: int) -> tuple[Tel
         Tell(Topic.PENDING, _pending(desired, tally, now)),
         Tell(Topic.CRASHES, _crashes(memory)),
         Tell(Topic.IMAGE, "; ".join(f"{name} workers cannot start: {w.obstacle.detail}" for (name, _), w in memory.obstacles.items())),
-        Tell(Topic.NODES, "; ".join(f"node {node} is avoided: {why}" for node, (_, why) in memory.nodes.avoided(now).items())),
+        Tell(Topic.NODES, _nodes(memory, now)),
         Tell(Topic.GIVE_BACK, _given_back(desired, memory, now)),
     )
 
@@ -77,6 +80,12 @@ def _crashes(memory: Memory) -> str:
         f"{loop.worker_class} workers keep ending, {loop.rounds} times in a row: {loop.cause.text} ({loop.detail})"
         for loop in memory.loops.going_on()
     )
+
+
+def _nodes(memory: Memory, now: int) -> str:
+    avoided = [f"node {node} is avoided: {why}" for node, (_, why) in memory.nodes.avoided(now).items()]
+    more = [f"and {len(avoided) - _MOST_NAMED} others"] if len(avoided) > _MOST_NAMED else []
+    return "; ".join((*avoided[:_MOST_NAMED], *more))
 
 
 def _given_back(desired: Desired, memory: Memory, now: int) -> str:

@@ -193,12 +193,23 @@ def test_workers_that_crash_together_are_one_round_and_the_others_are_still_repl
     assert len(started(controller.turn(wish, later, 5_000))) == 8
 
 
+@pytest.mark.parametrize(("ready_ms", "fails"), [(60_000, False), (59_000, True)])
+def test_workers_that_work_and_have_not_committed_yet_keep_the_others_from_failing_the_job(ready_ms: int, fails: bool) -> None:
+    wish, controller, at, failures = desired(most=2), Controller(), 0, []
+    for n in range(1, wish.policy.tries + 1):
+        at += 2 * (wish.policy.first_pause_ms << n)
+        end = worker(n, WorkerState.ENDED, created_at=at - 1_000, ending=Ending(Cause.WORKER_CRASHED))
+        failures += of(FailJob, controller.turn(wish, observed(end, worker(99, ready_at=at - ready_ms)), at))
+    assert bool(failures) is fails
+
+
 def test_a_row_that_is_committed_keeps_a_crash_loop_from_failing_the_job() -> None:
     wish, controller, at = desired(most=1), Controller(), 0
     for n in range(1, 20):
-        at += 1_000_000
+        at += min(2 * (wish.policy.first_pause_ms << n), 2 * wish.policy.longest_pause_ms)
         end = worker(n, WorkerState.ENDED, created_at=at - 1_000, ending=Ending(Cause.WORKER_CRASHED))
         assert not of(FailJob, controller.turn(wish, observed(end, committed_rows=n), at))
+    assert controller.memory.loops.going_on()[0].rounds == 19, "the pauses go on growing all the same"
 
 
 # -- memory, nodes, images ------------------------------------------------------------------------------------------------------------
