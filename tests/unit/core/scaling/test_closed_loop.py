@@ -29,7 +29,7 @@ from tests.unit.core.scaling.cluster import GIB, STEP_MS, Cluster, desired, reve
 FOREVER = 1e12
 """Rows that no test gets through."""
 MINUTE = 60_000
-LOOPS = settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+LOOPS = settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow])
 SEEDS = st.integers(0, 2**32 - 1)
 SHARES = st.sampled_from([0.0, 0.25, 0.5, 0.6, 1.0])
 
@@ -50,6 +50,7 @@ def check_rows(cluster: Cluster) -> None:
 
 
 # -- capacity -------------------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @LOOPS
 @given(
     seed=SEEDS,
@@ -145,6 +146,7 @@ def test_a_pod_that_stays_for_ever_is_not_waited_for(seed: int) -> None:
 
 
 # -- deadlines ------------------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @LOOPS
 @given(
     seed=SEEDS,
@@ -171,6 +173,7 @@ def test_a_deadline_that_can_be_kept_is_kept_within_a_tenth(
     check_rows(cluster)
 
 
+@pytest.mark.slow
 @LOOPS
 @given(seed=SEEDS, over=st.floats(1.3, 4), minutes=st.integers(10, 30), lives=st.sampled_from([None, 5]))
 def test_a_deadline_that_cannot_be_kept_is_told_early(seed: int, over: float, minutes: int, lives: int | None) -> None:
@@ -193,6 +196,7 @@ def test_a_deadline_that_capacity_does_not_allow_is_told_with_the_reason(seed: i
 
 
 # -- budgets, the tail, giving back ---------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @LOOPS
 @given(seed=SEEDS, share=SHARES, money=st.booleans(), lives=st.sampled_from([None, 2]))
 def test_a_budget_is_used_but_never_exceeded(seed: int, share: float, money: bool, lives: int | None) -> None:

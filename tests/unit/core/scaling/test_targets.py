@@ -69,10 +69,10 @@ def test_classes_count_by_their_own_rates() -> None:
 
 def test_within_the_band_nothing_happens_whatever_the_noise() -> None:
     wish, aim = desired(most=50, deadline_at=HOUR), Aim(wanted=10)
-    for noise in (0.96, 1.0, 1.02, 0.97, 1.01):
+    for noise, total in ((0.975, 10), (1.0, 10), (1.03, 10), (0.98, 10), (1.01, 10), (0.96, 11)):
         rows = 10 * RATE * HOUR * 0.95
         aim = decided(wish, workers(10), aim, remaining_rows=rows, measures={PREEMPTIBLE: Measure(RATE * noise, startup_ms=30_000)}).aim
-        assert aim.total == 10
+        assert (aim.total, aim.fewer_since) == (total, None)
 
 
 def test_fewer_only_after_they_were_enough_for_a_while_and_as_many_as_were_enough_all_the_time() -> None:
@@ -110,7 +110,7 @@ def test_growth_into_free_capacity_is_fourfold_and_stops_at_the_most_there_may_b
     for at in range(0, 6_000, 1_000):
         aim = decided(wish, workers(aim.wanted), aim, at).aim
         totals.append(aim.total)
-    assert totals == [2, 6, 22, 40, 40, 40] or totals == [1, 2, 6, 22, 40, 40], totals
+    assert totals == [1, 2, 6, 22, 40, 40]
 
 
 def test_growth_waits_for_places_and_those_too_many_are_withdrawn_after_a_while() -> None:
