@@ -270,6 +270,14 @@ def test_what_keeps_every_worker_from_starting_fails_the_job_soon(severity: Seve
     assert failure.hint
 
 
+def test_what_has_worked_before_gets_ten_times_the_patience() -> None:
+    wish = desired(most=1)
+    controller = settled(wish, worker(1))
+    stuck = worker(2, WorkerState.STARTING, obstacle=Obstacle(Cause.IMAGE_ERROR, Severity.MISSING_IMAGE, "not found"), since=800_000)
+    assert not any(of(FailJob, controller.turn(wish, observed(stuck), at)) for at in range(2_000, 902_000, 1_000))
+    assert of(FailJob, controller.turn(wish, observed(stuck), 902_000))
+
+
 def test_one_node_that_cannot_pull_is_left_while_others_can() -> None:
     wish = desired(most=2)
     controller = settled(wish, worker(1), worker(2))

@@ -126,6 +126,24 @@ def test_growth_waits_for_places_and_those_too_many_are_withdrawn_after_a_while(
     assert aim.total == 23
 
 
+# -- near the end ---------------------------------------------------------------------------------------------------------------------
+def test_nobody_comes_again_for_want_of_work_until_rows_are_there() -> None:
+    wish, last = desired(least=6, most=6), Aim(wanted=6, ebb=1)
+    idle = workers(1, idle_since=0, uncommitted_rows=0, name="idle")
+    have = workers(1) + idle + workers(2, WorkerState.STARTING)
+    assert decided(wish, have, last, 60_000, unleased_rows=0).aim.total == 1
+    assert decided(wish, workers(1), last, 60_000, unleased_rows=0).aim.total == 1
+    assert decided(wish, workers(1), last, 60_000, unleased_rows=1).aim.total == 6
+
+
+def test_as_the_end_comes_nearer_the_number_worth_it_only_sinks_unless_there_is_clearly_more_to_do() -> None:
+    wish, last = desired(least=12, most=12), Aim(wanted=12, worth=10)
+    twice_a_start = 2 * 30_000 * RATE
+    assert decided(wish, workers(10), last, remaining_rows=11 * twice_a_start).aim.total == 10
+    assert decided(wish, workers(8), last, remaining_rows=9 * twice_a_start).aim.total == 9
+    assert decided(wish, workers(10), last, remaining_rows=23 * twice_a_start).aim.total == 12
+
+
 # -- budgets --------------------------------------------------------------------------------------------------------------------------
 def test_a_budget_lets_everybody_leave_in_order_and_nobody_come_back() -> None:
     wish = desired(most=20, allowance=Allowance(gpu_hours=10))
