@@ -5,44 +5,57 @@ from __future__ import annotations
 import uuid
 
 from tests.k8s.double.kinds import EVENTS, NAMESPACES
-from tests.k8s.double.objects import Object, dig, is_terminating, name_of, stamp, uid_of
+from tests.k8s.double.objects import Object, is_terminating, name_of, stamp, uid_of
 from tests.k8s.double.registry import Registry
 
 
-def record(registry: Registry, about: Object, reason: str, message: str, *, component: str, kind: str = "Normal", host: str = "") -> None:
-    """Write an event about an object; one that says the same as an earlier one is counted there."""
-    namespace = about["metadata"].get("namespace") or "default"
-    with registry.store.lock:
-        place = registry.look(NAMESPACES, "", namespace)
-        if place is None or is_terminating(place):
-            return
-        for version in registry.store.everything(EVENTS, namespace):
-            each = version.obj
-            if (dig(each, "involvedObject", "uid"), each["reason"], each["message"]) == (uid_of(about), reason, message):
-                registry.edit(EVENTS, namespace, name_of(each), _counted)
+class Recorder:
+    """Writes the events of one component."""
+
+    def __init__(self, registry: Registry, component: str) -> None:
+        self._registry = registry
+        self._component = component
+        self._known: dict[tuple[str, str, str], tuple[str, str]] = {}
+
+    def record(self, about: Object, reason: str, message: str, *, kind: str = "Normal", host: str = "") -> None:
+        """Say something about an object; what was said before is counted there."""
+        namespace = about["metadata"].get("namespace") or "default"
+        with self._registry.store.lock:
+            place = self._registry.look(NAMESPACES, "", namespace)
+            if place is None or is_terminating(place):
                 return
+            said = (uid_of(about), reason, message)
+            known = self._known.get(said)
+            if known is not None and self._registry.look(EVENTS, *known) is not None:
+                self._registry.edit(EVENTS, *known, _counted)
+                return
+            event = self._registry.create(EVENTS, namespace, self._event(about, reason, message, kind, host))
+            self._known[said] = (namespace, name_of(event))
+
+    def _event(self, about: Object, reason: str, message: str, kind: str, host: str) -> Object:
         now = stamp()
-        event: Object = {
+        involved = {
+            "kind": about["kind"],
+            "apiVersion": about["apiVersion"],
+            "name": name_of(about),
+            "uid": uid_of(about),
+            "resourceVersion": about["metadata"]["resourceVersion"],
+        }
+        if about["metadata"].get("namespace"):
+            involved["namespace"] = about["metadata"]["namespace"]
+        return {
             "metadata": {"name": f"{name_of(about)}.{uuid.uuid4().hex[:16]}"},
-            "involvedObject": {
-                "kind": about["kind"],
-                "apiVersion": about["apiVersion"],
-                "name": name_of(about),
-                "uid": uid_of(about),
-                "resourceVersion": about["metadata"]["resourceVersion"],
-                **({"namespace": namespace} if about["metadata"].get("namespace") else {}),
-            },
+            "involvedObject": involved,
             "type": kind,
             "reason": reason,
             "message": message,
             "count": 1,
             "firstTimestamp": now,
             "lastTimestamp": now,
-            "source": {"component": component, **({"host": host} if host else {})},
-            "reportingComponent": component,
+            "source": {"component": self._component, **({"host": host} if host else {})},
+            "reportingComponent": self._component,
             "reportingInstance": host,
         }
-        registry.create(EVENTS, namespace, event)
 
 
 def _counted(event: Object) -> None:

@@ -72,13 +72,13 @@ def set_condition(obj: Object, kind: str, status: str, *, reason: str = "", mess
     conditions: list[Object] = obj.setdefault("status", {}).setdefault("conditions", [])
     found = next((each for each in conditions if each["type"] == kind), None)
     wanted: Object = {"type": kind, "status": status, "reason": reason, "message": message, **more}
-    wanted = {key: value for key, value in wanted.items() if value != ""}
+    wanted = {key: value for key, value in wanted.items() if value not in ("", None)}
     if found is None:
         conditions.append({**wanted, "lastTransitionTime": stamp()})
         return True
     moved = found["status"] != status
-    kept = {key: found[key] for key in ("lastTransitionTime", "lastProbeTime", "lastHeartbeatTime") if key in found}
-    fresh = {**kept, **wanted}
+    kept: Object = {key: found[key] for key in ("lastTransitionTime", "lastProbeTime", "lastHeartbeatTime") if key in found}
+    fresh: Object = {**kept, **wanted}
     if moved:
         fresh["lastTransitionTime"] = stamp()
     if fresh == found:

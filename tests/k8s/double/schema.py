@@ -38,7 +38,8 @@ def check(resource: Resource, obj: Object, *, strict: bool) -> tuple[Object, lis
     kept: Object = _prune(obj, _MODELS.get(resource.kind, f"V1{resource.kind}"), "", unknown, resource)
     told = [f'unknown field "{path}"' for path in unknown]
     if told and strict:
-        message = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: strict decoding error: {", ".join(told)}'
+        head = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
+        message = f"{head}: strict decoding error: {', '.join(told)}"
         raise ApiError(400, message)
     return kept, told
 

@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         try:
             self._answer()
-        except (_Cut, BrokenPipeError, ConnectionResetError):
+        except (_Cut, ConnectionError):
             self.close_connection = True
 
     def _answer(self) -> None:
@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
             except ApiError as error:
                 self._send(error.code, json.dumps(error.status()).encode(), headers=_retry(error))
         except Exception as error:
-            if isinstance(error, (_Cut, OSError)):
+            if isinstance(error, (_Cut, ConnectionError)):
                 raise
             # A defect of the double, and a 500 for the client, which then reads what went wrong.
             self.server.failures.append(error)
