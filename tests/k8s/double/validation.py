@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Collection
 from typing import Any, Final
 
 from tests.k8s.double import quantities
@@ -82,11 +83,11 @@ def _required(causes: Causes, field: str) -> None:
     causes.append(("FieldValueRequired", "Required value", field))
 
 
-def _pod_spec(spec: Object, path: str, causes: Causes) -> None:
+def _pod_spec(spec: Object, path: str, causes: Causes, claimed: Collection[str] = ()) -> None:
     containers = spec.get("containers") or []
     if not containers:
         _required(causes, f"{path}.containers")
-    volumes = {each.get("name") for each in spec.get("volumes") or []}
+    volumes = {*claimed, *(each.get("name") for each in spec.get("volumes") or [])}
     seen: set[str] = set()
     for kind in ("containers", "initContainers"):
         for index, each in enumerate(spec.get(kind) or []):
@@ -167,7 +168,8 @@ def _decoded(value: str) -> bytes:
 
 def _controller(resource: Resource, spec: Object, causes: Causes) -> None:
     template = spec["template"]["spec"]
-    _pod_spec(template, "spec.template.spec", causes)
+    claimed = {name_of(each) for each in spec.get("volumeClaimTemplates") or []}
+    _pod_spec(template, "spec.template.spec", causes, claimed)
     allowed = ("OnFailure", "Never") if resource is JOBS else ("Always",)
     if template["restartPolicy"] not in allowed:
         listed = ", ".join(f'"{each}"' for each in allowed)
