@@ -17,8 +17,11 @@ from tests.k8s.scenes import log_of, pod_of, shell, wait_for_word
 from tests.k8s.talk import PODS, Talk
 
 ROOT = Path(__file__).resolve().parents[2]
+# Kubernetes itself makes one dollar of two in commands, so the shell's own process id is written with four.
 FAMILY = (
-    "setsid sh -c 'echo child $$; exec sleep 1000' & sh -c 'trap \"\" TERM; echo child $$; sleep 1000' & echo child $$; echo ready; wait"
+    "setsid sh -c 'echo child $$$$; exec sleep 1000' & "
+    "sh -c 'trap true TERM; echo child $$$$; sleep 1000' & "
+    "echo child $$$$; echo ready; wait"
 )
 PROGRAM = f"""
 import time

@@ -9,7 +9,7 @@ from tests.k8s.double import kinds
 from tests.k8s.double.deletion import FOREGROUND, ORPHAN
 from tests.k8s.double.kinds import Resource
 from tests.k8s.double.loop import Controller
-from tests.k8s.double.objects import Object, is_terminating, name_of, uid_of
+from tests.k8s.double.objects import Object, is_terminating, uid_of
 from tests.k8s.double.registry import Registry
 from tests.k8s.double.store import Change, Key
 from tests.k8s.double.timing import Timing
@@ -24,6 +24,8 @@ class GarbageCollector(Controller):
         self._registry = registry
         self._timing = timing
         self._dependents: defaultdict[str, set[Place]] = defaultdict(set)
+        self._places: dict[str, Place] = {}
+        """Where the object with a uid is."""
         self._waited: set[Hashable] = set()
 
     def concerns(self, change: Change) -> Iterable[Hashable]:
@@ -35,7 +37,9 @@ class GarbageCollector(Controller):
         for uid in now - before:
             self._dependents[uid].add(place)
         uid = uid_of(change.now.obj)
+        self._places[uid] = place
         if change.kind == "DELETED":
+            del self._places[uid]
             # Those who wait for the end of their dependents look again as well.
             return [uid, *before]
         if now != before:
@@ -52,21 +56,13 @@ class GarbageCollector(Controller):
         if isinstance(key, str):
             for place in list(self._dependents.get(key, ())):
                 self._collect(place)
-            for place in self._owners_called(key):
-                self._finish(place)
+            if key in self._places:
+                self._finish(self._places[key])
             return None
         assert isinstance(key, tuple)
         self._collect(key)
         self._finish(key)
         return None
-
-    def _owners_called(self, uid: str) -> list[Place]:
-        """The place of the object `uid`, when it is one that waits for its dependents."""
-        for resource in kinds.RESOURCES:
-            for obj in self._registry.store.each(resource):
-                if uid_of(obj) == uid:
-                    return [(resource, (obj["metadata"].get("namespace", ""), name_of(obj)))]
-        return []
 
     def _collect(self, place: Place) -> None:
         """Delete the object at `place` when all its owners are gone, or the last of them waits for it."""

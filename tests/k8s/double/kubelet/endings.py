@@ -34,7 +34,8 @@ class Endings:
                 each.waiting = ("", "")
         if not run.running:
             self._close_hooks(ending)
-            ending.stage = "killed"
+            if all(hook.exit_code is not None for hook in ending.hooks):
+                ending.stage = "over"
             return None
         if ending.stage == "begun":
             self._run_hooks(run, ending)

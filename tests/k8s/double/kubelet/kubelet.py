@@ -69,7 +69,7 @@ class Kubelets(Controller):
         if known is None or machine is None or not machine.is_reachable:
             return None
         if run is None:
-            if pod is None or is_finished(pod):
+            if pod is None or is_finished(pod) or pod["metadata"].get("deletionGracePeriodSeconds") == 0:
                 self._forget_object(pod)
                 return None
             run = self.runs[uid] = self._new_run(pod, machine)
@@ -78,7 +78,7 @@ class Kubelets(Controller):
         again_s = self._sync(run, exists=pod is not None)
         if pod is not None:
             self._report(run)
-        if run.ending is not None and run.ending.stage == "killed" and not run.running:
+        if run.ending is not None and run.ending.stage == "over":
             self._finish(uid, run, pod)
             return None
         return again_s

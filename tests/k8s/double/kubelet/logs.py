@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from tests.k8s.double import routes
 from tests.k8s.double.errors import ApiError
@@ -25,17 +26,18 @@ def read(pod: Object, run: PodRun | None, query: Mapping[str, str], stopping: th
     container = next((each for each in run.containers if each.name == name), None)
     if container is None:
         raise ApiError(400, f"container {name} is not valid for pod {name_of(pod)}")
-    path = _path(pod, run, container, previous=routes.is_true(query, "previous"))
     tail, limit = routes.number(query, "tailLines"), routes.number(query, "limitBytes")
-    content = path.read_bytes() if path.exists() else b""
-    position = len(content)
+    # Held open: the folder goes with the pod, what was said can still be read to the end.
+    log = _path(pod, run, container, previous=routes.is_true(query, "previous")).open("rb")
+    content = log.read()
     if tail is not None:
         lines = content.splitlines(keepends=True)
         content = b"".join(lines[len(lines) - tail :] if 0 < tail < len(lines) else [] if tail == 0 else lines)
     if limit is not None:
         content = content[:limit]
     if routes.is_true(query, "follow"):
-        return _follow(path, content, position, lambda: container.is_running, stopping)
+        return _follow(log, content, lambda: container.is_running, stopping)
+    log.close()
     return iter([content])
 
 
@@ -50,15 +52,12 @@ def _path(pod: Object, run: PodRun, container: ContainerRun, *, previous: bool) 
     return run.log(container.name, start)
 
 
-def _follow(path: Path, first: bytes, position: int, runs: Callable[[], bool], stopping: threading.Event) -> Iterator[bytes]:
-    yield first
-    while not stopping.is_set():
-        more = runs()
-        with path.open("rb") as log:
-            log.seek(position)
-            content = log.read()
-        position += len(content)
-        yield content
-        if not more:
-            return
-        stopping.wait(_LOOK_S)
+def _follow(log: BinaryIO, first: bytes, runs: Callable[[], bool], stopping: threading.Event) -> Iterator[bytes]:
+    with log:
+        yield first
+        while not stopping.is_set():
+            more = runs()
+            yield log.read()
+            if not more:
+                return
+            stopping.wait(_LOOK_S)

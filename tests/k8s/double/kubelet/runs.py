@@ -116,7 +116,7 @@ class Ending:
     """When what is left gets SIGKILL (monotonic)."""
     reason: str = ""
     message: str = ""
-    stage: Literal["begun", "hooks", "told", "killed"] = "begun"
+    stage: Literal["begun", "hooks", "told", "killed", "over"] = "begun"
     hooks: list[Process] = field(default_factory=list)
 
 

@@ -110,7 +110,10 @@ class Starter:
         container.pull_failures += 1
         container.waiting = ("ErrImagePull", trouble)
         events.record(run.pod, "Failed", f"Failed to pull image: {trouble}", kind="Warning")
-        return self._timing.of(self._timing.back_off_first) / 2
+        # Every report brings another look at once: what keeps the two reasons apart is the time.
+        wait_s = self._timing.of(self._timing.back_off_first) / 2
+        container.not_before = time.monotonic() + wait_s
+        return wait_s
 
     def _launch(self, run: PodRun, container: ContainerRun) -> Launch:
         pod: Object = clone(run.pod)
