@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.objects import Object, condition_of, dig
+from tests.k8s.talk import PODS, Talk
 
 HANDLER = """
 import signal, sys, time
@@ -76,3 +77,14 @@ def log_of(cluster: Cluster, name: str = "p", container: str = "main") -> str:
 def wait_for_word(cluster: Cluster, word: str, name: str = "p") -> None:
     """Wait until a container's output contains `word`."""
     cluster.wait(lambda: word in log_of(cluster, name), f"{name} to say {word}")
+
+
+def history(cluster: Cluster, version: str, name: str = "p") -> list[Object]:
+    """All states of a pod from `version` on to its last one, as a watcher is told them. The pod must be gone, or about to go."""
+    states = []
+    with Talk(cluster.url).watch(PODS, resourceVersion=version, fieldSelector=f"metadata.name={name}") as events:
+        for kind, each in events:
+            states.append(each)
+            if kind == "DELETED":
+                return states
+    raise AssertionError(f"the watch ended before {name} was deleted")

@@ -6,15 +6,16 @@ import time
 
 import pytest
 
+from tests.k8s.double import kinds
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.kubelet.starting import IGNORES_TERM
 from tests.k8s.double.nodes import Node
-from tests.k8s.scenes import phase, reason, state, wait_for_phase
+from tests.k8s.scenes import history, phase, reason, state, wait_for_phase
 from tests.k8s.talk import PODS, Talk, pod
 
 
 def running(cluster: Cluster) -> int:
-    return sum(1 for each in Talk(cluster.url).get(PODS)["items"] if each["status"]["phase"] == "Running")
+    return sum(1 for each in cluster.store.each(kinds.PODS) if each["status"]["phase"] == "Running")
 
 
 def test_pretended_containers_end_as_they_are_told() -> None:
@@ -34,8 +35,7 @@ def test_pretended_containers_end_as_they_are_told() -> None:
         for name, code in (("told", 143), ("deaf", 137)):
             cluster.evict(name)
             cluster.wait(lambda name=name: phase(cluster, name) == "", f"{name} to go")
-            with talk.watch(PODS, resourceVersion=version, timeoutSeconds=1, fieldSelector=f"metadata.name={name}") as events:
-                last = list(events)[-1][1]
+            last = history(cluster, version, name)[-1]
             assert (state(last)["terminated"]["exitCode"], reason(last)) == (code, "EvictionByEvictionAPI")
 
 
@@ -49,5 +49,6 @@ def test_a_thousand_pods_come_and_go() -> None:
         cluster.wait(lambda: running(cluster) == 1000, "all to run", seconds=60)
         came = time.monotonic() - begun
         assert talk.delete(PODS).code == 200
-        cluster.wait(lambda: not talk.get(PODS)["items"], "all to go", seconds=60)
+        cluster.wait(lambda: not list(cluster.store.each(kinds.PODS)), "all to go", seconds=60)
         print(f"1,000 pods: running after {came:.1f} s, gone after {time.monotonic() - begun - came:.1f} s more")
+        assert cluster.calls.of("create", "pods") == 1000

@@ -11,7 +11,7 @@ import pytest
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.kubelet.environment import Image
 from tests.k8s.double.nodes import Node
-from tests.k8s.scenes import handler, log_of, phase, pod_of, reason, shell, state, wait_for_phase, wait_for_word
+from tests.k8s.scenes import handler, history, log_of, phase, pod_of, reason, shell, state, wait_for_phase, wait_for_word
 from tests.k8s.talk import CONFIGMAPS, PODS, Talk, config
 
 SECRETS = "/api/v1/namespaces/default/secrets"
@@ -128,10 +128,7 @@ def test_a_handler_of_sigterm_decides_on_the_exit_code(cluster: Cluster, talk: T
     talk.delete(f"{PODS}/p")
 
     cluster.wait(lambda: cluster.pod("p") is None, "the pod to go")
-    with talk.watch(PODS, resourceVersion=version, timeoutSeconds=1) as events:
-        told = list(events)
-    last = told[-2][1]
-    assert told[-1][0] == "DELETED"
+    last = history(cluster, version)[-2]
     assert last["metadata"]["deletionTimestamp"] and last["status"]["phase"] == "Failed"
     assert state(last)["terminated"]["exitCode"] == 7
 
@@ -143,8 +140,7 @@ def test_a_first_process_without_a_handler_dies_with_137_after_its_grace(cluster
     talk.delete(f"{PODS}/p", gracePeriodSeconds=1)
 
     cluster.wait(lambda: cluster.pod("p") is None, "the pod to go")
-    with talk.watch(PODS, resourceVersion=version, timeoutSeconds=1) as events:
-        last = list(events)[-2][1]
+    last = history(cluster, version)[-2]
     assert state(last)["terminated"]["exitCode"] == 137
 
 

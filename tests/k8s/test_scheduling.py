@@ -12,7 +12,7 @@ from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import condition_of
 from tests.k8s.double.scheduling import Bound, Waits, place, rooms_of
-from tests.k8s.scenes import phase, pod_of, reason, wait_for_phase
+from tests.k8s.scenes import history, phase, pod_of, reason, wait_for_phase
 from tests.k8s.talk import PODS, Talk
 
 PRIORITIES = "/apis/scheduling.k8s.io/v1/priorityclasses"
@@ -137,6 +137,5 @@ def test_the_important_take_the_place_of_others() -> None:
 
         wait_for_phase(cluster, "Running", "urgent")
         cluster.wait(lambda: phase(cluster, "low") == "", "the victim to go")
-        with talk.watch(PODS, resourceVersion=version, timeoutSeconds=1, fieldSelector="metadata.name=low") as events:
-            told = [(reason(each), "deletionTimestamp" in each["metadata"]) for kind, each in events]
+        told = [(reason(each), "deletionTimestamp" in each["metadata"]) for each in history(cluster, version, "low")]
         assert told.index(("PreemptionByScheduler", False)) < told.index(("PreemptionByScheduler", True))

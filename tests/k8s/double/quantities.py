@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -9,6 +10,7 @@ from typing import Final
 
 from tests.k8s.double.objects import Object
 
+_ONE: Final = Fraction(1)
 _SUFFIXES: Final = {
     "": Fraction(1),
     "n": Fraction(1, 10**9),
@@ -20,6 +22,7 @@ _SUFFIXES: Final = {
 _FORM: Final = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?|[+-]?\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?")
 
 
+@functools.lru_cache(maxsize=4096)
 def parse(quantity: str | int | float) -> Fraction:
     """The number that a quantity stands for. Raises ValueError where it is none."""
     found = _FORM.fullmatch(str(quantity))
@@ -36,11 +39,11 @@ def requests_of(spec: Object) -> dict[str, Fraction]:
     total: dict[str, Fraction] = {}
     for container in spec.get("containers", []):
         for name, amount in _asked(container).items():
-            total[name] = total.get(name, Fraction(0)) + amount
+            total[name] = total[name] + amount if name in total else amount
     for container in spec.get("initContainers", []):
         for name, amount in _asked(container).items():
             total[name] = max(total.get(name, Fraction(0)), amount)
-    total["pods"] = Fraction(1)
+    total["pods"] = _ONE
     return total
 
 

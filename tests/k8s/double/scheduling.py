@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Final
 
 from tests.k8s.double import nodes, quantities
 from tests.k8s.double.objects import Object, dig, is_finished, is_terminating, name_of, uid_of
 from tests.k8s.double.selectors import matches_expression
+
+_NONE: Final = Fraction(0)
 
 
 @dataclass
@@ -24,13 +27,18 @@ class Room:
         """Count a pod that runs here; one that has finished takes no room."""
         self.pods[uid_of(pod)] = pod
         for name, amount in quantities.requests_of(pod["spec"]).items():
-            self.used[name] = self.used.get(name, Fraction(0)) + amount
+            self.used[name] = self.used[name] + amount if name in self.used else amount
 
     def free(self, name: str, without: Iterable[Object] = ()) -> Fraction:
         """What is left of a resource, were the pods `without` gone."""
-        whole = quantities.parse(dig(self.node, "status", "allocatable", name, default="0"))
-        gained = sum((quantities.requests_of(pod["spec"]).get(name, Fraction(0)) for pod in without), Fraction(0))
-        return whole - self.used.get(name, Fraction(0)) + gained
+        left = self.whole(name) - self.used.get(name, _NONE)
+        for pod in without:
+            left += quantities.requests_of(pod["spec"]).get(name, _NONE)
+        return left
+
+    def whole(self, name: str) -> Fraction:
+        """What the node has of a resource."""
+        return quantities.parse(dig(self.node, "status", "allocatable", name, default="0"))
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,8 @@ def place(pod: Object, rooms: dict[str, Room]) -> Bound | Waits:
     """Decide on one pod: the node with most room left, or why there is none."""
     if not rooms:
         return Waits("no nodes available to schedule pods")
-    against = {name: reasons_against(pod, room) for name, room in rooms.items()}
+    wanted = quantities.requests_of(pod["spec"])
+    against = {name: reasons_against(pod, room, wanted) for name, room in rooms.items()}
     fitting = [name for name, reasons in against.items() if not reasons]
     if fitting:
         return Bound(max(fitting, key=lambda name: (_left_over(rooms[name]), name)))
@@ -84,16 +93,15 @@ def _listed(counted: Counter[str]) -> str:
 
 def _left_over(room: Room) -> Fraction:
     """The share of cpu that is free: pods are spread."""
-    whole = quantities.parse(dig(room.node, "status", "allocatable", "cpu", default="1"))
-    return room.free("cpu") / whole if whole else Fraction(0)
+    whole = room.whole("cpu")
+    return room.free("cpu") / whole if whole else _NONE
 
 
-def reasons_against(pod: Object, room: Room, without: Sequence[Object] = ()) -> list[str]:
-    """Why a pod cannot run on a node; empty when it can."""
+def reasons_against(pod: Object, room: Room, wanted: Mapping[str, Fraction], without: Sequence[Object] = ()) -> list[str]:
+    """Why a pod that asks for `wanted` cannot run on a node, were the pods `without` gone; empty when it can."""
     fixed = fixed_reasons(pod, room.node)
     if fixed:
         return [fixed]
-    wanted = quantities.requests_of(pod["spec"])
     lacking = sorted(name for name, amount in wanted.items() if amount > 0 and amount > room.free(name, without))
     return ["Too many pods" if name == "pods" else f"Insufficient {name}" for name in lacking]
 
@@ -134,17 +142,18 @@ def _preemption(pod: Object, rooms: dict[str, Room]) -> tuple[str, tuple[Object,
         return None
     if _waits_for_room(pod, rooms, priority):
         return None
+    wanted = quantities.requests_of(pod["spec"])
     choices = []
     for name, room in rooms.items():
         if fixed_reasons(pod, room.node):
             continue
         lower = [each for each in room.pods.values() if each["spec"].get("priority", 0) < priority]
-        if not lower or reasons_against(pod, room, lower):
+        if not lower or reasons_against(pod, room, wanted, lower):
             continue
         victims = list(lower)
         for each in sorted(lower, key=lambda one: -one["spec"].get("priority", 0)):
             spared = [other for other in victims if other is not each]
-            if not reasons_against(pod, room, spared):
+            if not reasons_against(pod, room, wanted, spared):
                 victims = spared
         if victims:
             choices.append((max(each["spec"].get("priority", 0) for each in victims), len(victims), name, tuple(victims)))

@@ -57,7 +57,7 @@ class Jobs(Controller):
                 if (owner := controller_of(pod)) and owner["kind"] == "Job" and owner["name"] == key[1]:
                     self._untrack(pod)
             return None
-        job = present
+        job: Object = present
         pods = [pod for pod in owned if dig(controller_of(pod), "uid") == uid_of(job)]
         if _is_over(job):
             for pod in pods:
@@ -67,7 +67,7 @@ class Jobs(Controller):
         job = self._registry.get(JOBS, *key)
         if is_terminating(job):
             return None
-        pods = [pod for each in pods if (pod := self._registry.still(PODS, each)) is not None]
+        pods = [found for each in pods if (found := self._registry.still(PODS, each)) is not None]
         return self._decide(job, pods)
 
     def _untrack(self, pod: Object) -> None:

@@ -57,8 +57,7 @@ class Scheduler(Controller):
     def _bind(self, pod: Object, node: str, rooms: dict[str, scheduling.Room]) -> None:
         subresources.bind(self._registry, pod, node)
         rooms[node].add(pod)
-        if not rooms[node].node["metadata"].get("annotations", {}).get("double/pretend"):
-            self._events.record(pod, "Scheduled", f"Successfully assigned {namespace_of(pod)}/{name_of(pod)} to {node}")
+        self._events.record(pod, "Scheduled", f"Successfully assigned {namespace_of(pod)}/{name_of(pod)} to {node}")
 
     def _tell(self, pod: Object, decision: scheduling.Waits) -> None:
         def change(copy: Object) -> None:
