@@ -15,6 +15,8 @@ import kubernetes.watch
 import pytest
 
 from tests.k8s.double.cluster import Cluster
+from tests.k8s.double.nodes import Node
+from tests.k8s.scenes import handler, pod_of, wait_for_word
 from tests.k8s.talk import config, pod
 
 Kubectl = Callable[..., str]
@@ -65,6 +67,19 @@ def test_kubectl_is_told_of_unknown_fields(kubectl: Kubectl) -> None:
     assert 'strict decoding error: unknown field "spec.nodeselector"' in kubectl(
         "create", "-f", "-", said=whole("Pod", pod("p", nodeselector={}))
     )
+
+
+def test_kubectl_follows_pods_and_marks_nodes(cluster: Cluster, kubectl: Kubectl) -> None:
+    cluster.add_node(Node("n1"))
+    kubectl("create", "-f", "-", said=whole("Pod", pod_of(handler())))
+    assert kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s") == "pod/p condition met\n"
+    wait_for_word(cluster, "ready")
+    assert kubectl("logs", "p") == "ready\n"
+    assert kubectl("cordon", "n1") == "node/n1 cordoned\n"
+    assert kubectl("taint", "nodes", "n1", "leave=now:NoExecute") == "node/n1 tainted\n"
+    assert kubectl("wait", "--for=delete", "pod/p", "--timeout=20s") in ("pod/p condition met\n", "")
+    assert kubectl("get", "nodes").split()[5:7] == ["n1", "Ready,SchedulingDisabled"]
+    assert "TaintManagerEviction" in kubectl("get", "events")
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from fractions import Fraction
 from typing import Final
 
 from tests.k8s.double import quantities
+from tests.k8s.double.addresses import Addresses
 from tests.k8s.double.errors import forbidden
-from tests.k8s.double.kinds import JOBS, PODS, PRIORITYCLASSES, QUOTAS, RESOURCES, SERVICEACCOUNTS, Resource
-from tests.k8s.double.objects import Object, dig, is_finished, name_of, uid_of
+from tests.k8s.double.kinds import JOBS, PODS, PRIORITYCLASSES, QUOTAS, RESOURCES, SERVICEACCOUNTS, SERVICES, Resource
+from tests.k8s.double.objects import Object, dig, is_finished, name_of, namespace_of, uid_of
 from tests.k8s.double.store import Store
 
 SYSTEM_PRIORITIES: Final = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
@@ -21,8 +22,9 @@ _DEFAULT_TOLERATION_S: Final = 300
 class Admission:
     """The admission plug-ins; `hook`, when a test sets it, sees every object before it is stored and may raise an `ApiError`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, addresses: Addresses) -> None:
         self._store = store
+        self._addresses = addresses
         self.hook: Callable[[Resource, Object], None] | None = None
 
     def before_create(self, resource: Resource, obj: Object) -> None:
@@ -35,6 +37,10 @@ class Admission:
             _tolerate_nodes(obj["spec"])
         elif resource is JOBS:
             _label_job(obj)
+        elif resource is SERVICES and obj["spec"].get("type") != "ExternalName":
+            # A service without an address of its own (`None`) has none to show.
+            address = obj["spec"].setdefault("clusterIP", self._addresses.of(namespace_of(obj), name_of(obj)))
+            obj["spec"]["clusterIPs"] = [address]
 
     def _priority(self, pod: Object) -> None:
         spec = pod["spec"]

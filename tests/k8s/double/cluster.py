@@ -12,12 +12,14 @@ import yaml
 
 from tests.k8s.double import eviction
 from tests.k8s.double import nodes as taints
+from tests.k8s.double.addresses import Addresses
 from tests.k8s.double.controllers.budgets import Budgets
 from tests.k8s.double.controllers.garbage import GarbageCollector
 from tests.k8s.double.controllers.jobs import Jobs
 from tests.k8s.double.controllers.lifecycle import NodeLifecycle, PodCollector, TaintEviction
 from tests.k8s.double.controllers.namespaces import Namespaces
 from tests.k8s.double.controllers.scheduler import Scheduler
+from tests.k8s.double.controllers.services import Services
 from tests.k8s.double.controllers.statefulsets import Claims, StatefulSets
 from tests.k8s.double.errors import ApiError
 from tests.k8s.double.faults import Calls, Fault
@@ -64,10 +66,11 @@ class Cluster:
         """`images` are those that containers may name without a command of their own; `env` is what every container gets."""
         self.timing = timing or Timing()
         self.store = Store(history_limit)
-        self.registry = Registry(self.store)
+        self.registry = Registry(self.store, Addresses())
         self.authorizer = Authorizer(self.store, anonymous_is_admin=anonymous_is_admin)
         self.requests = Requests(self.registry, self.authorizer, bookmark_interval_s=self.timing.of(self.timing.bookmark))
         self.server = ApiServer(self.requests)
+        self.registry.addresses.net = Addresses.net_of(self.server.server_address[1])
         self.loop = Loop(self.store)
         self.images = Images(images or {})
         self._first_nodes = nodes
@@ -80,6 +83,7 @@ class Cluster:
         starter = Starter(registry, timing_, self.images, mounter, env or {}, self._pods_kubeconfig)
         self.kubelets = Kubelets(registry, self.loop, timing_, self._machines, starter, self.root)
         self._namespaces = Namespaces(registry)
+        self._services = Services(registry, registry.addresses)
         self._lifecycle = NodeLifecycle(registry, timing_, self._machines)
         for controller in (
             GarbageCollector(registry, timing_),
@@ -93,6 +97,7 @@ class Cluster:
             Jobs(registry, timing_),
             StatefulSets(registry),
             Claims(registry),
+            self._services,
         ):
             self.loop.add(controller)
         self.requests.logs = self._read_logs
@@ -111,6 +116,7 @@ class Cluster:
         self.loop.stop()
         self.server.stop()
         self.kubelets.close()
+        self._services.close()
         self._folder.cleanup()
         failures = [*self.loop.failures, *self.server.failures]
         if failures and exception[0] is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.k8s.double import apply, defaults, deletion, errors, validation
+from tests.k8s.double.addresses import Addresses
 from tests.k8s.double.admission import Admission
 from tests.k8s.double.errors import ApiError
 from tests.k8s.double.kinds import EVENTS, LEASES, NAMESPACES, PODS, Resource
@@ -39,9 +40,10 @@ INTERNAL: Final = Write()
 class Registry:
     """Objects as the API serves them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, addresses: Addresses) -> None:
         self.store = store
-        self.admission = Admission(store)
+        self.addresses = addresses
+        self.admission = Admission(store, addresses)
 
     # ---- reading
 

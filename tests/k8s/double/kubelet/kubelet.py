@@ -96,8 +96,10 @@ class Kubelets(Controller):
         mains = [ContainerRun(each, waiting=waiting) for each in spec["containers"]]
         folder = self._root / "pods" / uid_of(pod)
         folder.mkdir(parents=True)
-        ip = f"127.{66 + number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
-        return PodRun(pod, folder, ip, inits, mains, pretend=machine.node.pretend)
+        pretend = machine.node.pretend
+        # Nothing listens in a pretended pod: its address is one that leads nowhere.
+        ip = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}" if pretend else self._registry.addresses.take()
+        return PodRun(pod, folder, ip, inits, mains, pretend=pretend, holds_address=not pretend)
 
     def _sync(self, run: PodRun, *, exists: bool) -> float | None:
         self._notice_ends(run)
@@ -186,12 +188,18 @@ class Kubelets(Controller):
         self._registry.edit_status(PODS, run.pod, lambda pod: run.write_status(pod))
 
     def _finish(self, uid: str, run: PodRun, pod: Object | None) -> None:
+        self._give_address_back(run)
         if pod is not None and not is_terminating(pod):
             return
         if pod is not None:
             self._registry.delete_pod(pod, grace_s=0)
         del self.runs[uid]
         shutil.rmtree(run.folder)
+
+    def _give_address_back(self, run: PodRun) -> None:
+        if run.holds_address:
+            run.holds_address = False
+            self._registry.addresses.give_back(run.ip)
 
     # ---- what tests do
 
@@ -216,6 +224,7 @@ class Kubelets(Controller):
             if run.pod["spec"]["nodeName"] == name:
                 del self.runs[uid]
                 self._close(run)
+                self._give_address_back(run)
 
     def close(self) -> None:
         """End every process there is."""

@@ -131,6 +131,8 @@ class PodRun:
     inits: list[ContainerRun]
     mains: list[ContainerRun]
     pretend: bool = False
+    holds_address: bool = False
+    """Whether `ip` is still this pod's own: another may have it after the end."""
     volumes: dict[str, Path] | None = None
     """None until they are all there."""
     kubeconfig: Path | None = None

@@ -125,7 +125,10 @@ class Starter:
         if run.kubeconfig is not None:
             base["KUBECONFIG"] = str(run.kubeconfig)
         assert run.volumes is not None
-        return launch_of(container.spec, self._images.get(container.spec["image"]), variables, base, run.volumes, home)
+        launch = launch_of(container.spec, self._images.get(container.spec["image"]), variables, base, run.volumes, home)
+        resolve_name = self._registry.addresses.resolve
+        env = {name: resolve_name(value) for name, value in launch.env.items()}
+        return Launch(tuple(resolve_name(each) for each in launch.argv), env, launch.cwd)
 
     def start_hook(self, run: PodRun, container: ContainerRun, command: list[str], on_end: Callable[[], None]) -> Process:
         """Run a preStop command beside the container, with its variables and volumes."""
