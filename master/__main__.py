@@ -19,6 +19,7 @@ from antinfer.spec.normal import normal_job
 from antinfer.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
+    from antinfer.launchers.kubernetes.settings import KubernetesSettings
     from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
@@ -53,6 +54,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--token-file", type=Path, help="file with the token that callers must show")
     parser.add_argument("--state-dir", default="", help="directory of our own store")
     parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
+    parser.add_argument("--kubernetes", type=Path, metavar="FILE", help="start workers as pods, as these settings (JSON) say")
     parser.add_argument("--force", action="store_true", help="plan however many parts")
     parser.add_argument("--retry", type=int, default=0, metavar="ROUND", help="do this round of retries of what is in quarantine")
     parser.add_argument("--ttl", type=float, metavar="SECONDS", help=argparse.SUPPRESS)
@@ -110,9 +112,18 @@ def _rule(given: argparse.Namespace) -> int:
         retry=given.retry,
         check=given.check,
         ttl_s=given.ttl,
+        kubernetes=_settings(given.kubernetes),
         ready=lambda address: _announce(given.ready_file, address),
     )
     return run_master(_read_job(given.job), options)
+
+
+def _settings(path: Path | None) -> KubernetesSettings | None:
+    if path is None:
+        return None
+    from antinfer.launchers.kubernetes.settings import KubernetesSettings
+
+    return KubernetesSettings.read(path)
 
 
 def _print(error: AntinferError) -> None:
