@@ -81,7 +81,7 @@ def node_of(pod: Object) -> str:
     return str(dig(pod, "spec", "nodeName", default=""))
 
 
-def exit_code(pod: Object) -> int | None:
+def exit_code(pod: Object | None) -> int | None:
     for each in dig(pod, "status", "containerStatuses", default=[]):
         if each["name"] == CONTAINER:
             code = dig(each, "state", "terminated", "exitCode")
