@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("antinfer.master")
 
 
-def _read_job(path: Path) -> JobSpec:
+def _read_job(path: Path, base_dir: str = "") -> JobSpec:
     """Read a job document (``.json``, or from a launcher, which has checked it, as ``-`` on standard input) or a job file (YAML)."""
     if str(path) == "-":
         import_rest()
@@ -40,7 +41,8 @@ def _read_job(path: Path) -> JobSpec:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UsageError(f"cannot read the job document {path}: {error.strerror}") from error
-        return from_document(text)
+        spec = from_document(text)
+        return spec.model_copy(update={"base_dir": base_dir}) if base_dir else spec
     from antinfer.spec.load import load_job
 
     return load_job(path)
@@ -49,6 +51,7 @@ def _read_job(path: Path) -> JobSpec:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m antinfer.master", description="Rule one job until it is done.")
     parser.add_argument("--job", type=Path, required=True, help="job file (YAML), job document (.json), or - for one on stdin, checked")
+    parser.add_argument("--base-dir", default="", metavar="FOLDER", help="where the user code of a job document lies; default: as it says")
     parser.add_argument("--store", default="", metavar="URL", help="Redis or Valkey server; default: the job file's, else one of our own")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="or unix:///PATH; port 0 takes any free one")
     parser.add_argument("--token-file", type=Path, help="file with the token that callers must show")
@@ -115,7 +118,7 @@ def _rule(given: argparse.Namespace) -> int:
         kubernetes=_settings(given.kubernetes),
         ready=lambda address: _announce(given.ready_file, address),
     )
-    return run_master(_read_job(given.job), options)
+    return run_master(_read_job(given.job, given.base_dir), options)
 
 
 def _settings(path: Path | None) -> KubernetesSettings | None:
@@ -123,7 +126,8 @@ def _settings(path: Path | None) -> KubernetesSettings | None:
         return None
     from antinfer.launchers.kubernetes.settings import KubernetesSettings
 
-    return KubernetesSettings.read(path)
+    # Which pod we are, a pod cannot know before it is made.
+    return replace(KubernetesSettings.read(path), pod=os.environ.get("POD_NAME", ""))
 
 
 def _print(error: AntinferError) -> None:

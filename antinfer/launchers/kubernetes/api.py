@@ -164,7 +164,8 @@ class Api:
             headers[proof["key"]] = proof["value"]
         text = None
         if body is not None:
-            headers["Content-Type"], text = "application/json", json.dumps(body)
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
+            text = json.dumps(body)
         try:
             response = self._client.rest_client.pool_manager.request(
                 method, url, body=text, headers=headers, preload_content=False, timeout=Timeout(connect=_CONNECT_S, read=read_s)

@@ -66,7 +66,7 @@ class KubernetesLauncher:
         made: dict[str, Any] = {"clock": _now_ms, "on_change": on_change}
         self._pods = Mirror(self._api, self._path, pod_facts, labelSelector=f"{JOB_LABEL}={self._job}", **made)
         # Often forbidden, which only means that we hear of lost nodes later.
-        self._nodes = Mirror(self._api, "/api/v1/nodes", node_state, **made)
+        self._nodes = Mirror(self._api, "/api/v1/nodes", node_state, is_needed=False, **made)
         self._pods.start()
         self._nodes.start()
 

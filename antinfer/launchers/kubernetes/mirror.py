@@ -30,6 +30,7 @@ class Mirror(Generic[T]):
         *,
         clock: Callable[[], int],
         on_change: Callable[[], None],
+        is_needed: bool = True,
         **query: str,
     ) -> None:
         """
@@ -39,8 +40,10 @@ class Mirror(Generic[T]):
             make: makes the value of an object, given when it was created (ms on `clock`).
             clock: monotonic, in ms.
             on_change: is called after each change.
+            is_needed: somebody should know when nothing can be seen.
             query: selectors.
         """
+        self._is_needed = is_needed
         self._api, self._path, self._make, self._clock, self._on_change, self._query = api, path, make, clock, on_change, query
         self._guard = threading.Lock()
         self._values: dict[str, T] = {}
@@ -108,7 +111,8 @@ class Mirror(Generic[T]):
         if self._api.is_closed:
             return
         if self._trouble is None or str(self._trouble) != str(error):
-            _log.warning("cannot look at %s: %s", self._path, error, extra={"action": "watch_broken"})
+            level = logging.WARNING if self._is_needed else logging.INFO
+            _log.log(level, "cannot look at %s: %s", self._path, error, extra={"action": "watch_broken"})
         self._trouble = error
         self._on_change()
 
