@@ -49,9 +49,6 @@ class Book:
         if name in self._entries:
             self._entries[name].was_asked = True
 
-    def has_session(self, job: JobSight, name: str) -> bool:
-        return name in job.workers
-
     def observe(self, sight: Sight, job: JobSight, prefix: str, now: int) -> Observed:
         """Return all that is seen now.
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from antinfer.launchers.port import Sight, WorkerOrder
 _log = logging.getLogger("antinfer.launchers.kubernetes")
 _AT_ONCE: Final = 16
 _HURRIED_S: Final = 1
+_PATIENCE_S: Final = 20.0
+"""How long what was asked for at the end may take."""
 
 
 class KubernetesLauncher:
@@ -46,6 +48,7 @@ class KubernetesLauncher:
         self._refused: dict[str, Obstacle] = {}
         self._busy: set[tuple[str, str]] = set()
         """Requests under way: verb and name."""
+        self._under_way: set[Future[None]] = set()
         self._fault: BaseException | None = None
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pods")
         self._on_change: Callable[[], None] = lambda: None
@@ -94,8 +97,12 @@ class KubernetesLauncher:
         return Sight(seen, refused, "" if denied is None else str(denied))
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True)
+        with self._guard:
+            under_way = list(self._under_way)
+        wait(under_way, _PATIENCE_S)
+        # What is still tried again by now is given up: whatever stays goes with its owner.
         self._api.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
     @staticmethod
@@ -119,9 +126,14 @@ class KubernetesLauncher:
         def ended(done: Future[None]) -> None:
             with self._guard:
                 self._busy.discard(key)
-                self._fault = self._fault or done.exception()
+                self._under_way.discard(done)
+                if not done.cancelled():
+                    self._fault = self._fault or done.exception()
 
-        self._pool.submit(call, *arguments).add_done_callback(ended)
+        future = self._pool.submit(call, *arguments)
+        with self._guard:
+            self._under_way.add(future)
+        future.add_done_callback(ended)
 
     def _create(self, order: WorkerOrder) -> None:
         pod = worker_pod(self._settings, order, job=self._job, master=self._master, owner=self._owner)

@@ -105,7 +105,7 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict
 
 
 def _limit_memory(pod: dict[str, Any], memory_bytes: int) -> None:
-    worker = next((each for each in pod["spec"]["containers"] if each["name"] == CONTAINER), None)
+    worker = next((each for each in pod["spec"].get("containers") or () if each["name"] == CONTAINER), None)
     if worker is None:
         raise UsageError(f"the pods of workers have no container {CONTAINER!r}", hint="Leave it in, and lay your own beside it.")
     amount = {"memory": str(memory_bytes)}

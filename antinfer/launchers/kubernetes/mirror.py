@@ -17,6 +17,10 @@ _PAGE: Final = 500
 _WATCH_S: Final = (240, 300)
 """How long a watch may last; drawn, so that not all of them begin anew at once."""
 _EXPIRED: Final = 410
+_LEAST_MS: Final = 1_000
+"""Time between the beginnings of two watches."""
+_DENIED_S: Final = 30.0
+"""Time between two tries of what is not ours to see."""
 
 
 class Mirror(Generic[T]):
@@ -53,6 +57,8 @@ class Mirror(Generic[T]):
         self._version = ""
         self._synced = False
         self._trouble: ApiError | None = None
+        self._failures = 0
+        """In a row; a list alone is no success, as long as no watch goes on from it."""
         self.fault: BaseException | None = None
         """A bug that has ended the watch."""
         self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
@@ -91,21 +97,23 @@ class Mirror(Generic[T]):
             raise
 
     def _follow(self) -> None:
-        failures = 0
         while not self._api.is_closed:
             try:
                 if not self._version:
                     self._list()
-                failures = 0
+                began = self._clock()
                 self._watch()
+                if self._clock() - began < _LEAST_MS:
+                    # Something on the way ends watches as soon as they begin.
+                    self._api.wait(_LEAST_MS / 1_000)
             except ApiError as error:
                 if error.status == _EXPIRED:
                     # The server has forgotten where we were: everything is looked at again.
                     self._version = ""
-                if error.status != _EXPIRED or failures:
+                if error.status != _EXPIRED or self._failures:
                     self._note(error)
-                    self._api.wait(pause_s(failures, error.retry_after_s))
-                failures += 1
+                    self._api.wait(_DENIED_S if self.denied is not None else pause_s(self._failures, error.retry_after_s))
+                self._failures += 1
 
     def _note(self, error: ApiError) -> None:
         if self._api.is_closed:
@@ -142,7 +150,7 @@ class Mirror(Generic[T]):
         query = {"resourceVersion": self._version, "allowWatchBookmarks": "true", "timeoutSeconds": lasting, **self._query}
         for event in self._api.watch(self._path, **query):
             obj = event["object"]
-            self._version, self._trouble = obj["metadata"]["resourceVersion"], None
+            self._version, self._trouble, self._failures = obj["metadata"]["resourceVersion"], None, 0
             if event["type"] != "BOOKMARK":
                 self._take(event["type"], obj)
                 self._on_change()
