@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,13 @@ from antinfer.spec.normal import normal_job
 from antinfer.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
+    from antinfer.launchers.kubernetes.settings import KubernetesSettings
     from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
 
 
-def _read_job(path: Path) -> JobSpec:
+def _read_job(path: Path, base_dir: str = "") -> JobSpec:
     """Read a job document (``.json``, or from a launcher, which has checked it, as ``-`` on standard input) or a job file (YAML)."""
     if str(path) == "-":
         import_rest()
@@ -39,7 +41,8 @@ def _read_job(path: Path) -> JobSpec:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UsageError(f"cannot read the job document {path}: {error.strerror}") from error
-        return from_document(text)
+        spec = from_document(text)
+        return spec.model_copy(update={"base_dir": base_dir}) if base_dir else spec
     from antinfer.spec.load import load_job
 
     return load_job(path)
@@ -48,11 +51,13 @@ def _read_job(path: Path) -> JobSpec:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m antinfer.master", description="Rule one job until it is done.")
     parser.add_argument("--job", type=Path, required=True, help="job file (YAML), job document (.json), or - for one on stdin, checked")
+    parser.add_argument("--base-dir", default="", metavar="FOLDER", help="where the user code of a job document lies; default: as it says")
     parser.add_argument("--store", default="", metavar="URL", help="Redis or Valkey server; default: the job file's, else one of our own")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="or unix:///PATH; port 0 takes any free one")
     parser.add_argument("--token-file", type=Path, help="file with the token that callers must show")
     parser.add_argument("--state-dir", default="", help="directory of our own store")
     parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
+    parser.add_argument("--kubernetes", type=Path, metavar="FILE", help="start workers as pods, as these settings (JSON) say")
     parser.add_argument("--force", action="store_true", help="plan however many parts")
     parser.add_argument("--retry", type=int, default=0, metavar="ROUND", help="do this round of retries of what is in quarantine")
     parser.add_argument("--ttl", type=float, metavar="SECONDS", help=argparse.SUPPRESS)
@@ -110,9 +115,19 @@ def _rule(given: argparse.Namespace) -> int:
         retry=given.retry,
         check=given.check,
         ttl_s=given.ttl,
+        kubernetes=_settings(given.kubernetes),
         ready=lambda address: _announce(given.ready_file, address),
     )
-    return run_master(_read_job(given.job), options)
+    return run_master(_read_job(given.job, given.base_dir), options)
+
+
+def _settings(path: Path | None) -> KubernetesSettings | None:
+    if path is None:
+        return None
+    from antinfer.launchers.kubernetes.settings import KubernetesSettings
+
+    # Which pod we are, a pod cannot know before it is made.
+    return replace(KubernetesSettings.read(path), pod=os.environ.get("POD_NAME", ""))
 
 
 def _print(error: AntinferError) -> None:

@@ -24,7 +24,10 @@ from antinfer.storage.lean import keep_pandas_out
 from antinfer.storage.place import OutputPlace
 
 if TYPE_CHECKING:
-    from antinfer.master.reign import Master
+    from antinfer.launchers.kubernetes.settings import KubernetesSettings
+    from antinfer.launchers.port import Launcher
+    from antinfer.master.controller.scaler import Scaler
+    from antinfer.master.reign import Job, Master
     from antinfer.master.store.embedded import EmbeddedServer
     from antinfer.rpc.channel import Tls
     from antinfer.spec.schema import JobSpec
@@ -54,6 +57,8 @@ class MasterOptions:
     """Look at the engine's invariants after every batch."""
     ttl_s: float | None = None
     """Silence in seconds after which a worker counts as gone; None: the engine's own. Tests shorten it."""
+    kubernetes: KubernetesSettings | None = None
+    """How to make workers as pods; None: whoever started us starts them."""
     ready: Callable[[str], None] | None = None
     """Is given the address once the master listens. Not called when the output is complete already."""
 
@@ -166,17 +171,9 @@ async def _rule(
     streams = Streams()
     planner = Planner(spec, place, force=options.force, troubles=troubles)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
-    master = Master(
-        job,
-        store,
-        streams,
-        planner,
-        force=options.force,
-        retry=options.retry,
-        check=options.check,
-        troubles=troubles,
-        patience_s=patience_s,
-    )
+    scaler = None if options.kubernetes is None else _on_kubernetes(job, options.kubernetes)
+    how: dict[str, Any] = {"force": options.force, "retry": options.retry, "check": options.check}
+    master = Master(job, store, streams, planner, troubles=troubles, patience_s=patience_s, scaler=scaler, **how)
     collect_rarely()
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -189,7 +186,21 @@ async def _rule(
                 options.ready(address)
             await master.run(address)
         finally:
+            if scaler is not None:
+                await scaler.close()
             await store.close()
+
+
+def _on_kubernetes(job: Job, settings: KubernetesSettings) -> Scaler:
+    """Make what looks after workers that are pods."""
+    from antinfer.launchers.kubernetes.api import Api
+    from antinfer.launchers.kubernetes.launcher import KubernetesLauncher
+    from antinfer.master.controller.scaler import Scaler
+
+    def make(address: str) -> Launcher:
+        return KubernetesLauncher(Api.connect(settings.kubeconfig), settings, job=job.mark.job, master=address)
+
+    return Scaler(make, job.spec.workers, name=job.spec.name, job=job.mark.job, most=settings.most)
 
 
 @contextlib.asynccontextmanager

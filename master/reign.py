@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -26,6 +26,8 @@ from antinfer.core.plan import PlanIndex, Shard
 from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
 from antinfer.master import retrying, sealing
 from antinfer.master.backoff import START_S, patiently
+from antinfer.master.controller.shell import Surroundings
+from antinfer.master.controller.sight import look
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
 from antinfer.master.journal import Journal, Level
 from antinfer.master.loop import Loop, now_ms
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from antinfer.core.rounds import Round
+    from antinfer.master.controller.scaler import Scaler
     from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
@@ -118,6 +121,7 @@ class Master:
         check: bool = False,
         troubles: Troubles | None = None,
         patience_s: float = START_S,
+        scaler: Scaler | None = None,
     ) -> None:
         """
         Args:
@@ -130,6 +134,7 @@ class Master:
             check: look at the invariants after every batch.
             troubles: what the store waits for; what else is waited for is added.
             patience_s: with the output place until the first reign has begun, in seconds.
+            scaler: looks after the workers; None: somebody else does.
         """
         self._job = job
         self._troubles = troubles or Troubles()
@@ -141,6 +146,7 @@ class Master:
         self._retry = retry
         self._round: Round | None = None
         self._check = check
+        self._scaler = scaler
         self._address = ""
         self._asyncio = asyncio.get_running_loop()
         self.document: asyncio.Future[JobDocument] = self._asyncio.create_future()
@@ -274,13 +280,29 @@ class Master:
         try:
             if self._stopped:
                 loop.stop()
-            await loop.run(engine.start(began, loaded.documents, trusted=trusted))
+            await self._scaled(loop, loop.run(engine.start(began, loaded.documents, trusted=trusted)))
         finally:
             self._streams.abdicate()
             await asyncio.to_thread(publisher.stop)
             if journal is not None:
                 await asyncio.to_thread(journal.end, _ending(loop))
         self._raise_outcome(loop)
+
+    async def _scaled(self, loop: Loop, ruling: Coroutine[Any, Any, None]) -> None:
+        """Rule, and look after the workers meanwhile where that is ours to do."""
+        if self._scaler is None:
+            await ruling
+            return
+        around = Surroundings(
+            look=lambda: look(loop.engine, self._figures, self._streams),
+            post=loop.post,
+            fail=self._workers_failed,
+            broken=loop.fail_soon,
+            troubles=self._troubles,
+            place=self._job.place,
+        )
+        over = (Phase.DONE, Phase.FAILED)
+        await self._scaler.during(ruling, around, epoch=self._epoch, address=self._address, is_over=lambda: loop.engine.phase in over)
 
     def _open_journal(self, engine: Engine, at: int, documents: dict[str, str] | None, *, trusted: bool, owner: str) -> Journal | None:
         """Begin the event log of `engine`, which is about to be started with these arguments; None when the job wants none."""
@@ -349,6 +371,10 @@ class Master:
             self.document.set_exception(error)
             self.document.exception()  # marks it as seen: nobody may ever have asked for it
         self._streams.post(lambda at: JobFailed(at, str(error)))
+
+    def _workers_failed(self, error: AntinferError) -> None:
+        self._cause = self._cause or error
+        self._streams.post(lambda at: JobFailed(at, error.text))
 
     def _seal(self, first_chunk: int, rows: int) -> None:
         job, place = self._job, self._job.place

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from antinfer.core.ids import WorkerId
+from antinfer.core.scaling import exits
 from antinfer.errors import AntinferError
 from antinfer.launchers.parent import die_with_parent
 from antinfer.rpc.channel import Tls, parse_addresses, read_token
@@ -52,7 +53,8 @@ def run_worker(
         spare_host: a stage host that was started already, to save time.
 
     Returns:
-        0 when the job is done or this worker was drained, 1 when the job or this worker failed or no master came, 130 when stopped at once.
+        0 when the job is done or the master had this worker drained, 75 when a SIGTERM had, 1 when the job or this worker failed or no
+        master came, 130 when stopped at once.
 
     Raises:
         UsageError: an address, the token file or a TLS file is no good.
@@ -70,7 +72,7 @@ def run_worker(
     extra = {"worker": options.worker, "job": job}
     _log.info("worker %s for the master at %s", options.worker, master, extra={"action": "started", **extra})
     end = Agent(options).run()
-    level = logging.ERROR if is_alone and end.code not in (0, 130) else logging.INFO
+    level = logging.ERROR if is_alone and end.code not in (exits.DONE, exits.TAKEN_AWAY, exits.INTERRUPTED) else logging.INFO
     _log.log(level, "worker %s ends: %s", options.worker, end.reason, extra={"action": "ended", **extra})
     return end.code
 

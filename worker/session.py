@@ -27,6 +27,7 @@ from antinfer.core.messages import (
     Welcome,
 )
 from antinfer.core.plan import Shard
+from antinfer.core.scaling import exits
 from antinfer.worker import guards, hostlink
 from antinfer.worker.holdings import Holdings
 from antinfer.worker.hostwatch import HostWatch
@@ -114,6 +115,9 @@ class Session:
                 self._on_host_died(at, event.detail)
             case DrainAsked():
                 self._drain_cause = event.cause
+                if event.cause is Cause.PREEMPTED and self._drain_since is None:
+                    # Whoever started us must not take it for the end of the job, nor for a failure.
+                    self._exit_code = exits.TAKEN_AWAY
                 self._drain(at, event.reason)
             case Ticked():
                 pass

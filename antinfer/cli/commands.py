@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -313,6 +313,36 @@ def worker(
     from antinfer.cli import serving
 
     serving.worker(address, token_file=token_file, name=name, wait_s=wait, tls_ca=tls_ca, verbose=verbose)
+
+
+@app.command()
+def submit(
+    job: JobFile,
+    image: Annotated[str, typer.Option("--image", metavar="NAME", help="Image with antinfer and what the pipeline needs, for all pods.")],
+    launcher: Annotated[Literal["kubernetes"], typer.Option("--launcher", help="What runs it.")] = "kubernetes",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Where its objects are created.")] = "default",
+    pods: Annotated[
+        Path | None,
+        typer.Option(
+            "--pods", metavar="FILE", help="YAML laid over the pods of `master`, `worker`, `protected`, `preemptible` (metadata, spec)."
+        ),
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", metavar="URI", help="Write there instead of the job file's sink.path.")] = None,
+    overrides: Overrides = None,
+    store: Annotated[str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey, kept in a Secret.")] = "",
+    grace: Annotated[int, typer.Option("--grace", min=6, metavar="SECONDS", help="Time that a worker has to leave.")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, the token too, and create nothing.")] = False,
+    format_: Annotated[Literal["yaml"], typer.Option("-o", help="How --dry-run prints.")] = "yaml",
+) -> None:
+    """Run a job on a Kubernetes cluster, with ordinary rights in one namespace and nothing installed there.
+
+    Its master runs as a Job and makes the workers as pods. Input and output must be reachable from the pods; user code beside the job file
+    is sent along (up to 1 MB). Between pods a token is asked for, but nothing is encrypted.
+    """
+    from antinfer.cli import submitting
+
+    options = submitting.Options(image, namespace, pods, store, grace, dry_run)
+    submitting.submit(job, overrides or [], output, options)
 
 
 @app.command()

@@ -21,6 +21,8 @@ class Budget(Enum):
     """The worker's own: one that is lost again and again gets work only after pauses that grow (`core.budgets.WorkerBudget`)."""
     CODE = "code"
     """The user's code: the job fails at once, or as soon as it is plain that it fails everywhere (`core.budgets.StartBudget`)."""
+    NODE = "node"
+    """The node's: one with repeated faults gets no more workers for a while (`core.scaling.faults.NodeFaults`)."""
     TIME = "time"
     """Tried again after pauses that grow, as long as the job has patience (`core.budgets.StorageBudget`)."""
 
@@ -80,6 +82,24 @@ class Cause(Enum):
     """Another copy of the same range was committed first."""
     NOT_HELD = "not_held"
     """The worker did not hold a range it had been granted: an answer was lost, or the worker had started again."""
+    WORKER_CRASHED = "worker_crashed"
+    """The worker's own process ended with an error."""
+    WORKER_KILLED = "worker_killed"
+    """The worker's own process was killed, and nobody said why."""
+    LEFT_EARLY = "left_early"
+    """A worker ended as if all were done, though there was work and nobody had asked it to leave."""
+    TIME_LIMIT = "time_limit"
+    """A worker was ended because it had run for as long as its template allows."""
+    SCRATCH_FULL = "scratch_full"
+    """A worker used more of its node's disk than it may."""
+    NODE_REFUSED = "node_refused"
+    """A node would not run a worker that had been placed on it."""
+    IMAGE_ERROR = "image_error"
+    """The image of a worker could not be had."""
+    CONFIG_ERROR = "config_error"
+    """What a worker is made from is wrong: its secrets, volumes, command, or the rights to start it."""
+    NO_CAPACITY = "no_capacity"
+    """There was no place for a worker: no node fits, or a quota is used up."""
     UNKNOWN = "unknown"
     """Nobody said."""
 
@@ -142,5 +162,14 @@ _RULES: Final = {
     Cause.YIELDED: _Rule(Budget.NONE, False, "given back for an idle worker"),
     Cause.OVERTAKEN: _Rule(Budget.NONE, False, "another copy was faster"),
     Cause.NOT_HELD: _Rule(Budget.NONE, False, "the worker did not hold it"),
+    Cause.WORKER_CRASHED: _Rule(Budget.WORKER, True, "the worker crashed"),
+    Cause.WORKER_KILLED: _Rule(Budget.WORKER, True, "the worker was killed"),
+    Cause.LEFT_EARLY: _Rule(Budget.WORKER, False, "the worker left though there was work"),
+    Cause.TIME_LIMIT: _Rule(Budget.WORKER, False, "the worker had run as long as it may"),
+    Cause.SCRATCH_FULL: _Rule(Budget.WORKER, False, "the worker used too much of its node's disk"),
+    Cause.NODE_REFUSED: _Rule(Budget.NODE, False, "the node refused the worker"),
+    Cause.IMAGE_ERROR: _Rule(Budget.CODE, False, "the image could not be had"),
+    Cause.CONFIG_ERROR: _Rule(Budget.CODE, False, "the worker could not be made"),
+    Cause.NO_CAPACITY: _Rule(Budget.NONE, False, "there was no place for the worker"),
     Cause.UNKNOWN: _Rule(Budget.NONE, False, "for no reason given"),
 }

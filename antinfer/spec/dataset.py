@@ -266,10 +266,29 @@ class Dataset:
         return self._set("patience", duration)
 
     def workers(
-        self, *, min: int | None = None, max: int | None = None, on_demand: float | None = None, deadline: float | str | None = None
+        self,
+        *,
+        min: int | None = None,
+        max: int | None = None,
+        on_demand: float | None = None,
+        deadline: float | str | None = None,
+        budget: Mapping[str, float] | None = None,
+        surge: int | None = None,
+        classes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Dataset:
-        """Say how many workers the job may have, which share of them on nodes that are not preemptible, and when it should end."""
-        return self._set_keys("workers", min=min, max=max, on_demand=on_demand, deadline=deadline)
+        """Say how many workers the job may have, on what kind of nodes, and what decides how many it asks for.
+
+        Args:
+            min: Fewest workers.
+            max: Most workers.
+            on_demand: Share of them on nodes that are not preemptible.
+            deadline: Time in which the job should end: seconds, or ``"6h"``.
+            budget: What it may use up: ``{"gpu_hours": 40}`` or ``{"money": 250}``.
+            surge: Workers on their way out that may be there beside `max`.
+            classes: What one worker has and costs, by kind: ``{"preemptible": {"price": 1.1, "memory": "16GiB"}}``.
+        """
+        given = {"min": min, "max": max, "on_demand": on_demand, "deadline": deadline, "budget": budget, "surge": surge, "classes": classes}
+        return self._set_keys("workers", **given)
 
     def store(self, url: str, *, durability: Literal["auto", "always", "waitaof", "publish"] = "auto") -> Dataset:
         """Use a Redis or Valkey server by URL instead of one of our own."""

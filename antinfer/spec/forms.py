@@ -48,8 +48,11 @@ def parse_duration(value: object) -> float:
     raise ValueError(f"must be a duration such as 30s, 10m, 6h or 1h30m (a bare number is seconds), not {value!r}")
 
 
-def parse_size(value: object) -> int:
-    """Read ``1048576``, ``"256MB"`` (10^6) or ``"256MiB"`` (2^20) as bytes. Raises ValueError on anything else."""
+def parse_size(value: object, also: str = "") -> int:
+    """Read ``1048576``, ``"256MB"`` (10^6) or ``"256MiB"`` (2^20) as bytes. Raises ValueError on anything else.
+
+    `also` begins what the error says is allowed: ``"auto or "`` where the caller takes that.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     if isinstance(value, str):
@@ -58,7 +61,7 @@ def parse_size(value: object) -> int:
             size = int(float(match[1]) * _BYTES[match[2].upper()])
             if size > 0:
                 return size
-    raise ValueError(f"must be auto or a size such as 64MB, 128MiB or 1GB (a bare number is bytes), not {value!r}")
+    raise ValueError(f"must be {also}a size such as 64MB, 128MiB or 1GB (a bare number is bytes), not {value!r}")
 
 
 def _is_number(value: object) -> bool:
@@ -79,7 +82,7 @@ def _duration_or(word: str | None) -> Callable[[object], float | str | None]:
 
 
 def _size_or_auto(value: object) -> int | str:
-    return "auto" if value == "auto" else parse_size(value)
+    return "auto" if value == "auto" else parse_size(value, "auto or ")
 
 
 def _lifetime(value: object) -> int | str:
@@ -92,6 +95,10 @@ def _lifetime(value: object) -> int | str:
         # In seconds, since workers read a job without the means of this module.
         return f"{parse_duration(value)!r}s"
     raise ValueError(f"must be off, a number of batches or a duration such as 30m or 6h, not {value!r}")
+
+
+def _size_or_none(value: object) -> int | None:
+    return None if value is None else parse_size(value)
 
 
 def _count(value: object) -> int | str:
@@ -179,6 +186,7 @@ OptionalDuration = Annotated[float | None, _DURATION, BeforeValidator(_duration_
 Duration = Annotated[float, _DURATION, BeforeValidator(parse_duration)]
 AutoDuration = Annotated[float | Auto, Form("`auto` or a duration: `30s`, `10m`, `6h`"), BeforeValidator(_duration_or("auto"))]
 AutoSize = Annotated[int | Auto, Form("`auto` or a size: `64MB`, `128MiB`, `1GB`; a bare number is bytes"), BeforeValidator(_size_or_auto)]
+OptionalSize = Annotated[int | None, Form("size: `64MB`, `128MiB`, `1GB`; a bare number is bytes"), BeforeValidator(_size_or_none)]
 AutoCount = Annotated[int | Auto, Form("`auto` or a whole number of at least 1"), BeforeValidator(_count)]
 Lifetime = Annotated[int | str, Form("`off`, a number of batches, or a duration: `30m`, `6h`"), BeforeValidator(_lifetime)]
 Concurrency = Annotated[

@@ -35,6 +35,7 @@ class NormalJob(Fields):
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         sections = {name: Fields(document[name]) for name in document.keys() & _SECTIONS}
+        sections["workers"] = _workers(document["workers"])
         super().__init__({**document, **sections, "pipeline": [_stage(stage) for stage in document["pipeline"]], "document": document})
 
 
@@ -52,6 +53,12 @@ def all_stages(stages: Iterable[StageSpec]) -> Iterator[StageSpec]:
         yield stage
         for branch in stage.parallel.values():
             yield from all_stages(branch)
+
+
+def _workers(document: Mapping[str, Any]) -> Fields:
+    budget, classes = document["budget"], document["classes"]
+    shape = {"budget": None if budget is None else Fields(budget), "classes": Fields({name: Fields(one) for name, one in classes.items()})}
+    return Fields({**document, **shape})
 
 
 def _stage(document: Mapping[str, Any]) -> Fields:

@@ -83,21 +83,90 @@ class TaskSpec(Model):
     rows: forms.AutoCount = Field(default="auto", description="Rows in one task; `auto`: from the measured speed.")
 
 
+class BudgetSpec(Model):
+    """What a job may use up; then its workers leave in order and it stops, to be resumed with more."""
+
+    gpu_hours: float | None = Field(default=None, gt=0, description="GPUs times hours, from the start of each worker to its end.")
+    money: float | None = Field(default=None, gt=0, description="Sum of the prices of all workers, in the currency of `price`.")
+
+    @model_validator(mode="after")
+    def _check(self) -> BudgetSpec:
+        if self.gpu_hours is None and self.money is None:
+            raise ValueError("needs gpu_hours, money or both")
+        return self
+
+
+class WorkerClassSpec(Model):
+    """What one worker of a kind has, and costs."""
+
+    gpus: float = Field(default=1.0, ge=0, description="GPUs of one worker; what `budget.gpu_hours` is counted by.")
+    price: float | None = Field(default=None, ge=0, description="Money for one worker for an hour; what `budget.money` is counted by.")
+    memory: forms.OptionalSize = Field(default=None, description="Memory of one worker. Not given: as its template says.")
+    max_memory: forms.OptionalSize = Field(
+        default=None,
+        description="How far that is raised, by half each time, after the system ran out of memory. Not given: not at all.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> WorkerClassSpec:
+        if self.max_memory is not None and self.memory is None:
+            raise ValueError("max_memory needs memory, from which it is raised")
+        if self.max_memory is not None and self.memory is not None and self.max_memory < self.memory:
+            raise ValueError(f"max_memory ({self.max_memory}) must not be below memory ({self.memory})")
+        return self
+
+
+class WorkerClassesSpec(Model):
+    """The two kinds of workers."""
+
+    protected: WorkerClassSpec = Field(default_factory=WorkerClassSpec, description="Those on nodes that are not preemptible.")
+    preemptible: WorkerClassSpec = Field(default_factory=WorkerClassSpec, description="All others; the same keys.")
+
+
 class WorkersSpec(Model):
     """How many workers, and on what kind of node."""
 
-    min: int = Field(default=1, ge=0, description="Fewest workers.")
+    min: int = Field(
+        default=1,
+        ge=0,
+        description="Fewest workers, as long as there is work for them. A job that has work always has one, unless its budget is used up.",
+    )
     max: int | None = Field(default=None, ge=1, description="Most workers. Not given: the launcher decides; one on a single machine.")
-    on_demand: float = Field(default=0.0, ge=0, le=1, description="Share of workers on nodes that are not preemptible.")
+    on_demand: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of workers on nodes that are not preemptible: at least that many of them, and not one more than it takes.",
+    )
     deadline: forms.OptionalDuration = Field(
         default=None,
-        description="Time in which the job should end; sets how many workers are asked for.",
+        description="Time in which the job should end; sets how many workers are asked for. "
+        "Not given: as many as find a place, up to `max`.",
     )
+    budget: BudgetSpec | None = Field(default=None, description="What the job may use up. Not given: any amount.")
+    surge: int | None = Field(
+        default=None,
+        ge=0,
+        description="Workers on their way out that may be there beside `max`, so that others start before they have stopped. "
+        "Not given: any number.",
+    )
+    classes: WorkerClassesSpec = Field(default_factory=WorkerClassesSpec, description="What one worker of each kind has, and costs.")
 
     @model_validator(mode="after")
     def _check(self) -> WorkersSpec:
         if self.max is not None and self.max < self.min:
             raise ValueError(f"max ({self.max}) must not be below min ({self.min})")
+        if self.budget is not None:
+            used = {
+                name: about
+                for name, about in (("protected", self.classes.protected), ("preemptible", self.classes.preemptible))
+                if (self.on_demand > 0 if name == "protected" else self.on_demand < 1)
+            }
+            unpriced = [name for name, about in used.items() if about.price is None]
+            if self.budget.money is not None and unpriced:
+                raise ValueError(f"budget.money needs classes.{unpriced[0]}.price, the money for one such worker for an hour")
+            if self.budget.gpu_hours is not None and not any(about.gpus for about in used.values()):
+                raise ValueError(f"budget.gpu_hours counts nothing, since classes.{next(iter(used))}.gpus is 0")
         return self
 
 

@@ -41,6 +41,7 @@ SUCCESS: Final = "_SUCCESS"
 JOB: Final = f"{HIDDEN}/job"
 REPORT: Final = f"{HIDDEN}/report"
 MASTER: Final = f"{HIDDEN}/master"
+WORKERS: Final = f"{HIDDEN}/workers"
 
 EPOCHS: Final = "epochs"
 PLAN: Final = "plan"

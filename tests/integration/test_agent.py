@@ -17,6 +17,7 @@ import pytest
 from antinfer.core.engine import Phase
 from antinfer.core.ids import WorkerId
 from antinfer.core.messages import Heartbeat, Join, Request
+from antinfer.core.scaling import exits
 from antinfer.worker.agent import Agent, AgentOptions
 from tests.integration.hosts import children
 
@@ -111,7 +112,7 @@ def test_sigterm_commits_what_is_finished_and_returns_the_rest(stand: Stand) -> 
     agent = stand.agent()
     wait_until(lambda: server.rows_committed() >= 50)
     agent.send_signal(signal.SIGTERM)
-    assert agent.wait(10) == 0, stand.log(agent)
+    assert agent.wait(10) == exits.TAKEN_AWAY, stand.log(agent)
     last = [message for message in server.told if isinstance(message, Request)][-1]
     assert last.leaving
     assert not server.engine.ledger.leases

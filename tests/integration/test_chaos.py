@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from antinfer.core.scaling import exits
 from antinfer.errors import AntinferError
 from antinfer.spec.canonical import to_yaml
 from antinfer.spec.schema import JobSpec
@@ -249,7 +250,7 @@ def test_a_worker_is_drained(scene: Scene, undisturbed: dict[str, Any]) -> None:
     leaving, staying = scene.workers()
     scene.wait_for_instant()
     cluster.fault("SIGTERM of a worker", lambda: leaving.send(signal.SIGTERM))
-    assert leaving.wait() == 0, leaving.log
+    assert leaving.wait() == exits.TAKEN_AWAY, leaving.log
     assert not cluster.is_done, "the worker left only when the job was over"
     scene.end(undisturbed, staying, master)
 
@@ -401,4 +402,4 @@ class Storm:
         wait_until(lambda: "connected to the master" in leaving.log, "the worker has started")
         self._cluster.fault("SIGTERM of a worker", lambda: leaving.send(signal.SIGTERM))
         self._replace(index)
-        assert leaving.wait() == 0, leaving.log
+        assert leaving.wait() == exits.TAKEN_AWAY, leaving.log

@@ -67,7 +67,14 @@ def job_files(draw):
         "quarantine": st.fixed_dictionaries({"max_fraction": st.floats(0, 1), "keep_columns": some}),
         "shard": st.fixed_dictionaries({"rows": COUNTS, "bytes": st.integers(1, 2**40) | st.sampled_from(["64MB", "1GiB"])}),
         "commit_interval": st.sampled_from(["auto", "30s", "1h30m", 2.5]),
-        "workers": st.fixed_dictionaries({"min": st.integers(0, 3), "max": st.integers(3, 9), "deadline": st.none() | st.just("6h")}),
+        "workers": st.fixed_dictionaries(
+            {"min": st.integers(0, 3), "max": st.integers(3, 9), "deadline": st.none() | st.just("6h")},
+            optional={
+                "surge": st.none() | st.integers(0, 5),
+                "budget": st.none() | st.just({"gpu_hours": 2.5}),
+                "classes": st.just({"preemptible": {"gpus": 2, "memory": "4GiB", "max_memory": "16GiB"}}),
+            },
+        ),
         "store": st.just({"url": "redis://:secret@host/0", "durability": "waitaof"}),
         "limit": st.integers(1, 10**9),
     }

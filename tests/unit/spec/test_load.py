@@ -216,7 +216,13 @@ def test_all_mistakes_are_named_at_once(write):
     ("override", "complaint"),
     [
         ("workers.max=none", "--set workers.max=none: workers.max: must be a whole number, not 'none'"),
-        ("workers.mx=3", "--set workers.mx=3: workers.mx: unknown key; allowed: min, max, on_demand, deadline; did you mean 'max'?"),
+        (
+            "workers.mx=3",
+            (
+                "--set workers.mx=3: workers.mx: unknown key; "
+                "allowed: min, max, on_demand, deadline, budget, surge, classes; did you mean 'max'?"
+            ),
+        ),
         ("pipeline.7.name=x", "--set pipeline.7.name=x: pipeline is a list; '7' is not one of its indexes 0 to 4"),
         ("pipeline.x=1", "--set pipeline.x=1: pipeline is a list; 'x' is not one of its indexes 0 to 4"),
         ("name.first=x", "--set name.first=x: name is 'faces', which has no keys"),

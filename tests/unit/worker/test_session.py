@@ -31,6 +31,7 @@ from antinfer.core.messages import (
 from antinfer.core.plan import Piece, Shard
 from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.core.records import CommitRecord, StagedObject
+from antinfer.core.scaling import exits
 from antinfer.worker import hostlink
 from antinfer.worker.session import Session
 from antinfer.worker.signals import (
@@ -453,6 +454,23 @@ def test_drain_commits_what_is_finished_returns_the_rest_and_leaves(bench: Bench
     assert (request.returns, request.leaving, request.want) == ((Return(A),), True, 0)
     bench.answer(3, verdict=Verdict.DRAIN)
     assert bench.actions == [StopHost(), Exit(0, "drained after SIGTERM")]
+
+
+def test_a_worker_that_is_taken_away_says_so_by_its_exit_code(bench: Bench) -> None:
+    bench.working(GRANT_A)
+    bench.tell(DrainAsked, "drained after SIGTERM", Cause.PREEMPTED)
+    bench.host(hostlink.Released(A))
+    bench.answer(2, verdict=Verdict.DRAIN)
+    assert bench.done(Exit) == [Exit(exits.TAKEN_AWAY, "drained after SIGTERM")]
+
+
+def test_a_signal_changes_nothing_for_a_worker_that_leaves_already(bench: Bench) -> None:
+    bench.working(GRANT_A)
+    bench.tell(DrainAsked, "asked to")
+    bench.tell(DrainAsked, "drained after SIGTERM", Cause.PREEMPTED)
+    bench.host(hostlink.Released(A))
+    bench.answer(2, verdict=Verdict.DRAIN)
+    assert bench.done(Exit) == [Exit(0, "asked to")]
 
 
 def test_drain_does_not_wait_for_a_stuck_host_for_ever(bench: Bench) -> None:

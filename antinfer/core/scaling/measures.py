@@ -1,0 +1,62 @@
+"""How fast workers of each class are, how long they take to start, and how much of their time is lost when they are taken away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from antinfer.core.scaling.values import Measure
+
+_MEMORY_MS = 600_000
+"""Time of one worker after which what was measured before counts half."""
+_LEAST_MS = 5_000
+"""Time of work from which a rate is told: batches come in bursts."""
+
+
+@dataclass(slots=True)
+class _ClassMeter:
+    work_ms: float = 0.0
+    rows: float = 0.0
+    lost_ms: float = 0.0
+    startup_ms: float | None = None
+
+
+@dataclass(slots=True)
+class Meter:
+    """Told what workers do, says what to reckon with."""
+
+    _classes: dict[str, _ClassMeter] = field(default_factory=dict)
+
+    def note_work(self, worker_class: str, *, workers: int, ms: int, rows: int) -> None:
+        """So many workers that held rows computed so many of them in the last `ms`."""
+        meter = self._of(worker_class)
+        # By the time of one worker, so that a thousand of them do not forget within a second what a minute has shown.
+        fading = 0.5 ** (ms / _MEMORY_MS)
+        meter.work_ms = meter.work_ms * fading + workers * ms
+        meter.rows = meter.rows * fading + rows
+        meter.lost_ms *= fading
+
+    def note_start(self, worker_class: str, ms: int) -> None:
+        """A worker took so long from its start to its first rows."""
+        meter = self._of(worker_class)
+        meter.startup_ms = float(ms) if meter.startup_ms is None else (meter.startup_ms * 3 + ms) / 4
+
+    def note_taken(self, worker_class: str, wasted_rows: int) -> None:
+        """A worker was taken away with rows computed that nobody has committed; another has to start in its place."""
+        meter = self._of(worker_class)
+        rate = meter.rows / meter.work_ms if meter.work_ms else 0.0
+        meter.lost_ms += (meter.startup_ms or 0.0) + (wasted_rows / rate if rate else 0.0)
+
+    def measures(self) -> dict[str, Measure]:
+        """Return what is known, by class."""
+        return {
+            name: Measure(
+                rate=meter.rows / meter.work_ms,
+                loss=meter.lost_ms / (meter.work_ms + meter.lost_ms),
+                startup_ms=None if meter.startup_ms is None else round(meter.startup_ms),
+            )
+            for name, meter in self._classes.items()
+            if meter.rows and meter.work_ms >= _LEAST_MS
+        }
+
+    def _of(self, worker_class: str) -> _ClassMeter:
+        return self._classes.setdefault(worker_class, _ClassMeter())

@@ -1,0 +1,123 @@
+"""The pods of workers. Pure: settings and an order in, an object out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from antinfer.errors import UsageError
+from antinfer.launchers.kubernetes.facts import CLASS_LABEL, CONTAINER
+from antinfer.launchers.kubernetes.merging import merged
+from antinfer.launchers.kubernetes.settings import KubernetesSettings
+from antinfer.launchers.port import WorkerOrder
+
+JOB_LABEL: Final = "antinfer.io/job"
+_USER: Final = 65_532
+_LEAVE_S: Final = 5
+"""Of the grace period, what is left to the system after a worker should be gone."""
+_UNREACHABLE_S: Final = 30
+"""How long a pod stays bound to a node that does not answer, instead of five minutes: its replacement waits for nobody anyway."""
+TOKEN_DIR: Final = "/etc/antinfer/token"
+
+
+def worker_pod(
+    settings: KubernetesSettings, order: WorkerOrder, *, job: str, master: str, owner: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the pod of a worker.
+
+    Args:
+        settings: how workers are made.
+        order: which one.
+        job: id of the job.
+        master: where the master is found.
+        owner: reference to the object with which it goes.
+
+    Raises:
+        UsageError: What the user lays over it leaves no container for the worker.
+    """
+    pod: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"labels": {"app.kubernetes.io/name": "antinfer", "app.kubernetes.io/component": "worker"}},
+        "spec": _spec(settings, order, master),
+    }
+    pod = merged(merged(pod, settings.template), settings.classes.get(order.worker_class, {}))
+    metadata = pod["metadata"]
+    metadata["name"], metadata["namespace"] = order.name, settings.namespace
+    metadata["labels"] = {**metadata["labels"], JOB_LABEL: job, CLASS_LABEL: order.worker_class}
+    if owner is not None:
+        metadata["ownerReferences"] = [dict(owner)]
+    pod["spec"]["restartPolicy"] = "Never"
+    if order.memory_bytes:
+        _limit_memory(pod, order.memory_bytes)
+    if order.avoid:
+        _avoid(pod["spec"], order.avoid)
+    return pod
+
+
+def restricted() -> dict[str, Any]:
+    """Return the security context of a container that may do nothing but compute."""
+    return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+def unprivileged() -> dict[str, Any]:
+    """Return the security context of a pod whose processes are nobody in particular."""
+    return {"runAsNonRoot": True, "runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict[str, Any]:
+    grace_s = max(1, settings.grace_s - _LEAVE_S)
+    # The worker is the first process of its container: the signal reaches it without a hook, which would only use up its grace period.
+    command = ["python", "-m", "antinfer.worker", "--master", master, "--name", order.name, "--grace", str(grace_s)]
+    volumes: list[dict[str, Any]] = [
+        {"name": "scratch", "emptyDir": {}},
+        # Batches travel through shared memory, of which containers have 64 MiB unless told otherwise.
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
+    mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]
+    if settings.token_secret:
+        command += ["--token-file", f"{TOKEN_DIR}/token"]
+        volumes.append({"name": "token", "secret": {"secretName": settings.token_secret, "defaultMode": 0o440}})
+        mounts.append({"name": "token", "mountPath": TOKEN_DIR, "readOnly": True})
+    container = {
+        "name": CONTAINER,
+        "image": settings.image,
+        "command": command,
+        "env": [{"name": "HOME", "value": "/tmp"}],
+        "securityContext": restricted(),
+        # The kubelet's word about an end is then the worker's own.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": settings.grace_s,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": unprivileged(),
+        "tolerations": [
+            {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _UNREACHABLE_S}
+            for key in ("not-ready", "unreachable")
+        ],
+        "containers": [container],
+        "volumes": volumes,
+    }
+
+
+def _limit_memory(pod: dict[str, Any], memory_bytes: int) -> None:
+    worker = next((each for each in pod["spec"].get("containers") or () if each["name"] == CONTAINER), None)
+    if worker is None:
+        raise UsageError(f"the pods of workers have no container {CONTAINER!r}", hint="Leave it in, and lay your own beside it.")
+    amount = {"memory": str(memory_bytes)}
+    resources = worker.get("resources") or {}
+    worker["resources"] = merged(resources, {"limits": amount, "requests": amount})
+
+
+def _avoid(spec: dict[str, Any], nodes: Sequence[str]) -> None:
+    """Keep a pod off `nodes`, in each of the alternatives that it may be placed by."""
+    wish = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(nodes)}
+    path = ("nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    affinity = spec.get("affinity") or {}
+    terms = ((affinity.get(path[0]) or {}).get(path[1]) or {}).get("nodeSelectorTerms") or [{}]
+    terms = [{**term, "matchExpressions": [*term.get("matchExpressions", ()), wish]} for term in terms]
+    spec["affinity"] = merged(affinity, {path[0]: {path[1]: {"nodeSelectorTerms": terms}}})

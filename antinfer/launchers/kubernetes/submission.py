@@ -1,0 +1,223 @@
+"""The objects of a job on Kubernetes, all but the pods of its workers, which its master makes. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from antinfer.errors import UsageError
+from antinfer.launchers.kubernetes.manifests import JOB_LABEL, TOKEN_DIR, restricted, unprivileged
+from antinfer.launchers.kubernetes.merging import merged
+from antinfer.launchers.kubernetes.settings import KubernetesSettings
+
+PORT: Final = 7_077
+CONTAINER: Final = "master"
+_JOB_DIR: Final = "/etc/antinfer/job"
+_CODE_DIR: Final = "/etc/antinfer/code"
+_MOST_BYTES: Final = 1_000_000
+"""Of a config map: a server takes 1 MiB, names and all."""
+_NAME_LENGTH: Final = 40
+_RESTARTS: Final = 20
+"""Deaths of the master that the cluster is not to blame for, after which the job is given up."""
+_USER_ERRORS: Final = (1, 2)
+"""Exit codes of a master that starting it again would not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is to run, and where."""
+
+    job: str
+    """Id of the job."""
+    title: str
+    """Its name, for people."""
+    document: str
+    """The job as JSON, without secrets."""
+    code: Mapping[str, bytes]
+    """The user's source files, by path relative to the folder of the job file."""
+    image: str
+    token: str
+    namespace: str = "default"
+    store_url: str = ""
+    grace_s: int = 30
+    worker: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over the pods of workers."""
+    classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Laid over those of one class."""
+    master: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over the pod of the master."""
+
+    @property
+    def name(self) -> str:
+        """Name of all its objects: what people call it, and enough of its id that no two jobs share one."""
+        slug = re.sub(r"[^a-z0-9]+", "-", self.title.lower())[: _NAME_LENGTH - 16].strip("-")
+        return f"antinfer-{slug}-{self.job[:6]}" if slug else f"antinfer-{self.job[:6]}"
+
+
+def objects(what: Submission) -> list[dict[str, Any]]:
+    """Return everything that is created, the job itself first: the rest belongs to it, and goes when it is deleted.
+
+    Raises:
+        UsageError: The user code does not fit into a config map, or lies outside of the folder of the job file.
+    """
+    return [
+        _job(what),
+        _object(what, "v1", "ServiceAccount", automountServiceAccountToken=False),
+        _object(
+            what,
+            "rbac.authorization.k8s.io/v1",
+            "Role",
+            rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]}],
+        ),
+        _object(
+            what,
+            "rbac.authorization.k8s.io/v1",
+            "RoleBinding",
+            subjects=[{"kind": "ServiceAccount", "name": what.name, "namespace": what.namespace}],
+            roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": what.name},
+        ),
+        _config_map(what),
+        _object(what, "v1", "Secret", type="Opaque", stringData={"token": what.token} | _store_secret(what)),
+        _object(
+            what,
+            "v1",
+            "Service",
+            spec={"selector": _labels(what, "master"), "ports": [{"name": "grpc", "port": PORT, "targetPort": "grpc"}]},
+        ),
+        _network_policy(
+            what, "master", [{"from": [{"podSelector": {"matchLabels": _labels(what, "worker")}}], "ports": [{"port": "grpc"}]}]
+        ),
+        _network_policy(what, "worker", []),
+    ]
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------------------------
+def _object(what: Submission, version: str, kind: str, suffix: str = "", **content: Any) -> dict[str, Any]:
+    metadata = {"name": what.name + suffix, "namespace": what.namespace, "labels": _labels(what)}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **content}
+
+
+def _labels(what: Submission, component: str = "") -> dict[str, str]:
+    labels = {"app.kubernetes.io/name": "antinfer", JOB_LABEL: what.job}
+    return {**labels, "app.kubernetes.io/component": component} if component else labels
+
+
+def _store_secret(what: Submission) -> dict[str, str]:
+    return {"store-url": what.store_url} if what.store_url else {}
+
+
+def _job(what: Submission) -> dict[str, Any]:
+    rules = [
+        {"action": "FailJob", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(_USER_ERRORS)}},
+        # Nodes that are taken away cost a job nothing.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+    pod = merged({"metadata": {"labels": _labels(what, "master")}, "spec": _master(what)}, what.master)
+    pod["metadata"]["labels"] |= _labels(what, "master")
+    spec = {"backoffLimit": _RESTARTS, "podFailurePolicy": {"rules": rules}, "template": pod}
+    return _object(what, "batch/v1", "Job", spec=spec)
+
+
+def _master(what: Submission) -> dict[str, Any]:
+    command = ["python", "-m", "antinfer.master", "--job", f"{_JOB_DIR}/job.json", "--base-dir", _CODE_DIR]
+    command += ["--kubernetes", f"{_JOB_DIR}/kubernetes.json", "--listen", f"$(POD_IP):{PORT}", "--token-file", f"{TOKEN_DIR}/token"]
+    env: list[dict[str, Any]] = [
+        {"name": "HOME", "value": "/tmp"},
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+    ]
+    if what.store_url:
+        command += ["--store", "$(ANTINFER_STORE)"]
+        env.append({"name": "ANTINFER_STORE", "valueFrom": {"secretKeyRef": {"name": what.name, "key": "store-url"}}})
+    container = {
+        "name": CONTAINER,
+        "image": what.image,
+        "command": command,
+        "env": env,
+        "ports": [{"name": "grpc", "containerPort": PORT}],
+        "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}},
+        "securityContext": restricted(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": "/tmp"},
+            {"name": "job", "mountPath": _JOB_DIR, "readOnly": True},
+            {"name": "code", "mountPath": _CODE_DIR, "readOnly": True},
+            {"name": "token", "mountPath": TOKEN_DIR, "readOnly": True},
+        ],
+    }
+    documents = [{"key": key, "path": key} for key in ("job.json", "kubernetes.json")]
+    return {
+        "restartPolicy": "Never",
+        "serviceAccountName": what.name,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "securityContext": unprivileged(),
+        "containers": [container],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "job", "configMap": {"name": what.name, "items": documents}},
+            _code_volume(what),
+            {"name": "token", "secret": {"secretName": what.name, "items": [{"key": "token", "path": "token"}], "defaultMode": 0o440}},
+        ],
+    }
+
+
+def _config_map(what: Submission) -> dict[str, Any]:
+    """Return the job, how its workers are made, and the user's code."""
+    for path in what.code:
+        if path.startswith("..") or os.path.isabs(path):
+            raise UsageError(
+                f"the user code {path} lies outside of the folder of the job file", hint="Move it there, or put it into the image."
+            )
+    mounts = [{"name": "code", "mountPath": _CODE_DIR, "readOnly": True}]
+    code = {"spec": {"containers": [{"name": "worker", "volumeMounts": mounts}], "volumes": [_code_volume(what)]}}
+    settings = KubernetesSettings(
+        image=what.image,
+        namespace=what.namespace,
+        master=f"{what.name}.{what.namespace}.svc:{PORT}",
+        token_secret=what.name,
+        grace_s=what.grace_s,
+        template=merged(code, what.worker),
+        classes=what.classes,
+    )
+    data = {"job.json": what.document, "kubernetes.json": settings.to_json()}
+    data |= {_key(path): content.decode("utf-8") for path, content in what.code.items()}
+    size = sum(len(key) + len(text.encode()) for key, text in data.items())
+    if size > _MOST_BYTES:
+        largest = max(what.code, key=lambda path: len(what.code[path]), default="job.json")
+        raise UsageError(
+            f"job file and user code are {size:,} bytes, and a config map holds {_MOST_BYTES:,}; the largest file is {largest}",
+            hint="Install the code in the image: modules that are found there are not sent along.",
+        )
+    return _object(what, "v1", "ConfigMap", data=data)
+
+
+def _code_volume(what: Submission) -> dict[str, Any]:
+    items = [{"key": _key(path), "path": path} for path in what.code]
+    # Without items a config map is mounted whole, job and all.
+    return {"name": "code", "configMap": {"name": what.name, "items": items}} if items else {"name": "code", "emptyDir": {}}
+
+
+def _key(path: str) -> str:
+    """Return the key of a file: names of folders may hold what keys may not."""
+    return f"code-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+
+
+def _network_policy(what: Submission, component: str, ingress: list[dict[str, Any]]) -> dict[str, Any]:
+    spec = {"podSelector": {"matchLabels": _labels(what, component)}, "policyTypes": ["Ingress"], "ingress": ingress}
+    return _object(what, "networking.k8s.io/v1", "NetworkPolicy", f"-{component}", spec=spec)
+
+
+def suspended(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the job as it is created: it begins when everything that it needs is there."""
+    return {**job, "spec": {**job["spec"], "suspend": True}}
+
+
+def owned(obj: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object as one that belongs to the job that was created."""
+    reference = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [reference]}}

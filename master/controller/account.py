@@ -1,0 +1,44 @@
+"""What must outlive a master about its workers, beside the output: when the job began, and how long workers were paid for."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from antinfer.errors import OutputError
+from antinfer.storage import layout
+from antinfer.storage.place import OutputPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Times of a job."""
+
+    began_at: float
+    """Seconds since 1970: the only clock that another machine shares."""
+    used_ms: Mapping[str, int]
+    """Time that workers of each class were there, in all reigns."""
+
+    @classmethod
+    def open(cls, place: OutputPlace) -> Account:
+        """Read it, or begin it. Raises `OutputError` when it is damaged."""
+        data = place.read(layout.WORKERS)
+        if data is None:
+            account = cls(time.time(), {})
+            account.write(place)
+            return account
+        try:
+            return cls(**json.loads(data))
+        except (ValueError, TypeError) as error:
+            raise OutputError(
+                f"{place.uri}/{layout.WORKERS} is damaged: {error}", hint="Delete it: deadline and budget then begin anew."
+            ) from error
+
+    def write(self, place: OutputPlace) -> None:
+        place.write(layout.WORKERS, json.dumps({"began_at": self.began_at, "used_ms": dict(self.used_ms)}).encode())
+
+    def age_ms(self) -> int:
+        """Return how long ago the job began."""
+        return max(0, round((time.time() - self.began_at) * 1_000))

@@ -1,0 +1,173 @@
+"""The controller as a task beside the master's loop: look, decide, act, again whenever something has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from antinfer.core.events import DrainRequested
+from antinfer.core.ids import WorkerId
+from antinfer.core.scaling.actions import Action, AvoidNode, DeleteWorker, DrainWorker, FailJob, StartWorkers, Tell, Topic
+from antinfer.core.scaling.memory import Memory
+from antinfer.core.scaling.planning import Controller
+from antinfer.core.scaling.values import Allowance, Desired, Observed, WorkerState
+from antinfer.errors import AntinferError, UserError
+from antinfer.launchers.port import Launcher, WorkerOrder
+from antinfer.master.controller.account import Account
+from antinfer.master.controller.book import Book
+from antinfer.master.controller.sight import JobSight
+from antinfer.master.loop import now_ms
+from antinfer.master.streams import MakeEvent
+from antinfer.master.troubles import Troubles
+from antinfer.storage.place import OutputPlace
+
+_log = logging.getLogger("antinfer.master.controller")
+_TURN_S: Final = 1.0
+_GATHER_S: Final = 0.1
+"""Changes that come within this time are looked at together."""
+_WRITE_S: Final = 30.0
+"""How often it is written down what has been used up; so much a budget may be exceeded by with each death of a master."""
+_WAITED_FOR: Final = (Topic.PENDING, Topic.CRASHES, Topic.IMAGE)
+"""Topics that say what the job waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a controller needs of its master."""
+
+    look: Callable[[], JobSight]
+    post: Callable[[MakeEvent], None]
+    fail: Callable[[UserError], None]
+    """Fails the job."""
+    broken: Callable[[BaseException], None]
+    """Ends the reign: we cannot go on."""
+    troubles: Troubles
+    place: OutputPlace
+
+
+class Elastic:
+    """Keeps as many workers as a job needs, during one reign."""
+
+    def __init__(self, launcher: Launcher, desired: Desired, account: Account, around: Surroundings) -> None:
+        """
+        Args:
+            launcher: open.
+            desired: what is wanted; its prefix is that of this reign.
+            account: what is known from earlier reigns.
+            around: the master.
+        """
+        self._launcher = launcher
+        self._desired = desired
+        self._account = account
+        self._around = around
+        self._controller = Controller(Memory(account.used_ms))
+        self._book = Book()
+        self._changed = asyncio.Event()
+        self._written_at = now_ms()
+        self._denied_since: int | None = None
+        self._has_failed = False
+        self._has_budget = desired.allowance != Allowance()
+        self._last = Observed()
+
+    def changed(self) -> None:
+        """There is something new to see. From the event loop's thread."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Turn until cancelled. Raises what a launcher's threads have failed with."""
+        while True:
+            if self.turn(now_ms()) and self._has_budget and now_ms() - self._written_at >= _WRITE_S * 1_000:
+                await self.write()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _TURN_S)
+            except TimeoutError:
+                continue
+            await asyncio.sleep(_GATHER_S)
+            self._changed.clear()
+
+    def turn(self, now: int) -> bool:
+        """Look, decide and act once; False when there is nothing to see yet, or nothing to do any more."""
+        sight = self._launcher.observe()
+        if sight is None or self._has_failed:
+            return False
+        if self._is_denied(sight.denied, now):
+            return True
+        job = self._around.look()
+        observed = self._last = self._book.observe(sight, job, self._desired.prefix, now)
+        for action in self._controller.turn(self._desired, observed, now):
+            self._carry_out(action, job)
+        return True
+
+    async def write(self) -> None:
+        """Write down what has been used up."""
+        self._written_at = now_ms()
+        account = replace(self._account, used_ms=dict(self._controller.memory.used_ms))
+        try:
+            await asyncio.to_thread(account.write, self._around.place)
+        except AntinferError as error:
+            # The next time will do: whoever reads it then sees what has been used up until now, too.
+            _log.warning("cannot write down what workers have used up: %s", error, extra={"action": "account_not_written"})
+
+    def clear(self) -> None:
+        """The job is over, one way or the other: remove every worker that is left, but for those whose logs somebody will want."""
+        for worker in self._last.workers:
+            if worker.state is not WorkerState.ENDED or worker.ending is None or worker.ending.cause.is_blameless:
+                self._launcher.stop(worker.name, drain=True)
+        for name in self._controller.memory.asked:
+            self._launcher.stop(name, drain=True)
+
+    # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _is_denied(self, why: str, now: int) -> bool:
+        """Fail the job when workers have not been to be seen for so long that it will not mend."""
+        if not why:
+            self._denied_since = None
+            return False
+        if self._denied_since is None:
+            self._denied_since = now
+        if now - self._denied_since >= self._desired.policy.invalid_patience_ms:
+            self._fail(FailJob(f"workers cannot be looked after: {why}", "Give the master that right; then resume the job."))
+        return True
+
+    def _carry_out(self, action: Action, job: JobSight) -> None:
+        match action:
+            case StartWorkers(worker_class, names, memory_bytes, avoid):
+                _log.info("starting %d %s workers: %s", len(names), worker_class, _some(names), extra={"action": "start_workers"})
+                self._launcher.start([WorkerOrder(name, worker_class, memory_bytes, avoid) for name in names])
+            case DrainWorker(name, cause, why):
+                _log.info("draining worker %s: %s", name, why, extra={"action": "drain_worker", "worker": name, "cause": cause.value})
+                self._book.asked(name)
+                if name in job.workers:
+                    self._around.post(lambda at: DrainRequested(at, WorkerId(name)))
+                else:
+                    self._launcher.stop(name, drain=True)
+            case DeleteWorker(name, cause, why):
+                _log.info("deleting worker %s: %s", name, why, extra={"action": "delete_worker", "worker": name, "cause": cause.value})
+                self._launcher.stop(name, drain=True)
+            case AvoidNode(node, _, why):
+                _log.warning("node %s gets no workers for a while: %s", node, why, extra={"action": "avoid_node"})
+            case FailJob():
+                self._fail(action)
+            case Tell(topic, text):
+                self._tell(topic, text)
+
+    def _fail(self, action: FailJob) -> None:
+        self._has_failed = True
+        self._around.fail(UserError(action.reason, hint=action.hint))
+
+    def _tell(self, topic: Topic, text: str) -> None:
+        if text:
+            _log.warning("%s", text, extra={"action": "workers", "topic": topic.value})
+        if topic in _WAITED_FOR:
+            key = "workers", topic.value
+            if text:
+                self._around.troubles.note(key, text)
+            else:
+                self._around.troubles.clear(key)
+
+
+def _some(names: tuple[str, ...], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,73 @@
+"""What the master knows of its job and its workers, as far as it matters for how many there should be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from antinfer.core.engine import Engine, Phase
+from antinfer.core.ids import WorkerId
+from antinfer.core.sessions import Session
+from antinfer.master.status import Figures, rows_done
+from antinfer.master.streams import Streams
+
+_OVER: Final = (Phase.SETTLING, Phase.COLLECTING, Phase.AUDITING, Phase.SEALING, Phase.DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSight:
+    """A worker that is a member of the job."""
+
+    is_ready: bool = True
+    """Its pipeline is set up."""
+    is_draining: bool = False
+    uncommitted_rows: int = 0
+    leases: int = 0
+    computed_rows: int = 0
+    """Since it started, those that had been computed before included."""
+    committed_rows: int = 0
+    """Since the reign began."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSight:
+    """The job at one moment."""
+
+    remaining_rows: int | None = None
+    """None: not known yet."""
+    unleased_rows: int | None = None
+    committed_rows: int = 0
+    is_done: bool = False
+    """Every row is committed."""
+    workers: Mapping[str, WorkerSight] = field(default_factory=dict)
+
+
+def look(engine: Engine, figures: Figures, streams: Streams) -> JobSight:
+    """Return what is known now. Costs O(open)."""
+    ledger = engine.ledger
+    is_done = engine.phase in _OVER
+    leased = {(lease.shard, lease.rows) for lease in ledger.leases.values()}
+    waiting = ledger.waiting_rows() if engine.phase is Phase.SERVING and engine.plan.complete else None
+    if any(lease.is_unsized for lease in ledger.leases.values()):
+        waiting = None
+    return JobSight(
+        remaining_rows=0 if is_done else None if waiting is None else waiting + sum(rows.size for _, rows in leased),
+        unleased_rows=0 if is_done else waiting,
+        committed_rows=rows_done(engine),
+        is_done=is_done,
+        workers={str(session.worker): _worker(session, engine, figures, streams) for session in engine.sessions},
+    )
+
+
+def _worker(session: Session, engine: Engine, figures: Figures, streams: Streams) -> WorkerSight:
+    held = [lease for each in session.leases if (lease := engine.ledger.leases.get(each)) is not None]
+    stats = streams.stats_of(WorkerId(session.worker))
+    return WorkerSight(
+        is_ready=session.is_ready,
+        is_draining=session.draining,
+        uncommitted_rows=sum(lease.rows.size for lease in held if not lease.is_unsized),
+        leases=len(held),
+        computed_rows=0 if stats is None else stats.rows,
+        committed_rows=figures.rows_by_worker[session.worker],
+    )

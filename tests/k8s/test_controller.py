@@ -1,0 +1,227 @@
+"""The controller and its launcher on the double, without a job: what they do about pods, nodes, rights and images, and what that costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antinfer.core.scaling.values import Desired, ScalingPolicy
+from antinfer.errors import UserError
+from antinfer.launchers.kubernetes.api import Api
+from antinfer.launchers.kubernetes.launcher import KubernetesLauncher
+from antinfer.launchers.kubernetes.settings import KubernetesSettings
+from antinfer.master.controller.account import Account
+from antinfer.master.controller.shell import Elastic, Surroundings
+from antinfer.master.controller.sight import JobSight, WorkerSight
+from antinfer.master.loop import now_ms
+from antinfer.master.streams import MakeEvent
+from antinfer.master.troubles import Troubles
+from antinfer.storage.place import open_place
+from tests.k8s.double.cluster import Cluster
+from tests.k8s.double.kinds import PODS
+from tests.k8s.double.nodes import Node
+from tests.k8s.double.objects import Object, dig, name_of
+from tests.k8s.talk import Talk
+
+HASTY = ScalingPolicy(invalid_patience_ms=300, image_patience_ms=300, grow_ms=50, pending_ms=100)
+"""Whoever waits for seconds of a real cluster waits for hundredths of the double's."""
+
+
+@dataclass
+class Bench:
+    """A controller whose master knows only what the test says."""
+
+    cluster: Cluster
+    elastic: Elastic
+    job: JobSight = field(default_factory=lambda: JobSight(remaining_rows=10**9, unleased_rows=10**9))
+    failures: list[UserError] = field(default_factory=list)
+    posted: list[MakeEvent] = field(default_factory=list)
+    troubles: Troubles = field(default_factory=Troubles)
+
+    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = 20) -> None:
+        """Turn as often as a real controller may, until `condition` holds."""
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, f"not in {seconds} s: {what}"
+            self.elastic.turn(now_ms())
+            time.sleep(0.02)
+
+    def pods(self) -> dict[str, Object]:
+        return {name_of(each): each for each in self.cluster.store.each(PODS)}
+
+    def running(self) -> set[str]:
+        return {
+            name
+            for name, pod in self.pods().items()
+            if dig(pod, "status", "phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
+        }
+
+    def join_all(self) -> None:
+        """All workers that run have joined, and hold rows."""
+        self.job = replace(self.job, workers={name: WorkerSight(leases=1, uncommitted_rows=100) for name in self.running()})
+
+
+MakeBench = Callable[..., Any]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> MakeBench:
+    @contextmanager
+    def make(cluster: Cluster, *, token: str | None = None, template: dict[str, Any] | None = None, **desired: Any) -> Iterator[Bench]:
+        kubeconfig = cluster.kubeconfig(tmp_path / "kubeconfig", token=token)
+        settings = KubernetesSettings(image=desired.pop("image", "antinfer:1"), grace_s=2, template=template or {})
+        launcher = KubernetesLauncher(Api.connect(str(kubeconfig)), settings, job="j1", master="127.0.0.1:1")
+        launcher.open(lambda: None)
+        around = Surroundings(
+            look=lambda: made.job,
+            post=lambda event: made.posted.append(event),
+            fail=lambda error: made.failures.append(error),
+            broken=lambda error: None,
+            troubles=Troubles(),
+            place=open_place(str(tmp_path / "out")),
+        )
+        wanted = Desired(**{"prefix": "job-1", "policy": HASTY, **desired})
+        made = Bench(cluster, Elastic(launcher, wanted, Account(time.time(), {}), around), troubles=around.troubles)
+        try:
+            yield made
+        finally:
+            launcher.close()
+
+    return make
+
+
+def test_thirty_pods_deleted_at_once_are_replaced(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=30, most=30) as it:
+        it.wait(lambda: len(it.running()) == 30, "thirty workers")
+        it.join_all()
+        it.elastic.turn(now_ms())
+        first = it.running()
+        calls = cluster.calls.of("create", "pods")
+        assert Talk(cluster.url).delete("/api/v1/namespaces/default/pods").code == 200
+        it.job = replace(it.job, workers={})
+        begun = time.monotonic()
+        it.wait(lambda: len(it.running() - first) == 30, "thirty others")
+        seconds = time.monotonic() - begun
+        print(f"thirty replaced after {seconds:.2f} s")
+        assert seconds < 10
+        assert cluster.calls.of("create", "pods") - calls == 30
+        assert not it.failures
+
+
+def test_pods_are_as_restricted_as_can_be_and_go_with_their_owner(bench: MakeBench) -> None:
+    overrides = {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"cpu": "1"}}}], "nodeSelector": {"pool": "spot"}}}
+    with (
+        Cluster([Node("n", labels={"pool": "spot"}, pretend=True)]) as cluster,
+        bench(cluster, template=overrides, least=1, most=1) as it,
+    ):
+        it.wait(lambda: it.running() == {"job-1-1"}, "a worker")
+        spec = it.pods()["job-1-1"]["spec"]
+        (worker,) = spec["containers"]
+        assert worker["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert spec["securityContext"]["runAsNonRoot"] and not spec["automountServiceAccountToken"]
+        assert (spec["restartPolicy"], spec["terminationGracePeriodSeconds"], spec["nodeSelector"]) == ("Never", 2, {"pool": "spot"})
+        assert worker["resources"]["limits"]["cpu"] == "1" and worker["command"][-4:] == ["--name", "job-1-1", "--grace", "1"]
+
+
+def test_an_image_that_cannot_be_pulled_fails_the_job_with_the_words_of_the_kubelet(bench: MakeBench) -> None:
+    with Cluster([Node("n")]) as cluster, bench(cluster, image="nowhere:1") as it:
+        cluster.images.bad["nowhere*"] = "manifest for nowhere:1 not found: manifest unknown"
+        it.wait(lambda: it.failures, "the end of the job")
+        assert "manifest for nowhere:1 not found: manifest unknown" in str(it.failures[0])
+        assert "Check the name of the image" in it.failures[0].hint
+        it.elastic.clear()
+        cluster.wait(lambda: not it.pods(), "the pods to go")
+
+
+@pytest.mark.parametrize("verb", ["create", "list"])
+def test_a_right_that_is_missing_is_named(bench: MakeBench, verb: str) -> None:
+    with Cluster([Node("n")]) as cluster:
+        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": sorted({"create", "list", "watch", "delete"} - {verb})}]
+        token = limited(cluster, rules)
+        with bench(cluster, token=token) as it:
+            it.wait(lambda: it.failures, "the end of the job")
+            right = f'the rule {{apiGroups: [""], resources: ["pods"], verbs: ["{verb}"]}} in a Role in namespace default'
+            assert right in str(it.failures[0])
+            assert not it.pods()
+
+
+def test_a_pod_that_finds_no_place_is_told_with_the_words_of_the_scheduler(bench: MakeBench) -> None:
+    template = {"spec": {"nodeSelector": {"pool": "other"}}}
+    with Cluster([Node("n", labels={"pool": "spot"})]) as cluster, bench(cluster, template=template) as it:
+        it.wait(lambda: it.troubles.text, "to be told")
+        assert "1 of 1 workers wait for a place: 0/1 nodes are available" in it.troubles.text
+        assert not it.failures
+
+
+def test_nothing_is_missed_when_watches_break_and_the_server_forgets(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=3, most=3) as it:
+        it.wait(lambda: len(it.running()) == 3, "three workers")
+        it.join_all()
+        for _ in range(3):
+            first = it.running()
+            cluster.compact()
+            cluster.cut_watches()
+            cluster.registry.delete(PODS, "default", min(first))
+            it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name != min(first)})
+            it.wait(lambda first=first: len(it.running() - {min(first)}) == 3, "another worker")
+            it.join_all()
+        assert not it.failures
+
+
+def test_a_server_that_has_too_much_to_do_is_left_alone_for_a_while(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=2, most=2) as it:
+        fault = cluster.inject("create", "pods", status=429, retry_after_s=1, times=2)
+        begun = time.monotonic()
+        it.wait(lambda: len(it.running()) == 2, "two workers")
+        assert fault.fired == 2
+        assert time.monotonic() - begun >= 1
+        assert cluster.calls.of("create", "pods") == 4
+        assert not it.failures
+
+
+def test_nothing_is_asked_while_nothing_changes(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=2, most=2) as it:
+        it.wait(lambda: len(it.running()) == 2, "two workers")
+        it.join_all()
+        it.elastic.turn(now_ms())
+        verbs = ("create", "list", "watch", "get", "delete", "patch", "update")
+        before = [cluster.calls.of(verb, "pods") for verb in verbs]
+        for _ in range(50):
+            it.elastic.turn(now_ms())
+        assert [cluster.calls.of(verb, "pods") for verb in verbs] == before
+
+
+def test_a_node_that_is_lost_gives_its_workers_up_at_once(bench: MakeBench) -> None:
+    nodes = [Node("n1", cpu="64", pretend=True), Node("n2", cpu="64", pretend=True)]
+    with Cluster(nodes) as cluster, bench(cluster, least=4, most=4) as it:
+        it.wait(lambda: len(it.running()) == 4, "four workers")
+        it.join_all()
+        it.elastic.turn(now_ms())
+        node = it.pods()[min(it.running())]["spec"]["nodeName"]
+        on_lost = {name for name, pod in it.pods().items() if pod["spec"]["nodeName"] == node}
+        cluster.lose_node(node)
+        it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name not in on_lost})
+        it.wait(lambda: len(it.running() - on_lost) == 4, "others on the other node")
+        assert not it.failures
+
+
+def limited(cluster: Cluster, rules: list[dict[str, Any]]) -> str:
+    """Return the token of a service account with these rights."""
+    talk = Talk(cluster.url)
+    rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+    talk.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "master"}})
+    talk.create(f"{rbac}/roles", {"metadata": {"name": "master"}, "rules": rules})
+    subject = {"kind": "ServiceAccount", "name": "master", "namespace": "default"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "master"}
+    talk.create(f"{rbac}/rolebindings", {"metadata": {"name": "master"}, "subjects": [subject], "roleRef": reference})
+    return cluster.service_account_token("default", "master")

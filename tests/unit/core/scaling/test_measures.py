@@ -1,0 +1,47 @@
+"""Rates, start-up times and losses, as they are reckoned with."""
+
+from __future__ import annotations
+
+import pytest
+
+from antinfer.core.scaling.measures import Meter
+
+
+def test_nothing_is_told_before_there_is_something_to_tell() -> None:
+    meter = Meter()
+    assert meter.measures() == {}
+    meter.note_start("preemptible", 30_000)
+    meter.note_work("preemptible", workers=4, ms=1_000, rows=400)
+    assert meter.measures() == {}, "batches come in bursts"
+    meter.note_work("preemptible", workers=4, ms=1_000, rows=0)
+    (measure,) = meter.measures().values()
+    assert measure.rate == pytest.approx(0.05, rel=0.01)
+    assert measure.startup_ms == 30_000
+    assert measure.loss == 0
+
+
+def test_loss_is_the_share_of_time_that_being_taken_away_costs() -> None:
+    """Each worker works for 9 min, loses 30 s of work, and the next one takes 30 s to start: a tenth of ten minutes."""
+    meter = Meter()
+    meter.note_start("preemptible", 30_000)
+    for second in range(1, 54_001):
+        meter.note_work("preemptible", workers=10, ms=1_000, rows=500)
+        if second % 54 == 0:
+            meter.note_taken("preemptible", 1_500)
+    assert meter.measures()["preemptible"].loss == pytest.approx(0.1, rel=0.1)
+
+
+def test_what_is_long_ago_counts_less() -> None:
+    meter = Meter()
+    for _ in range(3_600):
+        meter.note_work("protected", workers=1, ms=1_000, rows=10)
+    for _ in range(1_800):
+        meter.note_work("protected", workers=1, ms=1_000, rows=20)
+    assert 0.0185 < meter.measures()["protected"].rate < 0.02
+
+
+def test_classes_are_measured_apart() -> None:
+    meter = Meter()
+    meter.note_work("protected", workers=1, ms=10_000, rows=1_000)
+    meter.note_work("preemptible", workers=1, ms=10_000, rows=500)
+    assert {name: round(measure.rate, 3) for name, measure in meter.measures().items()} == {"protected": 0.1, "preemptible": 0.05}

@@ -1,0 +1,78 @@
+"""The pods of workers, and what users lay over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from antinfer.errors import UsageError
+from antinfer.launchers.kubernetes.manifests import worker_pod
+from antinfer.launchers.kubernetes.merging import merged
+from antinfer.launchers.kubernetes.rights import explain
+from antinfer.launchers.kubernetes.settings import KubernetesSettings
+from antinfer.launchers.port import WorkerOrder
+
+
+def made(order: WorkerOrder | None = None, **settings: Any) -> dict[str, Any]:
+    order = order or WorkerOrder("w-1", "preemptible")
+    return worker_pod(KubernetesSettings(image="i:1", **settings), order, job="j", master="m:1", owner={"uid": "u"})
+
+
+def test_memory_that_was_raised_is_limit_and_request_beside_what_the_template_asks_for() -> None:
+    template = {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"memory": "1Gi", "nvidia.com/gpu": 1}}}]}}
+    pod = made(WorkerOrder("w-1", "preemptible", memory_bytes=2**31), template=template)
+    (worker,) = pod["spec"]["containers"]
+    assert worker["resources"] == {"limits": {"memory": str(2**31), "nvidia.com/gpu": 1}, "requests": {"memory": str(2**31)}}
+
+
+def test_nodes_are_avoided_in_each_alternative_of_the_template() -> None:
+    terms = [{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["a"]}]}, {}]
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}, "podAffinity": {}}
+    order = WorkerOrder("w-1", "preemptible", avoid=("n1", "n2"))
+    spec = made(order, template={"spec": {"affinity": affinity}})["spec"]
+    found = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    wish = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["n1", "n2"]}
+    assert [each["matchExpressions"][-1] for each in found] == [wish, wish]
+    assert len(found[0]["matchExpressions"]) == 2 and "podAffinity" in spec["affinity"]
+
+
+def test_a_class_has_the_last_word_but_for_what_identifies_a_worker() -> None:
+    classes = {
+        "preemptible": {"metadata": {"name": "x", "labels": {"antinfer.io/job": "other"}}, "spec": {"nodeSelector": {"pool": "spot"}}}
+    }
+    pod = made(template={"spec": {"nodeSelector": {"pool": "any"}, "restartPolicy": "Always"}}, classes=classes)
+    assert pod["spec"]["nodeSelector"] == {"pool": "spot"}
+    assert (pod["metadata"]["name"], pod["metadata"]["labels"]["antinfer.io/job"], pod["spec"]["restartPolicy"]) == ("w-1", "j", "Never")
+    assert pod["metadata"]["ownerReferences"] == [{"uid": "u"}]
+
+
+def test_a_token_is_a_file_from_the_secret_and_never_in_the_pod() -> None:
+    spec = made(token_secret="s")["spec"]
+    assert spec["containers"][0]["command"][-2:] == ["--token-file", "/etc/antinfer/token/token"]
+    assert {"secretName": "s", "defaultMode": 0o440} in [each.get("secret") for each in spec["volumes"]]
+
+
+def test_a_template_without_the_container_of_the_worker_is_refused() -> None:
+    with pytest.raises(UsageError, match="no container 'worker'"):
+        made(WorkerOrder("w-1", "preemptible", memory_bytes=1), template={"spec": {"containers": None}})
+
+
+def test_laying_over() -> None:
+    ours = {"env": [{"name": "A", "value": "1"}], "tolerations": [{"key": "a"}], "command": ["a", "b"], "drop": {"x": 1}, "keep": 1}
+    theirs = {"env": [{"name": "B"}, {"name": "A", "value": "2"}], "tolerations": [{"key": "b"}], "command": ["c"], "drop": None}
+    assert merged(ours, theirs) == {
+        "env": [{"name": "A", "value": "2"}, {"name": "B"}],
+        "tolerations": [{"key": "a"}, {"key": "b"}],
+        "command": ["c"],
+        "keep": 1,
+    }
+    assert ours["drop"] == {"x": 1}
+
+
+def test_a_refusal_that_names_no_right_stays_as_it_is() -> None:
+    assert explain(403, "exceeded quota") == "exceeded quota"
+    text = explain(403, 'nodes is forbidden: User "u" cannot list resource "nodes" in API group "" at the cluster scope')
+    assert text.endswith(
+        '(the missing right: the rule {apiGroups: [""], resources: ["nodes"], verbs: ["list"]} in a ClusterRole, bound to u)'
+    )

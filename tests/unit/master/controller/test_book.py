@@ -1,0 +1,78 @@
+"""What is kept of each worker between two looks."""
+
+from __future__ import annotations
+
+from antinfer.core.causes import Cause
+from antinfer.core.scaling.facts import ConditionFacts, ContainerFacts, PodFacts
+from antinfer.core.scaling.values import Observed, WorkerSeen, WorkerState
+from antinfer.launchers.port import Sight
+from antinfer.master.controller.book import Book
+from antinfer.master.controller.sight import JobSight, WorkerSight
+
+
+class Bench:
+    """A book that is shown one worker, on virtual time."""
+
+    def __init__(self, name: str = "job-1-1") -> None:
+        self.book = Book()
+        self.name = name
+        self.pod = PodFacts(name, "preemptible", created_at=1_000, node="n1", phase="Running")
+
+    def look(self, now: int, *pods: PodFacts, known: WorkerSight | None = None) -> Observed:
+        job = JobSight(workers={} if known is None else {self.name: known})
+        return self.book.observe(Sight(pods or (self.pod,)), job, "job-1", now)
+
+    def worker(self, now: int, known: WorkerSight | None = None) -> WorkerSeen:
+        (seen,) = self.look(now, known=known).workers
+        return seen
+
+
+def test_a_worker_is_as_it_is_since_it_came_to_be_so() -> None:
+    bench = Bench()
+    assert (bench.worker(2_000).state, bench.worker(3_000).since) == (WorkerState.STARTING, 2_000)
+    seen = bench.worker(4_000, WorkerSight(leases=1, uncommitted_rows=7))
+    assert (seen.state, seen.since, seen.ready_at, seen.uncommitted_rows, seen.idle_since) == (WorkerState.READY, 4_000, 4_000, 7, None)
+    assert bench.worker(5_000, WorkerSight()).idle_since == 5_000
+    assert bench.worker(6_000, WorkerSight()).idle_since == 5_000
+    assert bench.worker(7_000, WorkerSight(leases=1)).idle_since is None
+
+
+def test_a_worker_that_sets_its_pipeline_up_is_not_idle() -> None:
+    assert Bench().worker(2_000, WorkerSight(is_ready=False)).idle_since is None
+
+
+def test_who_was_drained_stays_so_when_its_session_has_gone() -> None:
+    bench = Bench()
+    bench.worker(2_000, WorkerSight(is_draining=True))
+    bench.pod = PodFacts(bench.name, "preemptible", 1_000, phase="Succeeded", containers=(ContainerFacts("worker", exit_code=0),))
+    seen = bench.worker(3_000)
+    assert (seen.state, seen.ending and seen.ending.cause) == (WorkerState.ENDED, Cause.DRAINED)
+
+
+def test_speed_is_rows_by_the_time_of_workers_that_hold_some() -> None:
+    bench = Bench()
+    for second in range(11):
+        observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=second * 50))
+    measure = observed.measures["preemptible"]
+    assert abs(measure.rate - 0.05) < 1e-9
+    assert measure.startup_ms == 0, "its first rows came at the moment of its creation"
+
+
+def test_what_a_worker_had_done_before_we_came_counts_for_nothing() -> None:
+    bench = Bench("job-0-1")
+    for second in range(11):
+        observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=1_000_000 + second * 50))
+    assert abs(observed.measures["preemptible"].rate - 0.05) < 1e-9
+
+
+def test_a_worker_that_is_taken_away_costs_once_what_it_had_not_committed() -> None:
+    bench = Bench()
+    for second in range(11):
+        bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=second * 100, committed_rows=second * 50))
+    disruption = ConditionFacts("DisruptionTarget", True, "PreemptionByScheduler")
+    bench.pod = PodFacts(
+        bench.name, "preemptible", 1_000, phase="Failed", conditions=(disruption,), containers=(ContainerFacts("worker", exit_code=75),)
+    )
+    first = bench.look(11_000).measures["preemptible"].loss
+    assert 0.2 < first < 0.5, "five of ten seconds' work, beside the work itself"
+    assert bench.look(12_000).measures["preemptible"].loss == first
