@@ -26,8 +26,6 @@ from antinfer.core.plan import PlanIndex, Shard
 from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
 from antinfer.master import retrying, sealing
 from antinfer.master.backoff import START_S, patiently
-from antinfer.master.controller.shell import Surroundings
-from antinfer.master.controller.sight import look
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
 from antinfer.master.journal import Journal, Level
 from antinfer.master.loop import Loop, now_ms
@@ -293,6 +291,10 @@ class Master:
         if self._scaler is None:
             await ruling
             return
+        # Most masters look after nobody, and every one starts faster without.
+        from antinfer.master.controller.shell import Surroundings
+        from antinfer.master.controller.sight import look
+
         around = Surroundings(
             look=lambda: look(loop.engine, self._figures, self._streams),
             post=loop.post,
