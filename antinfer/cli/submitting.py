@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class Options:
 
 
 def submit(job: Path, overrides: Sequence[str], output: str | None, options: Options) -> None:
-    from antinfer.launchers.kubernetes.submission import PORT, objects
+    from antinfer.launchers.kubernetes.manifests import TOKEN_DIR
+    from antinfer.launchers.kubernetes.submission import objects
 
     what = _submission(job, overrides, output, options)
     if options.dry_run:
@@ -48,8 +50,8 @@ def submit(job: Path, overrides: Sequence[str], output: str | None, options: Opt
     typer.echo(f"{what.title} is submitted as job {what.name} in namespace {what.namespace}")
     typer.echo(f"  its master says:  kubectl logs {where} -f job/{what.name}")
     typer.echo(f"  its pods:         kubectl get pods {where} -l antinfer.io/job={what.job} -w")
-    typer.echo(f"  for `status`:     kubectl port-forward {where} job/{what.name} {PORT}:{PORT}")
-    typer.echo(f"  its token:        kubectl get secret {where} {what.name} -o jsonpath='{{.data.token}}' | base64 -d")
+    inside = f"antinfer status {json.loads(what.document)['sink']['path']} --token-file {TOKEN_DIR}/token"
+    typer.echo(f"  how far it is:    kubectl exec {where} job/{what.name} -- {inside}")
     typer.echo(f"  remove it all:    kubectl delete {where} job {what.name}")
 
 

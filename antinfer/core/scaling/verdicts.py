@@ -40,7 +40,7 @@ def failure(desired: Desired, memory: Memory, tally: Tally, now: int) -> FailJob
     if loop is not None and not healthy:
         return FailJob(
             f"workers keep ending, {loop.in_vain} times in a row without a committed row between: {loop.cause.text} ({loop.detail})",
-            "The logs of the last of them are kept; `antinfer logs` shows them.",
+            "The last of them are kept, so that their logs can be read.",
         )
     if tally.all("ready"):
         return None  # it goes on with these; what is wrong with the others is told
