@@ -111,8 +111,7 @@ class Host(Party):
     def _turn(self) -> Run[None]:
         """Wind up a lease of which there is nothing to compute, or do a batch and end the parts that are due."""
         scenario = self._stage.scenario
-        # Whoever does one row at a time does one lease after the other.
-        line = list(self._tasks)[: None if scenario.batch > 1 else 1]
+        line = self._tasks.line(scenario.batch)
         if not scenario.sizes_late:
             line = [task for task in line if self._size(task)]
         idle = next((task for task in line if task.is_idle), None)

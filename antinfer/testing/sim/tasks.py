@@ -73,6 +73,14 @@ class Tasks:
     def __bool__(self) -> bool:
         return bool(self._by_lease)
 
+    def line(self, batch: int) -> list[Task]:
+        """Return the leases that batches of so many rows are filled from."""
+        tasks = list(self)
+        if batch > 1:
+            return tasks
+        # Whoever does one row at a time does one lease after the other; what may not begin waits for one that has, wherever it stands.
+        return [next(task for task in tasks if self.may_begin(task))]
+
     def may_begin(self, task: Task) -> bool:
         """Tell whether rows of `task` may be in a batch: what is to be computed alone waits for all others, and they for it."""
         return task.is_begun or not any(other.is_begun and (task.alone or other.alone) for other in self)
