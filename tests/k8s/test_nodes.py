@@ -89,6 +89,9 @@ def test_a_node_that_is_heard_again_in_time_keeps_its_pods(cluster: Cluster, tal
     cluster.heal_node("n1")
     cluster.wait(lambda: "taints" not in node_of(cluster)["spec"], "the taints to go")
     let_pass(cluster, 200)
+    cluster.lose_node("n1")
+    cluster.wait(lambda: len(node_of(cluster)["spec"].get("taints", [])) == 2, "the taints again")
+    let_pass(cluster, 20)
     assert not is_terminating(cluster.pod("p") or {"metadata": {"deletionTimestamp": "gone"}})
 
 
