@@ -16,7 +16,7 @@ import pytest
 
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
-from tests.k8s.scenes import handler, pod_of, wait_for_word
+from tests.k8s.scenes import handler, history, pod_of, reason, wait_for_word
 from tests.k8s.talk import config, pod
 
 Kubectl = Callable[..., str]
@@ -80,6 +80,26 @@ def test_kubectl_follows_pods_and_marks_nodes(cluster: Cluster, kubectl: Kubectl
     assert kubectl("wait", "--for=delete", "pod/p", "--timeout=20s") in ("pod/p condition met\n", "")
     assert kubectl("get", "nodes").split()[5:7] == ["n1", "Ready,SchedulingDisabled"]
     assert "TaintManagerEviction" in kubectl("get", "events")
+
+
+def test_kubectl_sends_what_it_builds_itself_in_protobuf(cluster: Cluster, kubectl: Kubectl) -> None:
+    assert kubectl("create", "configmap", "c", "--from-literal=a=b") == "configmap/c created\n"
+    assert kubectl("get", "configmap", "c", "-o", "jsonpath={.data}") == '{"a":"b"}'
+    assert kubectl("create", "secret", "generic", "s", "--from-literal=token=abc") == "secret/s created\n"
+    assert kubectl("get", "secret", "s", "-o", "jsonpath={.data.token}") == "YWJj"
+    assert kubectl("create", "namespace", "more") == "namespace/more created\n"
+    assert kubectl("auth", "can-i", "delete", "pods") == "yes\n"
+    assert "is not understood" in kubectl("create", "role", "r", "--verb=get", "--resource=pods")
+
+
+def test_kubectl_drains_a_node(cluster: Cluster, kubectl: Kubectl) -> None:
+    cluster.add_node(Node("n1"))
+    kubectl("create", "-f", "-", said=whole("Pod", pod_of(handler())))
+    wait_for_word(cluster, "ready")
+    version = str(cluster.store.revision)
+    said = kubectl("drain", "n1", "--force", "--timeout=20s")
+    assert "node/n1 drained" in said, said
+    assert reason(history(cluster, version)[-1]) == "EvictionByEvictionAPI"
 
 
 @pytest.fixture

@@ -86,9 +86,9 @@ def test_an_exit_code_can_fail_a_job_at_once(cluster: Cluster, talk: Talk) -> No
 
 
 def test_a_jobs_deadline_and_suspension(cluster: Cluster, talk: Talk) -> None:
-    talk.create(JOBS, job(handler(), activeDeadlineSeconds=1, suspend=True))
+    talk.create(JOBS, job(handler(), activeDeadlineSeconds=2, suspend=True))
     cluster.wait(lambda: is_so(talk, "Suspended"), "the suspension")
-    assert talk.get(PODS)["items"] == []
+    assert talk.get(PODS)["items"] == [] and "startTime" not in talk.get(f"{JOBS}/j")["status"], "no deadline runs"
     talk.patch(f"{JOBS}/j", {"spec": {"suspend": False}})
     cluster.wait(lambda: talk.get(PODS)["items"], "a pod")
     assert cluster.wait(lambda: is_so(talk, "Failed"), "the deadline")["reason"] == "DeadlineExceeded"

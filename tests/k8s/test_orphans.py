@@ -65,9 +65,10 @@ def test_a_cluster_that_ends_takes_every_process_along() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_double_that_dies_takes_every_process_along(number: signal.Signals) -> None:
+def test_a_double_that_dies_takes_every_process_along(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         assert program.stdout is not None
         said = [program.stdout.readline() for _ in range(4)]
         pids = pids_in("".join(said))

@@ -77,7 +77,7 @@ def test_an_address_leads_to_ready_pods_and_refuses_without_them(cluster: Cluste
 def test_a_lost_pod_takes_no_new_connections_and_keeps_the_old_ones(cluster: Cluster) -> None:
     talk = Talk(cluster.url)
     address = talk.create(SERVICES, service())["spec"]["clusterIP"]
-    talk.create(PODS, echo("a", nodeSelector={"is": "n1"}))
+    talk.create(PODS, echo("a", nodeSelector={"is": "n1"}, tolerations=[{"operator": "Exists"}]))
     wait_for_word(cluster, "ready", "a")
     cluster.wait(lambda: say(address) == "a hello", "the pod to answer")
 

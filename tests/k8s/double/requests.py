@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.k8s.double import apply, deletion, patches, routes, schema, subresources
+from tests.k8s.double import apply, deletion, patches, protobuf, routes, schema, subresources
 from tests.k8s.double.errors import ApiError, invalid
 from tests.k8s.double.kinds import JOBS, Resource
 from tests.k8s.double.listing import Lists, matcher_of
@@ -97,6 +97,8 @@ class Requests:
     def decode(self, request: Request) -> Any:
         """The body as a value. Raises 400 where it is no JSON (or, for an apply, YAML), 415 for a type that is not served."""
         kind = request.content_type.partition(";")[0].strip()
+        if kind == protobuf.CONTENT_TYPE:
+            return protobuf.decode(request.body)
         try:
             if kind in (_APPLY, "application/yaml"):
                 return yaml.safe_load(request.body)

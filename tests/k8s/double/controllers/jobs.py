@@ -134,7 +134,8 @@ class Jobs(Controller):
         self._write(job, len(active[:room]), len(terminating), Suspended="False" if condition_of(job, "Suspended") else "")
         due = [wait_s] if wait_s > 0 and holding < room else []
         if spec.get("activeDeadlineSeconds"):
-            due.append(max(0.001, seconds_of(job["metadata"]["creationTimestamp"]) + spec["activeDeadlineSeconds"] - time.time()))
+            started = seconds_of(self._registry.get(JOBS, namespace_of(job), name_of(job))["status"]["startTime"])
+            due.append(max(0.001, started + spec["activeDeadlineSeconds"] - time.time()))
         return min(due) if due else None
 
     def _failure(self, job: Object) -> tuple[str, str] | None:
@@ -145,7 +146,8 @@ class Jobs(Controller):
         if job["status"].get("failed", 0) > limit:
             return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
         seconds = job["spec"].get("activeDeadlineSeconds")
-        if seconds and time.time() - seconds_of(job["metadata"]["creationTimestamp"]) >= seconds:
+        started = job["status"].get("startTime")
+        if seconds and started and not job["spec"].get("suspend") and time.time() - seconds_of(started) >= seconds:
             return "DeadlineExceeded", "Job was active longer than specified deadline"
         return None
 
@@ -167,7 +169,11 @@ class Jobs(Controller):
     def _write(self, job: Object, active: int, terminating: int, *, Suspended: str = "") -> None:
         def change(copy: Object) -> None:
             status = copy["status"]
-            status.setdefault("startTime", stamp())
+            if Suspended == "True":
+                # A job that is resumed begins anew, its deadline with it.
+                status.pop("startTime", None)
+            else:
+                status.setdefault("startTime", stamp())
             status.update({"active": active, "ready": active, "terminating": terminating})
             if Suspended:
                 set_condition(copy, "Suspended", Suspended, reason="JobSuspended" if Suspended == "True" else "JobResumed")
