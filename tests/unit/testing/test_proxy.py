@@ -170,5 +170,5 @@ def test_refused_then_accepted_at_the_same_address(proxy: Proxy) -> None:
 def test_nobody_at_the_far_end() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with Proxy(f"127.0.0.1:{free.getsockname()[1]}") as proxy, connect(proxy) as end, pytest.raises(ConnectionResetError):
+        with Proxy(f"127.0.0.1:{free.getsockname()[1]}") as proxy, pytest.raises(ConnectionResetError), connect(proxy) as end:
             end.recv(1)
