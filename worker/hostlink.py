@@ -104,14 +104,7 @@ class Ready:
 
     setup_seconds: float
     slots: int
-    """Leases that keep the pipeline full."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Host to agent: from now on so many leases keep the pipeline full."""
-
-    slots: int
+    """Leases that keep the pipeline full: one per reader plus read-ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +162,7 @@ class Progress:
 
 
 ToHost = Setup | Work | Cut | Regrant | YieldRest | CommitEvery | HasResults | Stop
-FromHost = Ready | Room | Sized | Staged | Released | Kept | Failed | Progress
+FromHost = Ready | Sized | Staged | Released | Kept | Failed | Progress
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(ToHost), *get_args(FromHost))}
 

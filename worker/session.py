@@ -340,8 +340,6 @@ class Session:
                 self._slots = message.slots
                 self._hungry_at = min(self._hungry_at, at)
                 self._holdings.on_ready()
-            case hostlink.Room():
-                self._slots = message.slots
             case hostlink.Sized():
                 self._holdings.on_sized(message)
             case hostlink.Staged():

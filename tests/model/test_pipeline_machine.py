@@ -226,8 +226,6 @@ class World:
                 self.holdings.on_released(message)
             case hostlink.Sized():
                 self.holdings.on_sized(message)
-            case hostlink.Room():
-                pass  # everything is granted at once
             case _:
                 raise AssertionError(message)
         self._tell()

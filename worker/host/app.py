@@ -17,7 +17,6 @@ from antinfer.storage.jobs import RunDocument, open_input, open_output, part_opt
 from antinfer.worker import deaths, families, hostlink
 from antinfer.worker.host import failing
 from antinfer.worker.host.accounts import Accounts
-from antinfer.worker.host.ahead import USUAL_SLOTS
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.leases import Leases
@@ -113,7 +112,7 @@ class Host:
         for name, workers in (("reader", self._readers), ("writer", self._writers)):
             for worker in workers:
                 self._start_thread(name, worker.run)
-        self._link.send(hostlink.Ready(time.monotonic() - self._began, slots=USUAL_SLOTS))
+        self._link.send(hostlink.Ready(time.monotonic() - self._began, slots=READERS + 2))
         self._look_after()
         return self._shut_down()
 

@@ -10,10 +10,9 @@ from dataclasses import replace
 
 from antinfer.core.ids import LeaseId
 from antinfer.core.ranges import Rows
-from antinfer.worker.host.ahead import USUAL_SLOTS, Ahead
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.runs import Chunk, Run
-from antinfer.worker.hostlink import Failed, FromHost, Kept, Released, Room, Sized, Work
+from antinfer.worker.hostlink import Failed, FromHost, Kept, Released, Sized, Work
 from antinfer.worker.pipeline.pieces import Piece
 
 
@@ -31,8 +30,6 @@ class Leases:
         self._runs: dict[LeaseId, Run] = {}
         self._to_read: deque[Run] = deque()
         self._to_write: deque[Run] = deque()
-        self._ahead = Ahead()
-        self._slots = USUAL_SLOTS
         self._stopped = False
         self.rows_done = 0
         """Input rows written since the host started."""
@@ -108,7 +105,7 @@ class Leases:
                     self._to_read.popleft()
                 elif self._to_read and self._may_begin(self._to_read[0]):
                     run = self._to_read.popleft()
-                    self._begin(run)
+                    run.begun = True
                     return run
                 else:
                     self._readable.wait()
@@ -223,14 +220,6 @@ class Leases:
     # -- inside ----------------------------------------------------------------------------------------------------------------------
     def _may_begin(self, run: Run) -> bool:
         return not any(other.begun and (run.alone or other.alone) for other in self._runs.values())
-
-    def _begin(self, run: Run) -> None:
-        run.begun = True
-        live = sum(other.begun for other in self._runs.values())
-        slots = self._ahead.note_begun(live, time.monotonic())
-        if slots != self._slots:
-            self._slots = slots
-            self._send(Room(slots))
 
     def _start(self, run: Run, *, first: bool) -> None:
         self._runs[run.lease] = run

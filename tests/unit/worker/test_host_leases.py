@@ -14,7 +14,7 @@ from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.runs import Chunk, Run
-from antinfer.worker.hostlink import Failed, Kept, Released, Room, Sized, Work
+from antinfer.worker.hostlink import Failed, Kept, Released, Sized, Work
 from antinfer.worker.pipeline.pieces import Piece
 
 NO_COLUMNS = pa.record_batch({"x": np.arange(0)})
@@ -97,14 +97,6 @@ def test_what_is_to_be_computed_alone_waits_for_the_others_and_they_for_it() -> 
         scene.leases.stop()
         for reader in readers:
             reader.join(10)
-
-
-def test_short_leases_that_wait_for_a_full_batch_make_room_for_more() -> None:
-    scene = Scene()
-    for n in range(1, 11):
-        scene.start(n, 0, 10)
-    rooms = [said.slots for said in scene.said if isinstance(said, Room)]
-    assert rooms == sorted(rooms) and rooms[-1] == 10 + 10, "ten in the pipeline, and as many as were begun in the last seconds"
 
 
 def test_yield_stages_the_prefix_then_releases_and_takes_nothing_more() -> None:
