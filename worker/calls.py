@@ -147,6 +147,16 @@ class Caller:
         except Exception as error:  # noqa: BLE001 - user code may raise anything
             return Begun(batch, fused, fault=Fault.of(error))
 
+    def is_done(self, begun: Begun) -> bool:
+        """Tell whether there is no sense in waiting before `end`: it would not block, or nobody can say."""
+        done = getattr(self._owner, "done", None)
+        if done is None or begun.fault is not None:
+            return True
+        try:
+            return bool(done(begun.ticket))
+        except Exception:  # noqa: BLE001 - whatever it is, `end` meets it and tells
+            return True
+
     def end(self, begun: Begun, *, copy: bool | None = None) -> Outcome | Fault:
         """Return what user code made of a batch, or why it raised. Batches are ended in the order in which they were begun.
 

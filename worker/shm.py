@@ -18,6 +18,8 @@ from antinfer.worker.pipeline import arrays
 _PAGE = mmap.PAGESIZE
 _FIRST_BYTES = 1 << 20
 _FRAMING_BYTES = 4096
+_MOST_COPIERS = 4
+_CORES_A_COPIER = 4
 
 
 class Slab:
@@ -34,6 +36,8 @@ class Slab:
     def write(self, batch: pa.RecordBatch) -> int | None:
         """Write `batch` as an Arrow IPC stream from the start of the slab; return its length in bytes, None when it does not fit."""
         sink = pa.FixedSizeBufferWriter(pa.py_buffer(self._map))
+        # One core alone copies less than a fast device computes.
+        sink.set_memcopy_threads(max(1, min(_MOST_COPIERS, pa.cpu_count() // _CORES_A_COPIER)))
         try:
             with pa.ipc.new_stream(sink, batch.schema) as stream:
                 stream.write_batch(batch)

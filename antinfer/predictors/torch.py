@@ -203,6 +203,10 @@ class TorchPredictor:
             results = {name: self._fetched(column, size, rows) for name, column in made.items()}
         return _Ticket(results, self._event(), batch)
 
+    def done(self, ticket: _Ticket) -> bool:
+        """Tell whether `collect` has nothing to wait for."""
+        return ticket.done is None or bool(ticket.done.query())
+
     def collect(self, ticket: _Ticket) -> dict[str, Any]:
         """Wait for a batch and return its columns as arrays."""
         if ticket.done is not None:

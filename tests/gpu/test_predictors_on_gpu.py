@@ -215,10 +215,10 @@ def test_a_device_that_an_assertion_broke_costs_the_guilty_row_only(steps: Path)
 
 def test_the_batch_size_is_found(steps: Path) -> None:
     with Running(steps, stage_of(steps, "Predict"), 4096, probes=True) as running:
-        # How many batches it takes depends on how even they are.
-        for begin in range(0, 400_000, 4_000):
-            running.put(images(begin, 4_000))
-            running.wait(begin + 4_000)
+        # How many batches it takes depends on how even they are; there are several of the largest in what is put at once.
+        for begin in range(0, 100 * 16_384, 16_384):
+            running.put(images(begin, 16_384))
+            running.wait(begin + 16_384)
             if (steps / "sizes").exists():
                 break
         assert 16 <= running.flow.batch_rows(0) <= 4096

@@ -27,6 +27,7 @@ READERS = 2
 """So many threads read in a host."""
 _CHUNK_ROWS = 1 << 16
 _CHUNK_BYTES = 16 << 20
+_MOST_CHUNK_BYTES = 4 * _CHUNK_BYTES
 _UNSIZED_CHUNK_ROWS = 1 << 13
 _STARVING_SECONDS = 0.05
 """So long nothing must have moved before a reader looks whether rows wait for those that it has no credit for."""
@@ -137,6 +138,9 @@ class Reader:
             rows = max(_FIRST_CHUNK_ROWS, self._step)
         else:
             rows = max(1, min(_CHUNK_ROWS, int(_CHUNK_BYTES / max(1.0, self._row_bytes))))
+            if rows < self._step and self._step * self._row_bytes <= _MOST_CHUNK_BYTES:
+                # A batch is held in any case; put together from several chunks it would be copied once more.
+                rows = self._step
         return rows - rows % self._step if rows > self._step else rows
 
     def _is_misfit(self, batch: pa.RecordBatch) -> bool:
@@ -146,7 +150,7 @@ class Reader:
         columns = [column.indices if pa.types.is_dictionary(column.type) else column for column in batch.columns]
         size: int = sum(column.nbytes for column in columns)
         self._row_bytes = size / batch.num_rows
-        return (was_first and 2 * size < _CHUNK_BYTES) or (size > 4 * _CHUNK_BYTES and batch.num_rows > 1)
+        return (was_first and 2 * size < _CHUNK_BYTES) or (size > _MOST_CHUNK_BYTES and batch.num_rows > 1)
 
     def _put(self, run: Run, offset: int, batch: pa.RecordBatch) -> None:
         faultpoints.hit("host.read", shard=run.shard.index, lease=run.lease)

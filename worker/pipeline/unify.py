@@ -43,7 +43,6 @@ def fit(column: pa.Array, kind: pa.DataType) -> pa.Array:
     mask = column.is_null() if column.null_count else None
     if pa.types.is_list(kind):
         # Imported here: it takes as long as numpy, and few jobs come by.
-        # Imported here: it takes as long as numpy, and few jobs come by.
         import pyarrow.compute as pc
 
         lengths = arrays.to_plain(pc.fill_null(pc.list_value_length(column), 0))

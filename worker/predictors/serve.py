@@ -32,6 +32,8 @@ from antinfer.worker.shm import Loan, Slab, SlabWriter
 
 _PULSE_SECONDS = 0.1
 """Signs of life are that far apart at least."""
+_LOOK_SECONDS = 1e-3
+"""While a batch is computed, so often it is looked whether it is done: the one after it must reach the device before that."""
 _WEIGH_SECONDS = 1.0
 """And so far what is said about memory."""
 
@@ -108,7 +110,7 @@ class _Server:
 
     def run(self) -> None:
         while True:
-            if self._jobs and (len(self._jobs) >= self._caller.depth or not self._channel.has_more()):
+            if self._jobs and (len(self._jobs) >= self._caller.depth or not self._more_comes()):
                 self._end(self._jobs.popleft())
                 continue
             message = self._channel.receive()
@@ -122,6 +124,15 @@ class _Server:
                 case _:
                     break
         self._caller.close()
+
+    def _more_comes(self) -> bool:
+        """Wait for a message as long as nobody waits for a result; false when it is time to end the oldest batch."""
+        while not self._channel.has_more(_LOOK_SECONDS):
+            begun = self._jobs[0].begun
+            assert begun is not None
+            if self._caller.is_done(begun):
+                return False
+        return True
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
     def _begin(self, message: Message) -> None:

@@ -87,9 +87,9 @@ class Channel:
         message: dict[str, Any] = json.loads(line)
         return Message(message, self._descriptors.popleft() if message.pop("slab") else None)
 
-    def has_more(self) -> bool:
-        """Tell whether `receive` has something to read already: a message, or the news that the other side is gone."""
-        return self._text.find(b"\n", self._searched) >= 0 or self._comes(0.0)
+    def has_more(self, timeout: float) -> bool:
+        """Tell whether `receive` has something to read within `timeout` seconds: a message, or the news that the other side is gone."""
+        return self._text.find(b"\n", self._searched) >= 0 or self._comes(timeout)
 
     def _comes(self, timeout: float) -> bool:
         poll = select.poll()
