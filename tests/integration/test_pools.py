@@ -32,6 +32,7 @@ from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.pipeline.tuner import Machine
+from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
 from tests.integration.hosts import Job, children, is_alive, wait_until
 
@@ -72,6 +73,16 @@ class Threads:
     def __call__(self, batch):
         time.sleep(0.01)
         return {"x": batch["x"], "threads": np.full(len(batch["x"]), self.torch.get_num_threads())}
+
+class Compiled(Threads):
+    def __init__(self):
+        super().__init__()
+        self.compiled = self.torch.compile(lambda x: x + 1, backend="eager")
+        self.compiled(self.torch.ones(2))
+    def __call__(self, batch):
+        from torch._dynamo.utils import counters
+        self.compiled(self.torch.ones(2))
+        return {**super().__call__(batch), "programs": np.full(len(batch["x"]), counters["stats"]["unique_graphs"])}
 
 def pure_python(batch):
     total = 0
@@ -265,6 +276,24 @@ def test_processes_share_the_cores(tmp_path: Path) -> None:
     bench.put(20)
     bench.wait_for_all()
     assert bench.seen["threads"] == {4}
+    bench.stop()
+
+
+def test_a_compiled_model_is_compiled_once_however_many_processes_share_the_cores(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    bench = Bench(tmp_path, "Compiled", degree=2, in_processes=True, workers_as="processes")
+    # It was started before anybody knew how many there will be.
+    bench.pools.start_processes([spawn.start(1)])
+    wait_until(lambda: bench.pools.wait_ready(0.1), "ready")
+    bench.put(80)
+    bench.wait_for_all()
+    assert bench.seen["threads"] == {2}
+    bench.pool.resize(threads=0, processes=1)
+    bench.pools.share_cores()
+    wait_until(lambda: bench.is_settled(0, 1), "one")
+    bench.put(20)
+    bench.wait_for_all()
+    assert bench.seen["programs"] == {1}
     bench.stop()
 
 

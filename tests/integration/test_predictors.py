@@ -67,6 +67,10 @@ class Overlaps:
         n = len(x)
         return {"x": x, "most": np.full(n, self.most), "views": np.full(n, self.views), "rows": np.full(n, n)}
 
+class Tells(Overlaps):
+    def done(self, ticket):
+        return time.monotonic() >= ticket[1]
+
 class Plain:
     def __init__(self, hungry=0, die=()):
         self.hungry, self.die = hungry, set(die)
@@ -179,6 +183,19 @@ def test_batches_overlap_and_time_is_counted_once(make: Any) -> None:
     # Two at a time: ten batches of 0.2 s take one second. Counted twice, it would be two.
     busy = bench.flow.statistics()[0].busy_seconds
     assert 0.9 <= busy <= clock and busy < 1.8
+
+
+@pytest.mark.parametrize(("target", "most"), [("Tells", 2), ("Overlaps", 1)])
+def test_a_late_batch_is_begun_before_the_one_at_work_is_waited_for(make: Any, target: str, most: int) -> None:
+    bench: Bench = make(target, 10, seconds=1.0)
+    assert bench.start().wait_ready(30)
+    bench.put(0, 10)
+    wait_until(lambda: bench.flow.statistics()[0].rows_in == 10, "the first is taken")
+    # It is waited for by now, if it ever is.
+    time.sleep(0.3)
+    bench.put(10, 10)
+    bench.wait(20)
+    assert {row["most"] for at, row in bench.found.items() if at >= 10} == {most}
 
 
 def test_bad_rows_among_overlapping_batches_spoil_no_other(make: Any) -> None:

@@ -176,7 +176,7 @@ class _Memory:
     """What is known of one stage."""
 
     step: int = 0
-    """Copies to add next time; 0: as many as there are."""
+    """Copies to add next time; 0: nothing is known yet."""
     rests_until: float = 0.0
     """No growth before that."""
     rest: float = 0.0
@@ -321,7 +321,7 @@ class Tuner:
         if slowest is None:
             return []
         for signal in slowest:
-            step = self._growth(now, signal, machine)
+            step = self._growth(now, signal, window, machine)
             if step:
                 return self._grow(signal, step, window, None)
         spared = self._spare(now, window, stages, slowest[0])
@@ -341,12 +341,18 @@ class Tuner:
         found = [signal for signal in found if window.busy(signal.name) >= most - 0.1]
         return sorted(found, key=lambda signal: -window.busy(signal.name))
 
-    def _growth(self, now: float, signal: StageSignal, machine: Machine) -> int:
+    def _growth(self, now: float, signal: StageSignal, window: _Window, machine: Machine) -> int:
         memory = self._of(signal.name)
         if now < memory.rests_until:
             return 0
-        step = 1 if signal.on_gpu else memory.step or signal.degree
+        step = 1 if signal.on_gpu else memory.step or self._leap(signal, window, machine)
         return max(0, min(step, self._room(signal, machine)))
+
+    def _leap(self, signal: StageSignal, window: _Window, machine: Machine) -> int:
+        """Return how many copies more to try: twice as many, or until another stage would be the slowest or the free cores are taken."""
+        others = max((window.busy(name) for name in window.stages if name != signal.name), default=1.0)
+        wanted = math.ceil(signal.degree / max(others, 1 / max(1, signal.most))) - signal.degree
+        return max(signal.degree, min(wanted, int(machine.cpus - machine.cpu_used)))
 
     def _grow(self, signal: StageSignal, step: int, window: _Window, trial: _Trial | None) -> list[Decision]:
         to = signal.degree + step
@@ -428,7 +434,7 @@ class Tuner:
         """Grow the stage that turned out to hold the pipeline up as well; None when there is none that can."""
         changed = max(window.busy(name) for name in trial.changes)
         for signal in self._slowest(window, stages) or ():
-            step = self._growth(now, signal, machine)
+            step = self._growth(now, signal, window, machine)
             if signal.name not in trial.changes and step and window.busy(signal.name) >= changed:
                 return self._grow(signal, step, window, trial)
         return None

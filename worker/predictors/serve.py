@@ -27,6 +27,7 @@ from antinfer.worker.deaths import BROKEN_DEVICE
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.predictors.spawn import THREAD_VARIABLES
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Loan, Slab, SlabWriter
 
@@ -56,6 +57,7 @@ def serve(descriptor: int, box: int) -> int:
     os.environ.update({} if data["devices"] is None else {"CUDA_VISIBLE_DEVICES": ",".join(data["devices"])})
     try:
         faultpoints.hit("predictor.load", stage=data["stage"]["name"])
+        _limit_threads(data["threads"])
         front = None if data["front"] is None else StageCall(**data["front"])
         caller = Caller(StageCall(**data["stage"]), copy=False, front=front, rows=data["rows"])
         _limit_threads(data["threads"])
@@ -241,7 +243,10 @@ def _with_rows(outcome: Outcome) -> pa.RecordBatch:
 
 def _limit_threads(threads: int) -> None:
     torch = sys.modules.get("torch")
-    if torch is not None:
+    if torch is None:
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    elif "torch._dynamo" not in sys.modules:
+        # A compiled model is compiled again for another number of threads, and nothing comes out meanwhile.
         torch.set_num_threads(threads)
 
 

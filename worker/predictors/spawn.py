@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from antinfer.worker.deaths import BlackBox, OomCounter
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Whence libraries take the number of their threads, when they are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def start(threads: int) -> Started:
     """Start one predictor process, fresh and not forked, that computes with `threads` threads. It dies with the calling thread."""
     ours, theirs = socket.socketpair()
     box = BlackBox()
-    limits = {name: str(threads) for name in _THREAD_VARIABLES if name not in os.environ}
+    limits = {name: str(threads) for name in THREAD_VARIABLES if name not in os.environ}
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "antinfer.worker.predictors", str(theirs.fileno()), str(os.getpid()), str(box.descriptor)],

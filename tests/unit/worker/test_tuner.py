@@ -144,6 +144,19 @@ def test_growth_is_quick_where_it_pays() -> None:
     assert model.degrees["decode"] == 16
 
 
+def test_growth_leaps_to_where_another_stage_is_the_slowest() -> None:
+    model = Model([Stage("decode", 0.01, start=2, most=16), Stage("model", 0.00125, serves=1, most=1)], cpus=16)
+    model.run(5)
+    assert [(decision.before, decision.degree) for _, decision in model.changes] == [(2, 8)]
+    assert model.rate() == pytest.approx(model.best())
+
+
+def test_growth_leaps_no_further_than_cores_are_free() -> None:
+    model = Model([Stage("decode", 0.01, start=2, most=16), Stage("model", 0.0001, serves=1, most=1)], cpus=8)
+    model.run(5)
+    assert [(decision.before, decision.degree) for _, decision in model.changes] == [(2, 8)]
+
+
 def test_two_stages_that_are_equally_slow_grow_together() -> None:
     model = Model([Stage("detect", 0.01, waits=True), Stage("embed", 0.01, waits=True)])
     model.run(120)
