@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
 from antinfer.launchers.ahead import import_ahead
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from antinfer.master.controller.scaler import Scaler
     from antinfer.master.reign import Job, Master
     from antinfer.master.store.embedded import EmbeddedServer
+    from antinfer.master.streams import Streams
     from antinfer.rpc.channel import Tls
     from antinfer.spec.schema import JobSpec
 
@@ -172,8 +173,18 @@ async def _rule(
     planner = Planner(spec, place, force=options.force, troubles=troubles)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
     scaler = None if options.kubernetes is None else _on_kubernetes(job, options.kubernetes)
-    how: dict[str, Any] = {"force": options.force, "retry": options.retry, "check": options.check}
-    master = Master(job, store, streams, planner, troubles=troubles, patience_s=patience_s, scaler=scaler, **how)
+    master = Master(
+        job,
+        store,
+        streams,
+        planner,
+        troubles=troubles,
+        patience_s=patience_s,
+        scaler=scaler,
+        force=options.force,
+        retry=options.retry,
+        check=options.check,
+    )
     collect_rarely()
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -204,7 +215,7 @@ def _on_kubernetes(job: Job, settings: KubernetesSettings) -> Scaler:
 
 
 @contextlib.asynccontextmanager
-async def _serving(master: Master, streams: Any, options: MasterOptions) -> AsyncIterator[str]:
+async def _serving(master: Master, streams: Streams, options: MasterOptions) -> AsyncIterator[str]:
     """Serve for the time of the block; gives the address. Raises `UsageError` when it is in use or cannot be had."""
     import grpc
 

@@ -36,6 +36,7 @@ from antinfer.rpc.client import WorkClient
 from antinfer.storage import layout, rowhash
 from antinfer.storage.jobs import RunDocument, open_input, open_output
 from antinfer.storage.sinks import open_writer
+from antinfer.worker.ending import is_finished
 
 
 class ScriptedWorker:
@@ -82,13 +83,17 @@ class ScriptedWorker:
             try:
                 with WorkClient(self.address, token=self.token) as client:
                     if self._document is None:
-                        self._document = RunDocument.from_json(client.get_job().document)
+                        self._job = client.get_job()
+                        self._document = RunDocument.from_json(self._job.document)
                         self._source = open_input(self._document.spec, self._document.schema)
                         self._place = open_output(self._document.spec)
                     if self._converse(client):
                         return
                 lost_at = None
             except AntinferError:
+                if self._document is not None and is_finished(self._job):
+                    # Its last master may have come and gone between two attempts of ours.
+                    return
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > self._patience_s:
                     raise

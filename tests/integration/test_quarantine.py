@@ -287,16 +287,16 @@ def key(batch):
 @pytest.mark.soak
 def test_from_s3_to_s3(tmp_path: Path) -> None:
     pytest.importorskip("boto3")
-    with object_store("moto", "work") as options:
+    with object_store("moto", "jobs") as options:
         client, prefix = client_of(options), uuid4().hex
         stand = Stand(
             tmp_path / "job",
-            source={"type": "parquet", "path": f"s3://work/{prefix}/in/*.parquet"},
-            sink={"path": f"s3://work/{prefix}/out", "row_ids": True},
+            source={"type": "parquet", "path": f"s3://jobs/{prefix}/in/*.parquet"},
+            sink={"path": f"s3://jobs/{prefix}/out", "row_ids": True},
         )
         stand.environment = {"HOME": str(tmp_path), **environment_of(options)}
         for file in (stand.folder / "in").iterdir():
-            client.upload_file(str(file), "work", f"{prefix}/in/{file.name}")
+            client.upload_file(str(file), "jobs", f"{prefix}/in/{file.name}")
         stand.run()
         stand.write([99])
         points = PointFolder(tmp_path / "points")
@@ -304,10 +304,10 @@ def test_from_s3_to_s3(tmp_path: Path) -> None:
         stand.environment |= points.environment
         assert stand.retry()["rows_quarantined"] == 1
         assert points.proofs()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket="work", Prefix=f"{prefix}/out/")
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket="jobs", Prefix=f"{prefix}/out/")
         for key in [stored["Key"] for page in pages for stored in page.get("Contents", [])]:
             local = stand.output / key.removeprefix(f"{prefix}/out/")
             local.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file("work", key, str(local))
-        assert "Uploads" not in client.list_multipart_uploads(Bucket="work", Prefix=prefix)
+            client.download_file("jobs", key, str(local))
+        assert "Uploads" not in client.list_multipart_uploads(Bucket="jobs", Prefix=prefix)
         stand.assert_holds([99])

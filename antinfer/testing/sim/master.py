@@ -274,6 +274,8 @@ class Loop:
         self._batches = 0
         self.log: ReignLog | None = None
         self._account = Account(master.stage.troubles)
+        self._scenario = master.stage.scenario
+        """What the job was like when this reign began."""
         self._holdback = Holdback() if client.durability is Durability.PUBLISH else None
         self.publisher = Publisher(
             master, master.stage.place, engine.epoch, master.stage.scenario.switches, post=self.post, fail=self._fail
@@ -384,7 +386,11 @@ class Loop:
 
     def _give_up(self, reason: str) -> None:
         stage = self._master.stage
-        stage.on_given_up(self._master, reason, is_right=self._account.excuses(stage.scenario, self._engine, reason))
+        is_right = self._account.excuses(self._scenario, self._engine, reason)
+        if is_right and self._scenario is not stage.scenario:
+            stage.world.note(self._master.name, "gives up what somebody else goes on with: {}", reason)
+        else:
+            stage.on_given_up(self._master, reason, is_right=is_right)
 
     def _send(self, send: commands.Send) -> None:
         stream = self.streams.get(send.stream)
