@@ -21,7 +21,7 @@ from antinfer.core.events import (
     StagingListed,
     StagingSwept,
 )
-from antinfer.core.records import CommitRecord
+from antinfer.core.records import CommitRecord, fitting, schema_of
 from antinfer.errors import FencedError, InternalError, Interrupted
 from antinfer.master.backoff import patiently
 from antinfer.master.troubles import Troubles
@@ -221,7 +221,9 @@ class Publisher:
     def _recover(self, records: tuple[CommitRecord, ...]) -> None:
         from antinfer.storage import manifest
 
-        free = manifest.without_rivals(manifest.Listing.of(self._place), self._suffix, records)
+        listing = manifest.Listing.of(self._place)
+        published = manifest.published(self._place, listing, self._suffix, manifest.read_all(self._place))
+        free = fitting(manifest.without_rivals(listing, self._suffix, records), schema_of(published))
         done = tuple(str(record.staged) for record in free if self._publish_one(record))
         missing = tuple(str(record.staged) for record in records if record.staged not in done)
         if missing:

@@ -22,7 +22,7 @@ from antinfer.core.messages import Push, Verdict
 from antinfer.core.plan import PlanIndex
 from antinfer.core.publications import Publications
 from antinfer.core.ranges import UNSIZED, Rows
-from antinfer.core.records import CommitRecord, distinct
+from antinfer.core.records import CommitRecord, distinct, schema_of
 from antinfer.core.rounds import Round
 from antinfer.core.sessions import Sessions
 from antinfer.core.story import Story
@@ -284,8 +284,8 @@ class Engine:
 
     def _rebuild(self, event: events.OutputListed) -> None:
         records = distinct(event.records)
+        self.meta.schema = self.meta.schema or schema_of(records)
         for record in records:
-            self.meta.schema = self.meta.schema or record.schema
             self._count(record)
         try:
             self._adopt(records)

@@ -117,6 +117,16 @@ def parse_output_name(name: str) -> tuple[int, int, int, int]:
     return int(shard), int(start), int(stop), int(rest[0][1:]) if rest else 0
 
 
+def schema_of(records: Iterable[CommitRecord]) -> str:
+    """Return the fingerprint of the columns that `records` have; empty while none of them has a part."""
+    return next((record.schema for record in records if record.schema), "")
+
+
+def fitting(records: Iterable[CommitRecord], schema: str) -> list[CommitRecord]:
+    """Return those of `records` that may stand beside parts with the columns `schema`: another reign may have frozen others."""
+    return [record for record in records if not record.schema or record.schema == (schema or record.schema)]
+
+
 def distinct(records: Iterable[CommitRecord]) -> list[CommitRecord]:
     """Drop repeats by key, keeping order: a chunk of the manifest may have been flushed twice (rule 7)."""
     return list({record.key: record for record in records}.values())

@@ -42,6 +42,8 @@ class Auditor:
             self._blame("stuck", "the mark of success is gone again")
             return
         self._check_sums(proof.accumulated(kept))
+        if len(schemas := {record.schema for record in kept if record.schema}) > 1:
+            self._blame("wrong", f"parts have different columns: {sorted(schemas)}")
         named = {str(record.staged) for record in kept}
         if not stage.may_forget and (gone := stage.acknowledged - named):
             self._blame("lost", f"acknowledged commits {sorted(gone)} are not in the output")

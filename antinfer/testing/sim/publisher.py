@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from antinfer.core import commands
 from antinfer.core.events import Event, Flushed, OutputAudited, OutputListed, Published, Sealed, StagingListed, StagingSwept
-from antinfer.core.records import CommitRecord
+from antinfer.core.records import CommitRecord, fitting, schema_of
 from antinfer.errors import AntinferError, FencedError, ForeignOutputError, InternalError
 from antinfer.storage import layout
 from antinfer.testing.sim import proof
@@ -169,7 +169,8 @@ class Publisher:
         return name
 
     def _recover(self, records: tuple[CommitRecord, ...]) -> Run[None]:
-        free = proof.without_rivals(self._place, records)
+        published = proof.published(self._place, proof.read_all(self._place))
+        free = fitting(proof.without_rivals(self._place, records), schema_of(published))
         yield "listed the output for rivals"
         done: list[str] = []
         for record in free:

@@ -12,6 +12,8 @@ from antinfer.core.engine import Engine
 from antinfer.core.ids import ShardId
 from antinfer.core.messages import FailureKind
 from antinfer.core.plan import Piece, Shard
+from antinfer.core.records import schema_of
+from antinfer.testing.sim import proof
 from antinfer.testing.sim.faults import Fault, Luck
 from antinfer.testing.sim.host import NO_MODULE
 from antinfer.testing.sim.master import Master
@@ -119,9 +121,9 @@ class Stage:
         self._at_look = {odds.what: (odds,) for odds in scenario.weather.at_look}
         self._at_host = scenario.weather.at_host
         engines = [master.engine for master in self.masters.values() if master.engine is not None]
-        if engines:
-            # Whatever the first commit froze is what the code returns from now on.
-            self._schema = max(engines, key=lambda engine: engine.epoch).meta.schema or self._schema
+        frozen = max(engines, key=lambda engine: engine.epoch).meta.schema if engines else ""
+        # Whatever the first commit froze is what the code returns from now on.
+        self._schema = schema_of(proof.published(self.place, proof.read_all(self.place))) or frozen or self._schema
         self.is_fair = False
         self.network.stir_up()
         for worker in self.workers.values():

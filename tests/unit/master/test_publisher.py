@@ -94,6 +94,21 @@ def test_what_is_nowhere_is_missing(desk: Desk) -> None:
     assert desk.next() == events.Published(7, (there.staged,), (nowhere.staged,))
 
 
+@pytest.mark.parametrize("type", ["parquet", "jsonl"])
+def test_what_only_an_untrusted_store_knows_is_not_published_beside_other_columns(tmp_path: Path, type: str) -> None:
+    desk = Desk(open_place(str(tmp_path / "out")), type)
+    there = outputs.commit(desk.place, 0, 0, 10, type=type, schema="columns of another reign")
+    desk.place.publish(there, type)
+    same, other, bad = (
+        outputs.commit(desk.place, 0, 10, 20, type=type, n=2, schema=there.schema),
+        outputs.commit(desk.place, 0, 20, 30, type=type, n=3, schema="other columns"),
+        outputs.commit(desk.place, 1, 0, 1, bad=(0,), type=type, n=4),
+    )
+    desk.publisher.carry_out(commands.Recover((same, other, bad)))
+    assert desk.next() == events.Published(7, (same.staged, bad.staged), (other.staged,))
+    desk.publisher.stop()
+
+
 @pytest.mark.parametrize("command", [None, commands.ListStaging(), commands.AuditOutput(), commands.Seal(0), commands.SweepStaging(2, ())])
 def test_nothing_is_done_under_a_higher_epoch(desk: Desk, command: commands.Command | None) -> None:
     record = stage(desk.place, 0, 1)
