@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ def master_process(shards: int, folder: Path, event_log: str = "full") -> Iterat
         process = subprocess.Popen(command, env=usual_environment())
         try:
             deadline = time.monotonic() + _START_S
-            while not listening.exists():
+            while not _is_open(listening):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the master did not start (exit status {process.poll()})")
                 time.sleep(0.002)
@@ -36,3 +37,9 @@ def master_process(shards: int, folder: Path, event_log: str = "full") -> Iterat
         finally:
             process.terminate()
             process.wait()
+
+
+def _is_open(path: Path) -> bool:
+    """Tell whether somebody listens at `path`: the name is there before that."""
+    with socket.socket(socket.AF_UNIX) as end:
+        return end.connect_ex(str(path)) == 0
