@@ -11,7 +11,7 @@ from antinfer.core.ids import staged_name
 from antinfer.core.messages import FailureKind
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord, StagedObject
-from antinfer.errors import AntinferError
+from antinfer.errors import AntinferError, OutputError
 from antinfer.testing.sim.output import Blob
 from antinfer.testing.sim.tasks import Task, Tasks
 from antinfer.testing.sim.world import Party, Run, Signal
@@ -221,7 +221,9 @@ class Host(Party):
                 objects.append((yield from self._stage.place.stage(record, blob, sync=sync)))
         except AntinferError as error:
             if not task.is_dropped:
-                self._say(hostlink.Failed(task.lease, FailureKind.STORAGE, str(error), cause=self._stage.place.refusal))
+                # An upload that somebody aborted says nothing about the place.
+                cause = self._stage.place.refusal if isinstance(error, OutputError) else Cause.STORAGE
+                self._say(hostlink.Failed(task.lease, FailureKind.STORAGE, str(error), cause=cause))
                 self._tasks.drop(task)
             return
         yield "staged a part"
