@@ -64,7 +64,7 @@ def _show(report: ChaosReport) -> None:
         [
             ("verdict", f"{report.verdict}: {found.lost:,} rows lost, {found.doubled:,} doubled of {report.input_rows:,}{given_up}"),
             ("values", f"{found.differing:,} results differ" if found.differing else "the same to the last bit"),
-            ("accumulators", report.accumulators),
+            ("accumulators", f"{report.accumulators}, over other rows" if report.counts_other_rows else report.accumulators),
             ("faults", f"{len(report.faults)} met the job, {len(report.disturbed.chronicle.missed)} met nobody"),
             ("recomputed", f"{report.rows_recomputed:,} rows, {report.wasted:.1%} of the work"),
             (
