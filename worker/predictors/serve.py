@@ -129,11 +129,12 @@ class _Server:
 
     def _more_comes(self) -> bool:
         """Wait for a message as long as nobody waits for a result; false when it is time to end the oldest batch."""
-        while not self._channel.has_more(_LOOK_SECONDS):
-            begun = self._jobs[0].begun
-            assert begun is not None
+        begun, patience = self._jobs[0].begun, 0.0
+        assert begun is not None
+        while not self._channel.has_more(patience):
             if self._caller.is_done(begun):
                 return False
+            patience = _LOOK_SECONDS
         return True
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
