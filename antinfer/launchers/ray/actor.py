@@ -95,7 +95,7 @@ class WorkerActor:
     def _work(self, document: str) -> int:
         settings = RaySettings.from_json(document)
         _check_output(settings.output)
-        with _code_folder(settings) as folder, _token_file(settings.token) as token:
+        with code_folder(settings) as folder, _token_file(settings.token) as token:
             command = [sys.executable, "-m", "antinfer.worker", "--master", settings.master, "--name", self._name, "--base-dir", folder]
             command += ["--token-file", f"/proc/self/fd/{token}", "--grace", str(settings.grace_s), "--parent", str(os.getpid())]
             command += ["--verbose"] if settings.verbose else []
@@ -139,7 +139,7 @@ def _check_output(uri: str) -> None:
 
 
 @contextmanager
-def _code_folder(settings: RaySettings) -> Iterator[str]:
+def code_folder(settings: RaySettings) -> Iterator[str]:
     """Give the folder of the user code for the time of the block: where it lies already, as it is now, or else a copy of what was sent."""
     for folder in (settings.base_dir, str(Path.cwd())):
         if _holds(folder, settings.code):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -18,6 +19,14 @@ _PROBE_S: Final = 5.0
 _AT_ONCE: Final = 4
 """Calls that an actor answers side by side; two are under way at most."""
 _NODE_ID_LABEL: Final = "ray.io/node-id"
+_NODE_DIED: Final = "its node has died"
+_NO_MEMORY: Final = "running low on memory"
+_MISSING: Final = re.compile(r"No module named '[^']+'")
+"""What Ray says of deaths that have no class of their own."""
+_HEAD: Final = re.compile(r"^The actor died unexpectedly before finishing this task\. .*?ip: \S+ ")
+_END: Final = re.compile(r" (?:Some common causes include|OOM kill reason|Traceback|The actor never ran)")
+_LONGEST: Final = 1_000
+"""Before and after these are identifiers and advice."""
 _WHERE: Final = "Give --address HOST:PORT, or `local` for a Ray of the job's own on this machine."
 _JOIN: Final = "A driver runs on a node of the cluster: `ray job submit -- antinfer run ... --launcher ray` starts one there."
 
@@ -77,9 +86,12 @@ class RayCluster:
 
     @classmethod
     def _join(cls, address: str) -> RayCluster:
+        records = logging.getLogRecordFactory()
         import ray
         from ray.exceptions import AuthenticationError
 
+        # Ray puts fields of its own on every record, which would be written behind each of our messages.
+        logging.setLogRecordFactory(records)
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except AuthenticationError as error:
@@ -127,7 +139,8 @@ class RayCluster:
             made = self._make.options(max_restarts=0, max_task_retries=0, max_concurrency=_AT_ONCE, **chosen)
             return made.remote(settings, name)
         except (ValueError, TypeError) as error:
-            raise JobFileError(f"Ray does not take what is said about actors: {error}") from error
+            said = "".join(map(str, error.args))
+            raise JobFileError(f"Ray does not take what is said about actors: {said}") from error
 
     def kill(self, handle: Any) -> None:
         """End an actor at once, whatever it does."""
@@ -135,17 +148,21 @@ class RayCluster:
 
 
 def explain_death(error: BaseException) -> tuple[Death, str]:
-    """Return how an actor died a call of which failed with `error`, and Ray's words."""
+    """Return how an actor died a call of which failed with `error`, and the gist of Ray's words."""
     from ray.exceptions import OutOfMemoryError, RayActorError, RuntimeEnvSetupError
 
     text = " ".join(str(error).split())
-    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
-        return Death.OUT_OF_MEMORY, text
+    gist = _END.split(_HEAD.sub("", text), maxsplit=1)[0][:_LONGEST]
+    missing = _MISSING.search(text)
+    if missing is not None:
+        return Death.NOT_STARTED, f"{missing[0]} on the node: install the same packages on all nodes of the cluster"
+    if isinstance(error, OutOfMemoryError) or _NO_MEMORY in text:
+        return Death.OUT_OF_MEMORY, gist
     if isinstance(error, RuntimeEnvSetupError) or (isinstance(error, RayActorError) and error.actor_init_failed):
-        return Death.NOT_STARTED, text
+        return Death.NOT_STARTED, gist
     if isinstance(error, RayActorError) and error.preempted:
-        return Death.PREEMPTED, text
-    return (Death.NODE_LOST if "its node has died" in text else Death.KILLED), text
+        return Death.PREEMPTED, gist
+    return (Death.NODE_LOST if _NODE_DIED in text else Death.KILLED), gist
 
 
 # -- inside ---------------------------------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from antinfer.errors import AntinferError, InfraError, Interrupted, UsageError
 from antinfer.launchers.leaving import leave
@@ -42,12 +43,20 @@ _RETRY_S: Final = 2.0
 class Driver:
     """Between a master and its fleet."""
 
-    def __init__(self, cluster: RayCluster, settings: RaySettings) -> None:
+    def __init__(self, cluster: RayCluster, settings: RaySettings, out: TextIO) -> None:
+        """
+        Args:
+            cluster: joined.
+            settings: how workers are made.
+            out: takes what workers say.
+        """
         self._cluster = cluster
         self._settings = settings
+        self._out = out
         self._changed = asyncio.Event()
-        self._fleet = Fleet(cluster, settings, self._changed.set, _say)
+        self._fleet = Fleet(cluster, settings, self._changed.set, self._say)
         self._master: asyncio.StreamWriter | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self._told = ""
         self._signals = 0
 
@@ -63,15 +72,21 @@ class Driver:
         await asyncio.to_thread(self._check_places)
         Path(address).unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, address, limit=_LONGEST_ORDER)
+        look_at = running.time() + _LOOK_S
         async with server:
             while not (self._signals > 1 or (self._signals and self._fleet.is_empty)):
                 try:
-                    await asyncio.wait_for(self._changed.wait(), _LOOK_S)
+                    await asyncio.wait_for(self._changed.wait(), max(0.0, look_at - running.time()))
                 except TimeoutError:
+                    # Ray tells nobody of nodes: they have to be looked at.
                     await self._fleet.look()
+                    look_at = running.time() + _LOOK_S
                 self._changed.clear()
                 self._tell()
                 await asyncio.sleep(_GATHER_S)
+        if self._master is not None:
+            self._master.close()
+        await asyncio.gather(*self._serving)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
     def _on_signal(self) -> None:
@@ -93,6 +108,9 @@ class Driver:
 
     async def _serve(self, orders: asyncio.StreamReader, master: asyncio.StreamWriter) -> None:
         """Carry out what a master orders; of two the later one, since the other has died."""
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
         self._master, self._told = master, ""
         self._changed.set()
         try:
@@ -102,6 +120,7 @@ class Driver:
             pass  # killed: the next one comes
         finally:
             master.close()
+            self._serving.discard(serving)
             if self._master is master:
                 self._master = None
 
@@ -110,6 +129,10 @@ class Driver:
             self._fleet.start(WorkerOrder(each["name"], each["worker_class"], each["memory_bytes"], tuple(each["avoid"])))
         for name in order.get("stop", ()):
             self._fleet.stop(name, drain=order["drain"])
+
+    def _say(self, worker: str, lines: list[str]) -> None:
+        self._out.write("".join(f"{worker}: {line}\n" for line in lines))
+        self._out.flush()
 
     def _tell(self) -> None:
         """Tell the master all that is seen, if it is not what it was told last."""
@@ -131,12 +154,15 @@ def main(arguments: list[str] | None = None) -> int:
     if given.parent is not None:
         die_with_parent(given.parent)
     configure_logging(verbose=given.verbose)
+    out = sys.stdout
     try:
-        cluster = _connect(given.address, given.ready)
-        text = sys.stdin.read()
-        if text:  # else whoever started us has found no job
-            asyncio.run(Driver(cluster, RaySettings.from_json(text)).run(given.socket))
-        cluster.close()
+        # Ray prints there whatever happens on any node, tens of lines each time; what matters of it we are told otherwise.
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            cluster = _connect(given.address, given.ready)
+            text = sys.stdin.read()
+            if text:  # else whoever started us has found no job
+                asyncio.run(Driver(cluster, RaySettings.from_json(text), out).run(given.socket))
+            cluster.close()
     except AntinferError as error:
         Outcome.of(error).write(given.outcome)
         return error.exit_code
@@ -177,11 +203,6 @@ def _again(address: str) -> RayCluster:
                 raise
             _log.warning("%s; trying on", error, extra={"action": "cluster_away"})
             time.sleep(_RETRY_S)
-
-
-def _say(worker: str, lines: list[str]) -> None:
-    sys.stdout.write("".join(f"{worker}: {line}\n" for line in lines))
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ CONTAINER: Final = "worker"
 _KILLED: Final = 128 + 9
 _EXPECTED: Final = (1, 3, 4)
 """Reasons for which Ray takes a node out of the cluster on purpose (``NodeDeathInfo`` in its protocol): stopped, preempted, idle."""
-_HIDDEN: Final = ("node:", "object_store_memory", "accelerator_type:")
-"""Resources that every node has, and nobody asks for."""
-_FIRST: Final = ("CPU", "GPU", "memory")
+_ALWAYS: Final = ("CPU", "GPU")
+"""Resources by which people know a node."""
+_FIRST: Final = (*_ALWAYS, "memory")
 _MOST_KINDS: Final = 5
 """Kinds of nodes that are named in one text."""
 
@@ -91,7 +91,9 @@ def pod_facts(actor: ActorFacts) -> PodFacts:
             pass
         case Death.NODE_LOST | Death.PREEMPTED:
             phase, message = "Failed", actor.words
-            reason = "NodeLost" if actor.death is Death.NODE_LOST else "Preempted"
+            # Ray says of either that the node has died; only the node itself says that somebody meant it to.
+            is_lost = actor.death is Death.NODE_LOST and actor.node_state is not NodeState.DELETED
+            reason = "NodeLost" if is_lost else "Preempted"
         case Death.KILLED | Death.OUT_OF_MEMORY | Death.NOT_STARTED:
             phase = "Failed"
             why = {Death.OUT_OF_MEMORY: "OOMKilled", Death.NOT_STARTED: "StartError"}.get(actor.death, "")
@@ -148,7 +150,7 @@ def why_waiting(nodes: Iterable[NodeFacts], request: Mapping[str, float]) -> str
     nodes = list(nodes)
     if could_hold(nodes, request):
         return f"no node has {amounts(request)} free for a worker"
-    kinds = Counter(amounts(node.resources) for node in nodes if node.is_alive and not node.is_draining)
+    kinds = Counter(_of_interest(node.resources, request) for node in nodes if node.is_alive and not node.is_draining)
     found = [f"{count} nodes with {what}" if count > 1 else f"one with {what}" for what, count in kinds.most_common(_MOST_KINDS)]
     more = [f"{len(kinds) - len(found)} other kinds"] if len(kinds) > len(found) else []
     return f"no node has {amounts(request)}, which a worker asks for; the cluster has {'; '.join(found + more) or 'no nodes'}"
@@ -156,9 +158,12 @@ def why_waiting(nodes: Iterable[NodeFacts], request: Mapping[str, float]) -> str
 
 def amounts(resources: Mapping[str, float]) -> str:
     """Write down amounts of resources, the usual ones first."""
-    shown = sorted(name for name in resources if not name.startswith(_HIDDEN))
-    shown.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    shown = sorted(resources, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
     return ", ".join(_amount(name, resources[name]) for name in shown) or "nothing"
+
+
+def _of_interest(resources: Mapping[str, float], request: Mapping[str, float]) -> str:
+    return amounts({name: amount for name, amount in resources.items() if name in request or name in _ALWAYS})
 
 
 def _amount(name: str, amount: float) -> str:

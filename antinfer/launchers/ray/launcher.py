@@ -63,8 +63,11 @@ class RayLauncher:
         self._closed.set()
         with self._guard:
             if self._driver is not None:
-                # What was ordered is on its way; the driver reads it before it sees the end.
-                self._driver.shutdown(socket.SHUT_WR)
+                try:
+                    # What was ordered is on its way; the driver reads it before it sees the end.
+                    self._driver.shutdown(socket.SHUT_WR)
+                except OSError as error:
+                    _log.info("the Ray driver is gone: %s", error, extra={"action": "driver_away"})
         self._thread.join(_CLOSE_S)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
