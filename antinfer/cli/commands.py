@@ -345,12 +345,15 @@ def worker(
     name: Annotated[str, typer.Option("--name", help="Name in messages; default: host and process.")] = "",
     wait: Annotated[float, typer.Option("--wait", min=0, metavar="SECONDS", help="Give up when no master has answered by then.")] = 900,
     tls_ca: Tls = None,
+    base_dir: Annotated[
+        str, typer.Option("--base-dir", metavar="FOLDER", help="Where the user code lies here. Default: as the job says.")
+    ] = "",
     verbose: Verbose = False,
 ) -> None:
     """Run one worker until the job is over. SIGTERM drains it: finished rows are committed, the rest goes back."""
     from antinfer.cli import serving
 
-    serving.worker(address, token_file=token_file, name=name, wait_s=wait, tls_ca=tls_ca, verbose=verbose)
+    serving.worker(address, token_file=token_file, name=name, wait_s=wait, tls_ca=tls_ca, base_dir=base_dir, verbose=verbose)
 
 
 @app.command()

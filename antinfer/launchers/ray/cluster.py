@@ -158,7 +158,9 @@ def explain_death(error: BaseException) -> tuple[Death, str]:
         return Death.NOT_STARTED, f"{missing[0]} on the node: install the same packages on all nodes of the cluster"
     if isinstance(error, OutOfMemoryError) or _NO_MEMORY in text:
         return Death.OUT_OF_MEMORY, gist
-    if isinstance(error, RuntimeEnvSetupError) or (isinstance(error, RayActorError) and error.actor_init_failed):
+    if isinstance(error, RuntimeEnvSetupError):
+        return Death.NOT_STARTED, text[:_LONGEST]
+    if isinstance(error, RayActorError) and error.actor_init_failed:
         return Death.NOT_STARTED, gist
     if isinstance(error, RayActorError) and error.preempted:
         return Death.PREEMPTED, gist

@@ -149,7 +149,7 @@ def why_waiting(nodes: Iterable[NodeFacts], request: Mapping[str, float]) -> str
     """Say why an actor that asks for `request` finds no place."""
     nodes = list(nodes)
     if could_hold(nodes, request):
-        return f"no node has {amounts(request)} free for a worker"
+        return f"no node has started a worker that asks for {amounts(request)} so far: all are taken, or still prepare for it"
     kinds = Counter(_of_interest(node.resources, request) for node in nodes if node.is_alive and not node.is_draining)
     found = [f"{count} nodes with {what}" if count > 1 else f"one with {what}" for what, count in kinds.most_common(_MOST_KINDS)]
     more = [f"{len(kinds) - len(found)} other kinds"] if len(kinds) > len(found) else []

@@ -24,7 +24,7 @@ def actor(**known: Any) -> ActorFacts:
     ("facts", "state"),
     [
         (actor(), WorkerState.PENDING),
-        (actor(waits="no node has 1 CPU free for a worker"), WorkerState.PENDING),
+        (actor(waits="no node has started a worker"), WorkerState.PENDING),
         (actor(node="n1", node_state=NodeState.READY), WorkerState.STARTING),
         (actor(node="n1", node_state=NodeState.DOOMED), WorkerState.LEAVING),
         (actor(node="n1", node_state=NodeState.LOST), WorkerState.LOST),
@@ -61,10 +61,10 @@ def test_each_end_has_its_cause_and_its_words(facts: ActorFacts, cause: Cause) -
 
 
 def test_who_waits_for_a_node_waits_and_does_not_fail() -> None:
-    obstacle = obstacles.of(pod_facts(actor(waits="no node has 1 CPU free for a worker")))
+    obstacle = obstacles.of(pod_facts(actor(waits="no node has started a worker")))
 
     assert obstacle is not None and obstacle.severity is Severity.WAITING
-    assert obstacle.detail == "no node has 1 CPU free for a worker"
+    assert obstacle.detail == "no node has started a worker"
 
 
 @pytest.mark.parametrize("death", [None, *Death])
@@ -108,7 +108,7 @@ def test_a_place_is_one_node_that_has_it_all() -> None:
 def test_it_is_said_what_is_asked_for_and_what_there_is() -> None:
     nodes = [node(CPU=4, memory=2**35), node(CPU=4, memory=2**34), node(CPU=16, GPU=1, spot=1), node(CPU=99, is_alive=False)]
 
-    assert why_waiting(nodes, {"CPU": 4}) == "no node has 4 CPU free for a worker"
+    assert why_waiting(nodes, {"CPU": 4}).startswith("no node has started a worker that asks for 4 CPU so far")
     assert why_waiting(nodes, {"CPU": 8, "GPU": 2}) == (
         "no node has 8 CPU, 2 GPU, which a worker asks for; the cluster has 2 nodes with 4 CPU; one with 16 CPU, 1 GPU"
     )
