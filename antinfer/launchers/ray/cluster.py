@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from antinfer.errors import AntinferError, InfraError, JobFileError, UsageError
 from antinfer.launchers.ray.actor import WorkerActor
@@ -71,18 +71,18 @@ class RayCluster:
             InfraError: It cannot be reached.
         """
         wanted = address or os.environ.get("RAY_ADDRESS", "") or AUTO
-        if wanted.startswith("ray://"):
-            raise UsageError(f"{wanted} is the address of a Ray client, which cannot look at nodes", hint=_JOIN)
-        if ":" in wanted:
+        if "://" in wanted:
+            raise UsageError(f"{wanted} is not where a driver joins: a Ray client cannot look at nodes", hint=_JOIN)
+        if wanted == AUTO:
+            wanted = _running_here(address) or ("" if address else LOCAL)
+        if not wanted:
+            raise UsageError("no Ray cluster runs on this machine, and RAY_ADDRESS names none", hint=_WHERE)
+        if wanted != LOCAL:
             _probe(wanted)
-        try:
-            return cls._join(wanted)
-        except ConnectionError as error:
-            if wanted != AUTO:
-                raise InfraError(f"the Ray cluster at {wanted} cannot be reached: {error}", hint=_WHERE) from error
-            if address == AUTO:
-                raise UsageError("no Ray cluster runs on this machine, and RAY_ADDRESS names none", hint=_WHERE) from error
-        return cls._join(LOCAL)
+            # Somebody listens there. Unless it is a cluster, Ray would try for a quarter of an hour; this is read when it is imported.
+            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
+            os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "10")
+        return cls._join(wanted)
 
     @classmethod
     def _join(cls, address: str) -> RayCluster:
@@ -96,9 +96,8 @@ class RayCluster:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except AuthenticationError as error:
             raise UsageError(f"the Ray cluster at {address} does not let us in: {error}") from error
-        except ConnectionError:
-            raise
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:
+            # Ray has no class for most of what can be wrong here.
             raise _explained(address, error) from error
         return cls(ray.get_runtime_context().gcs_address, is_ours=address == LOCAL)
 
@@ -168,6 +167,24 @@ def explain_death(error: BaseException) -> tuple[Death, str]:
 
 
 # -- inside ---------------------------------------------------------------------------------------------------------------------------
+def _running_here(address: str) -> str:
+    """Return the address of the cluster that `ray.init` would find on this machine for `address`, `AUTO` or none; empty: there is none.
+
+    Asked by itself, because Ray leaves the address of a cluster behind that has died, and would try that one for minutes.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        # None, which means something else than "auto", is missing in its types.
+        found: str | None = canonicalize_bootstrap_address(cast(str, address or None))
+        if found is None:
+            return ""
+        _probe(found)
+    except (ConnectionError, InfraError):
+        return ""
+    return found
+
+
 def _probe(address: str) -> None:
     """Raise at once where nobody listens at `address`: Ray would try for minutes."""
     host, _, port = address.rpartition(":")
@@ -188,8 +205,8 @@ def _explained(address: str, error: Exception) -> AntinferError:
             f"the Ray cluster runs other versions than this command. {words}",
             hint="Run antinfer with the Python and the Ray of the cluster, for instance on its head.",
         )
-    if isinstance(error, ValueError) and "address" in text.lower():
-        return UsageError(f"{address} is no address of a Ray cluster: {text}", hint=_WHERE)
+    if isinstance(error, ConnectionError):
+        return InfraError(f"no Ray cluster answers at {address}: {text}", hint="The port is that of its head, not of its dashboard.")
     return InfraError(f"the Ray cluster at {address} cannot be joined: {text}", hint=_JOIN)
 
 
