@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -63,7 +63,7 @@ class Driver:
     async def run(self, address: str) -> None:
         """Serve at the path `address` until a signal has made all workers leave, or a second one comes.
 
-        Raises `UsageError` when no worker can ever have a place.
+        Raises `UsageError` when no worker can ever have a place, and whatever keeps us from following actors and nodes.
         """
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,23 +72,29 @@ class Driver:
         await asyncio.to_thread(self._check_places)
         Path(address).unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, address, limit=_LONGEST_ORDER)
-        look_at = running.time() + _LOOK_S
+        looking = asyncio.create_task(self._look())
+        looking.add_done_callback(lambda _: self._changed.set())
         async with server:
             while not (self._signals > 1 or (self._signals and self._fleet.is_empty)):
-                try:
-                    await asyncio.wait_for(self._changed.wait(), max(0.0, look_at - running.time()))
-                except TimeoutError:
-                    # Ray tells nobody of nodes: they have to be looked at.
-                    await self._fleet.look()
-                    look_at = running.time() + _LOOK_S
+                await self._changed.wait()
                 self._changed.clear()
+                if looking.done():
+                    looking.result()
                 self._tell()
                 await asyncio.sleep(_GATHER_S)
+        looking.cancel()
         if self._master is not None:
             self._master.close()
         await asyncio.gather(*self._serving)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
+    async def _look(self) -> None:
+        """Look at the nodes again and again: Ray tells nobody of them. Whoever waits for one is told of that after a while, too."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self._fleet.look()
+            self._changed.set()
+
     def _on_signal(self) -> None:
         self._signals += 1
         self._fleet.close()
@@ -157,12 +163,14 @@ def main(arguments: list[str] | None = None) -> int:
     out = sys.stdout
     try:
         # Ray prints there whatever happens on any node, tens of lines each time; what matters of it we are told otherwise.
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-            cluster = _connect(given.address, given.ready)
+        with (
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            redirect_stdout(nowhere),
+            closing(_connect(given.address, given.ready)) as cluster,
+        ):
             text = sys.stdin.read()
             if text:  # else whoever started us has found no job
                 asyncio.run(Driver(cluster, RaySettings.from_json(text), out).run(given.socket))
-            cluster.close()
     except AntinferError as error:
         Outcome.of(error).write(given.outcome)
         return error.exit_code

@@ -62,6 +62,7 @@ class Fleet:
         self._say = say
         self._actors: dict[str, _Actor] = {}
         self._nodes: Mapping[str, NodeFacts] = {}
+        self._fault: BaseException | None = None
         self._is_closing = False
         self._refused: dict[str, Obstacle] = {}
 
@@ -121,7 +122,9 @@ class Fleet:
             self._on_change()
 
     def facts(self) -> list[ActorFacts]:
-        """Return what is known of each actor now."""
+        """Return what is known of each actor now. Raises what has kept us from following one."""
+        if self._fault is not None:
+            raise self._fault
         now = _now_ms()
         return [self._facts(actor, now) for actor in self._actors.values()]
 
@@ -158,7 +161,8 @@ class Fleet:
 
     def _ended(self, following: asyncio.Task[None]) -> None:
         if not following.cancelled() and (error := following.exception()) is not None:
-            asyncio.get_running_loop().call_exception_handler({"message": "an actor cannot be followed any more", "exception": error})
+            self._fault = error
+            self._on_change()
 
     def _end(self, actor: _Actor) -> None:
         if actor.handle is not None:
