@@ -58,6 +58,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--state-dir", default="", help="directory of our own store")
     parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
     parser.add_argument("--kubernetes", type=Path, metavar="FILE", help="start workers as pods, as these settings (JSON) say")
+    parser.add_argument("--ray", default="", metavar="SOCKET", help="start workers as Ray actors, by the driver that listens there")
     parser.add_argument("--force", action="store_true", help="plan however many parts")
     parser.add_argument("--retry", type=int, default=0, metavar="ROUND", help="do this round of retries of what is in quarantine")
     parser.add_argument("--ttl", type=float, metavar="SECONDS", help=argparse.SUPPRESS)
@@ -116,6 +117,7 @@ def _rule(given: argparse.Namespace) -> int:
         check=given.check,
         ttl_s=given.ttl,
         kubernetes=_settings(given.kubernetes),
+        ray=given.ray,
         ready=lambda address: _announce(given.ready_file, address),
     )
     return run_master(_read_job(given.job, given.base_dir), options)

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("antinfer.master")
 _GOODBYE_S: Final = 0.5
+_MOST_ACTORS: Final = 100
+"""Workers on Ray where the job does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ class MasterOptions:
     ttl_s: float | None = None
     """Silence in seconds after which a worker counts as gone; None: the engine's own. Tests shorten it."""
     kubernetes: KubernetesSettings | None = None
-    """How to make workers as pods; None: whoever started us starts them."""
+    """How to make workers as pods; None: they are not pods."""
+    ray: str = ""
+    """Socket of the driver that makes workers as Ray actors. Neither this nor `kubernetes`: whoever started us starts them."""
     ready: Callable[[str], None] | None = None
     """Is given the address once the master listens. Not called when the output is complete already."""
 
@@ -172,7 +177,7 @@ async def _rule(
     streams = Streams()
     planner = Planner(spec, place, force=options.force, troubles=troubles)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))
-    scaler = None if options.kubernetes is None else _on_kubernetes(job, options.kubernetes)
+    scaler = _scaler(job, options)
     master = Master(
         job,
         store,
@@ -202,16 +207,32 @@ async def _rule(
             await store.close()
 
 
-def _on_kubernetes(job: Job, settings: KubernetesSettings) -> Scaler:
-    """Make what looks after workers that are pods."""
-    from antinfer.launchers.kubernetes.api import Api
-    from antinfer.launchers.kubernetes.launcher import KubernetesLauncher
+def _scaler(job: Job, options: MasterOptions) -> Scaler | None:
+    """Make what looks after the workers; None: that is not ours to do."""
+    settings = options.kubernetes
+    if settings is not None:
+        make, most = partial(_on_kubernetes, job, settings), settings.most
+    elif options.ray:
+        make, most = partial(_on_ray, options.ray), _MOST_ACTORS
+    else:
+        return None
     from antinfer.master.controller.scaler import Scaler
 
-    def make(address: str) -> Launcher:
-        return KubernetesLauncher(Api.connect(settings.kubeconfig), settings, job=job.mark.job, master=address)
+    return Scaler(make, job.spec.workers, name=job.spec.name, job=job.mark.job, most=most)
 
-    return Scaler(make, job.spec.workers, name=job.spec.name, job=job.mark.job, most=settings.most)
+
+def _on_kubernetes(job: Job, settings: KubernetesSettings, address: str) -> Launcher:
+    from antinfer.launchers.kubernetes.api import Api
+    from antinfer.launchers.kubernetes.launcher import KubernetesLauncher
+
+    return KubernetesLauncher(Api.connect(settings.kubeconfig), settings, job=job.mark.job, master=address)
+
+
+def _on_ray(driver: str, address: str) -> Launcher:
+    # Where this master listens, the driver was told by whoever started both.
+    from antinfer.launchers.ray.launcher import RayLauncher
+
+    return RayLauncher(driver)
 
 
 @contextlib.asynccontextmanager

@@ -71,6 +71,8 @@ class AgentOptions:
     """Job id to insist on; empty: whatever the first master serves."""
     token: str = ""
     tls: Tls | None = None
+    base_dir: str = ""
+    """Folder of the user code on this machine; empty: as the job says."""
     policy: SessionPolicy = field(default_factory=SessionPolicy)
     host_command: tuple[str, ...] = HOST_COMMAND
     spare_host: Spawned | None = None
@@ -264,9 +266,9 @@ class Agent:
             self._host.send(self._setup(self._job))
 
     def _setup(self, job: JobDocument) -> hostlink.Setup:
-        return hostlink.Setup(
-            worker=self._options.worker, job=job.job, document=job.document, output=job.output, isolated=self._is_isolating
-        )
+        here = self._options.base_dir
+        document = hostlink.with_base_dir(job.document, here) if here else job.document
+        return hostlink.Setup(worker=self._options.worker, job=job.job, document=document, output=job.output, isolated=self._is_isolating)
 
     def _deliver_message(self, host: HostProcess, message: hostlink.FromHost) -> None:
         self._inbox.put(partial(self._on_message, host, message))

@@ -34,6 +34,7 @@ def run_worker(
     name: str = "",
     job: str = "",
     tls: Tls | None = None,
+    base_dir: str = "",
     grace_s: float = 25.0,
     wait_s: float = WAIT_S,
     is_alone: bool = True,
@@ -47,6 +48,7 @@ def run_worker(
         name: of this worker, not used by another one alive; empty: made up from host name and process id.
         job: job id to insist on; empty: whatever the master serves.
         tls: transport security; None: plain text.
+        base_dir: folder of the user code on this machine; empty: as the job says.
         grace_s: seconds between the first SIGTERM and the moment we must be gone.
         wait_s: seconds to try until a master answers for the first time.
         is_alone: nobody who started us hears from the master why the job failed, so we say it.
@@ -66,6 +68,7 @@ def run_worker(
         job=job,
         token=read_token(token_file) if token_file is not None else "",
         tls=tls,
+        base_dir=base_dir,
         policy=_policy(master, grace_s),
         wait_s=wait_s,
     )
@@ -96,6 +99,7 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with the token the master was started with")
     parser.add_argument("--name", default="", help="name of this worker (default: made up)")
     parser.add_argument("--job", default="", metavar="ID", help="refuse to work for any other job")
+    parser.add_argument("--base-dir", default="", metavar="FOLDER", help="where the user code lies here (default: as the job says)")
     parser.add_argument("--grace", type=float, default=25.0, metavar="SECONDS", help="time to drain after SIGTERM (default: 25)")
     parser.add_argument("--wait", type=float, default=WAIT_S, metavar="SECONDS", help="time to wait for the first answer (default: 900)")
     parser.add_argument("--parent", type=int, metavar="PID", help="die with this process, which started us")
@@ -117,6 +121,7 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
             name=args.name,
             job=args.job,
             tls=Tls(args.tls_ca, args.tls_cert, args.tls_key) if wants_tls else None,
+            base_dir=args.base_dir,
             grace_s=args.grace,
             wait_s=args.wait,
             is_alone=args.parent is None,

@@ -35,6 +35,13 @@ class Setup:
     """A host before died of what user code may have done in one of its threads: what can run in processes does, where rows are found."""
 
 
+def with_base_dir(document: str, base_dir: str) -> str:
+    """Return the document of a job for a machine on which its user code lies in the folder `base_dir`."""
+    data = json.loads(document)
+    data["spec"]["base_dir"] = base_dir
+    return json.dumps(data)
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Agent to host: compute these rows and stage their results."""

@@ -28,8 +28,8 @@ def main() -> NoReturn:
 
 
 def head_start(words: Sequence[str]) -> HeadStart | None:
-    """Start the processes of a run when `words`, the command line, look like one; nothing is lost when they turn out to be wrong."""
-    if words[:1] not in (["run"], ["resume"]) or "--help" in words:
+    """Start the processes of a run on this machine when `words`, the command line, look like one; nothing is lost when they are wrong."""
+    if words[:1] not in (["run"], ["resume"]) or "--help" in words or any(word.startswith("--launcher") for word in words):
         return None
     early = HeadStart(force="--force" in words, verbose=not {"-v", "--verbose"}.isdisjoint(words))
     early.start()

@@ -28,7 +28,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the job file, as in pipeline.0.batch_size=64; repeatable."),
 ]
 OutputOption = Annotated[str | None, typer.Option("--output", "-o", metavar="URI", help="Write there instead of the job file's sink.path.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, metavar="N", help="Worker processes on this machine.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, metavar="N", help="Number of workers. Default: as the job says.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only about the first N rows of the input.")]
 StoreUrl = Annotated[
     str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey to use instead of an embedded server.")
@@ -37,6 +37,29 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for 
 Force = Annotated[bool, typer.Option("--force", help="Resume although the job file or the code changed; accept very many parts.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: leases, drains, restarts.")]
 TokenFile = Annotated[Path | None, typer.Option("--token-file", metavar="FILE", help="File with the token shared by master and workers.")]
+RunLauncher = Annotated[
+    Literal["local", "ray"], typer.Option("--launcher", help="Where workers run: on this machine, or as actors of a Ray cluster.")
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Ray cluster, or `auto`: one on this machine, or `local`: a new one. Default: as `auto` where there is one, else `local`.",
+    ),
+]
+RayListen = Annotated[
+    str,
+    typer.Option("--listen", metavar="HOST:PORT", help="Where the nodes of the Ray cluster reach this machine. Default: as Ray does."),
+]
+RayActors = Annotated[
+    Path | None,
+    typer.Option(
+        "--actors",
+        metavar="FILE",
+        help="YAML laid over what is asked of Ray for `worker`, `protected`, `preemptible` (num_cpus, resources, ...).",
+    ),
+]
 Tls = Annotated[Path | None, typer.Option("--tls-ca", metavar="FILE", help="Trusted roots (PEM): speak TLS.")]
 
 
@@ -52,11 +75,16 @@ def run(
     as_json: AsJson = False,
     force: Force = False,
     verbose: Verbose = False,
+    launcher: RunLauncher = "local",
+    address: RayAddress = "",
+    listen: RayListen = "",
+    actors: RayActors = None,
 ) -> None:
-    """Run a job on this machine, or resume it where it stopped."""
+    """Run a job on this machine or a Ray cluster, or resume it where it stopped."""
     from antinfer.cli import running
 
-    options = running.Options(workers=workers, store=store, as_json=as_json, force=force, verbose=verbose, early=context.obj)
+    ray = running.ray_choice(launcher, address, listen, actors)
+    options = running.Options(workers=workers, store=store, as_json=as_json, force=force, verbose=verbose, early=context.obj, ray=ray)
     running.run(job, overrides or [], output, limit, options)
 
 
@@ -69,11 +97,16 @@ def resume(
     as_json: AsJson = False,
     force: Force = False,
     verbose: Verbose = False,
+    launcher: RunLauncher = "local",
+    address: RayAddress = "",
+    listen: RayListen = "",
+    actors: RayActors = None,
 ) -> None:
     """Go on with a half-done job, from what its output holds."""
     from antinfer.cli import running
 
-    options = running.Options(workers=workers, store=store, as_json=as_json, force=force, verbose=verbose, early=context.obj)
+    ray = running.ray_choice(launcher, address, listen, actors)
+    options = running.Options(workers=workers, store=store, as_json=as_json, force=force, verbose=verbose, early=context.obj, ray=ray)
     running.resume(output, options)
 
 
@@ -216,6 +249,10 @@ def quarantine_retry(
     store: StoreUrl = "",
     as_json: AsJson = False,
     verbose: Verbose = False,
+    launcher: RunLauncher = "local",
+    address: RayAddress = "",
+    listen: RayListen = "",
+    actors: RayActors = None,
 ) -> None:
     """Run the rows in quarantine again, into the same output.
 
@@ -224,7 +261,8 @@ def quarantine_retry(
     """
     from antinfer.cli import quarantine, running
 
-    options = running.Options(workers=workers, store=store, as_json=as_json, verbose=verbose)
+    ray = running.ray_choice(launcher, address, listen, actors)
+    options = running.Options(workers=workers, store=store, as_json=as_json, verbose=verbose, ray=ray)
     quarantine.retry(output, job, overrides or [], options)
 
 
@@ -307,12 +345,15 @@ def worker(
     name: Annotated[str, typer.Option("--name", help="Name in messages; default: host and process.")] = "",
     wait: Annotated[float, typer.Option("--wait", min=0, metavar="SECONDS", help="Give up when no master has answered by then.")] = 900,
     tls_ca: Tls = None,
+    base_dir: Annotated[
+        str, typer.Option("--base-dir", metavar="FOLDER", help="Where the user code lies here. Default: as the job says.")
+    ] = "",
     verbose: Verbose = False,
 ) -> None:
     """Run one worker until the job is over. SIGTERM drains it: finished rows are committed, the rest goes back."""
     from antinfer.cli import serving
 
-    serving.worker(address, token_file=token_file, name=name, wait_s=wait, tls_ca=tls_ca, verbose=verbose)
+    serving.worker(address, token_file=token_file, name=name, wait_s=wait, tls_ca=tls_ca, base_dir=base_dir, verbose=verbose)
 
 
 @app.command()

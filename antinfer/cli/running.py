@@ -17,7 +17,8 @@ import typer
 from antinfer.cli import render
 from antinfer.errors import UsageError
 from antinfer.launchers.headstart import HeadStart
-from antinfer.launchers.local import LocalOptions, Supervisor, read_report
+from antinfer.launchers.local import LocalSupervisor, read_report
+from antinfer.launchers.supervisor import RunOptions, Supervisor
 from antinfer.telemetry.progress import ProgressDisplay, make_progress
 
 if TYPE_CHECKING:
@@ -37,6 +38,28 @@ class Options:
     verbose: bool = False
     early: HeadStart | None = None
     """Processes that were started for it already."""
+    ray: RayChoice | None = None
+    """Where on Ray its workers run; None: on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class RayChoice:
+    """What the command line says about Ray."""
+
+    address: str
+    listen: str
+    actors: Path | None
+    """File with what is laid over what is asked for."""
+
+
+def ray_choice(launcher: str, address: str, listen: str, actors: Path | None) -> RayChoice | None:
+    """Return what is said about Ray; None: the job does not run there. Raises `UsageError` when it is said for nothing."""
+    if launcher == "ray":
+        return RayChoice(address, listen, actors)
+    extra = next((name for name, given in (("--address", address), ("--listen", listen), ("--actors", actors)) if given), None)
+    if extra is not None:
+        raise UsageError(f"{extra} needs --launcher ray: on this machine there is no cluster to say it of")
+    return None
 
 
 def run(job: Path, overrides: Sequence[str], output: str | None, limit: int | None, options: Options) -> None:
@@ -116,8 +139,20 @@ def run_loaded(load: Callable[[], JobSpec], name: str, options: Options) -> None
 
 
 def _supervise(load: Callable[[], JobSpec], options: Options, shown: ProgressDisplay) -> JobSpec:
-    how = LocalOptions(options.workers, options.force, options.retry, verbose=options.verbose)
-    return Supervisor(how, on_line=shown.line, on_status=shown.status, early=options.early).run(load)
+    how = RunOptions(options.workers, options.force, options.retry, verbose=options.verbose)
+    if options.ray is not None:
+        return _on_ray(how, options.ray, shown).run(load)
+    return LocalSupervisor(how, on_line=shown.line, on_status=shown.status, early=options.early).run(load)
+
+
+def _on_ray(how: RunOptions, choice: RayChoice, shown: ProgressDisplay) -> Supervisor:
+    from antinfer.cli.overlays import read_overlays
+    from antinfer.launchers.ray.settings import TEMPLATES
+    from antinfer.launchers.ray.supervisor import RayOptions, RaySupervisor
+
+    actors = read_overlays(choice.actors, TEMPLATES, "options of Ray actors (num_cpus, resources, ...)")
+    ray = RayOptions(choice.address, choice.listen, actors)
+    return RaySupervisor(how, ray, on_line=shown.line, on_status=shown.status)
 
 
 def _print_report(spec: JobSpec, report: dict[str, Any], seconds: float) -> None:

@@ -31,14 +31,14 @@ def master(
     sys.exit(run_master(spec, MasterOptions(store_url=store, listen=listen, token=token, force=force, ready=_announce)))
 
 
-def worker(address: str, *, token_file: Path | None, name: str, wait_s: float, tls_ca: Path | None, verbose: bool) -> None:
+def worker(address: str, *, token_file: Path | None, name: str, wait_s: float, tls_ca: Path | None, base_dir: str, verbose: bool) -> None:
     from antinfer.rpc.channel import Tls
     from antinfer.telemetry.logs import configure_logging
     from antinfer.worker.app import run_worker
 
     configure_logging(verbose=verbose)
     tls = None if tls_ca is None else Tls(ca_file=tls_ca)
-    sys.exit(run_worker(master=address, token_file=token_file, name=name, wait_s=wait_s, tls=tls))
+    sys.exit(run_worker(master=address, token_file=token_file, name=name, wait_s=wait_s, tls=tls, base_dir=base_dir))
 
 
 def _announce(address: str) -> None:

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
-from antinfer.errors import JobFileError, UsageError
+from antinfer.cli.overlays import read_overlays
 
 if TYPE_CHECKING:
     from antinfer.launchers.kubernetes.submission import Submission
@@ -64,7 +64,7 @@ def _submission(job: Path, overrides: Sequence[str], output: str | None, options
     from antinfer.storage.jobs import open_output
 
     spec = load_job(job, overrides, output)
-    pods = _pods(options.pods)
+    pods = read_overlays(options.pods, _TEMPLATES, "pods (metadata, spec)")
     return Submission(
         job=job_id(open_output(spec).uri),
         title=spec.name,
@@ -79,21 +79,3 @@ def _submission(job: Path, overrides: Sequence[str], output: str | None, options
         classes={name: pods[name] for name in ("protected", "preemptible")},
         master=pods["master"],
     )
-
-
-def _pods(path: Path | None) -> dict[str, Any]:
-    """Read what is laid over the pods: by who they are, as far as it says."""
-    found: Any = {}
-    if path is not None:
-        from antinfer.spec.yamlfile import read_yaml
-
-        try:
-            found, _ = read_yaml(path.read_text(encoding="utf-8"), str(path))
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
-        raise JobFileError(f"{path}: must hold pods (metadata, spec) under {', '.join(_TEMPLATES)}")
-    unknown = next((key for key in found if key not in _TEMPLATES), None)
-    if unknown is not None:
-        raise JobFileError(f"{path}: {unknown!r} is not one of {', '.join(_TEMPLATES)}")
-    return {name: found.get(name, {}) for name in _TEMPLATES}

@@ -9,6 +9,22 @@ import tempfile
 from antinfer.launchers.children import Child, RestartBudget
 
 
+def master_child(address: str, outcome_file: str, *more: str, force: bool = False, verbose: bool = False, retry: int = 0) -> Child:
+    """Return a master, not started, that is given its job by standard input.
+
+    Args:
+        address: where it is to listen.
+        outcome_file: see `antinfer.launchers.outcome`.
+        more: further arguments.
+        force: as in `antinfer run`.
+        verbose: likewise.
+        retry: retry round to do; 0: the job itself.
+    """
+    flags = [*(["--verbose"] if verbose else []), *(["--force"] if force else []), *(["--retry", str(retry)] if retry else [])]
+    arguments = ["--job", "-", "--listen", address, "--outcome", outcome_file, *more, *flags]
+    return Child("master", "antinfer.master", arguments, RestartBudget(5, 60.0), takes_input=True)
+
+
 class HeadStart:
     """A master that waits for its job, and a first worker that waits for its master, in a folder of their own.
 
@@ -22,10 +38,7 @@ class HeadStart:
         self._settings = (force, verbose, retry)
         self._logs = ["--verbose"] if verbose else []
         self._is_started = self._is_taken = False
-        arguments = ["--job", "-", "--listen", self.address, "--outcome", self.outcome_file, *self._logs, *(["--force"] if force else [])]
-        if retry:
-            arguments += ["--retry", str(retry)]
-        self.master = Child("master", "antinfer.master", arguments, RestartBudget(5, 60.0), takes_input=True)
+        self.master = master_child(self.address, self.outcome_file, force=force, verbose=verbose, retry=retry)
         self.first_worker = self.worker(1)
 
     def start(self) -> None:

@@ -194,6 +194,25 @@ def test_help(command):
 
 
 @pytest.mark.slow
+def test_a_worker_takes_the_user_code_from_where_it_is_told(tmp_path):
+    job = JobFolder(tmp_path / "job")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder = tempfile.mkdtemp(prefix="antinfer-")
+    members = [start("master", job.folder, "--listen", f"unix://{folder}/m")]
+    try:
+        wait_until(lambda: (job.output / "_antinfer/job").exists() or members[0].poll() is not None)
+        job.steps.rename(elsewhere / "steps.py")
+        members.append(start("worker", "--master", f"unix://{folder}/m", "--base-dir", elsewhere))
+        ended = [finish(member) for member in members]
+    finally:
+        for member in members:
+            kill(member)
+        shutil.rmtree(folder)
+    assert [each.code for each in ended] == [0, 0], ended
+    assert job.ids() == EVERY_ID
+
+
 def test_master_and_workers_by_hand_with_a_token_and_a_store_on_a_url(tmp_path):
     job = JobFolder(tmp_path / "job", "steps:Gated", commit_interval="0.1s")
     token = tmp_path / "token"

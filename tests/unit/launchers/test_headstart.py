@@ -17,7 +17,9 @@ def exists(pid):
     return Path(f"/proc/{pid}").exists()
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["plan", "job.yaml"], ["verify", "run"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["plan", "job.yaml"], ["verify", "run"], ["run", "--help"], ["run", "job", "--launcher=ray"]]
+)
 def test_only_runs_get_a_head_start(words):
     assert head_start(words) is None
 

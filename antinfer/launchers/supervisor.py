@@ -1,0 +1,207 @@
+"""One run of a job, watched over by the process of its user: a master, and whatever brings workers to it.
+
+A supervisor restarts whatever dies, drains on the first Ctrl-C, and leaves nothing behind. Killed itself, it takes all of it along, and the
+same call resumes.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from antinfer.errors import InfraError, Interrupted, MasterError
+from antinfer.launchers.children import Child, LineSink, explain_exit
+from antinfer.launchers.outcome import Outcome
+
+if TYPE_CHECKING:
+    from antinfer.rpc.client import AdminClient
+    from antinfer.rpc.values import Status
+    from antinfer.spec.schema import JobSpec
+
+POLL_S: Final = 0.02
+RESUMES: Final = "the same command resumes the job"
+_STATUS_S: Final = 0.5
+_FIRST_STATUS_S: Final = 2.0
+"""Before that a status says little, and a short job is done."""
+_MASTER_GRACE_S: Final = 10.0
+_WORKER_GRACE_S: Final = 5.0
+_WELL_ENDED_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run a job, wherever its workers are."""
+
+    workers: int | None = None
+    """Workers; None: as in the job, at least one."""
+    force: bool = False
+    """Go on although the job file or the code changed, or very many parts are to be expected."""
+    retry: int = 0
+    """Retry round to do, of what is in quarantine; 0: the job itself."""
+    drain_s: float = 30.0
+    """Time the workers get to commit what they have finished after the first Ctrl-C."""
+    verbose: bool = False
+
+
+class Supervisor(ABC):
+    """Runs one job."""
+
+    def __init__(self, options: RunOptions, *, on_line: LineSink, on_status: Callable[[Status | None], None]) -> None:
+        """
+        Args:
+            options: how.
+            on_line: takes every line that a process of ours writes.
+            on_status: takes the master's view twice a second, but not of the first seconds; None while it does not answer.
+        """
+        self._options = options
+        self._on_line = on_line
+        self._on_status = on_status
+        self._signals = 0
+        self._ending = ExitStack()
+        self._master: Child | None = None
+        self._workers: list[Child] = []
+        """Those that work, or see to it that others do. A SIGTERM makes each leave in order."""
+        self._address = ""
+        """Where the master listens, once it is started."""
+        self._token = ""
+        self._outcome_file: Path
+
+    def run(self, load: Callable[[], JobSpec]) -> JobSpec:
+        """Start everything and return when the job is done.
+
+        Args:
+            load: reads the job; called when the first processes have been started, because their imports take as long.
+
+        Returns:
+            What `load` returned.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; what was finished is committed.
+            AntinferError: What the master gave the job up with, or processes that keep dying.
+        """
+        try:
+            with self._catching_signals():
+                spec = self._begin(load)
+                self._watch()
+                return spec
+        finally:
+            self._ending.close()
+            for worker in self._workers:
+                worker.send(signal.SIGTERM)
+            for worker in reversed(self._workers):
+                worker.end(_WORKER_GRACE_S)
+            if self._master is not None:
+                self._master.end(_MASTER_GRACE_S)
+            self._clean_up()
+
+    @abstractmethod
+    def _begin(self, load: Callable[[], JobSpec]) -> JobSpec:
+        """Start the processes; return what `load` returned."""
+
+    @abstractmethod
+    def _clean_up(self) -> None:
+        """Remove what is left when all processes have ended."""
+
+    def _why(self, worker: Child) -> Outcome | None:
+        """Return what `worker` said of its end, if it said anything."""
+        return None
+
+    # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _watch(self) -> None:
+        next_status = time.monotonic() + _FIRST_STATUS_S
+        while True:
+            outcome = self._tend_master()
+            if outcome is not None:
+                self._on_status(None)
+                if outcome.status == "failed":
+                    raise outcome.to_error()
+                return
+            self._tend_workers()
+            if self._signals:
+                self._drain()
+            if time.monotonic() >= next_status:
+                next_status = time.monotonic() + _STATUS_S
+                self._show()
+            time.sleep(POLL_S)
+
+    def _tend_master(self) -> Outcome | None:
+        assert self._master is not None
+        self._master.start_if_due()
+        status = self._master.poll()
+        if status is None:
+            return None
+        outcome = Outcome.read(self._outcome_file)
+        if outcome is not None:
+            return outcome
+        if not self._master.restart_later():
+            raise InfraError(_keeps_dying(self._master, status), hint=RESUMES)
+        return None
+
+    def _tend_workers(self) -> None:
+        for worker in self._workers:
+            worker.start_if_due()
+            status = worker.poll()
+            if status is None:
+                continue
+            why = self._why(worker)
+            if why is not None:
+                raise why.to_error()
+            # One that ended well has heard that the job is over, and the master is about to end too.
+            if not worker.restart_later(_WELL_ENDED_S if status == 0 else 0.0):
+                raise InfraError(_keeps_dying(worker, status), hint=RESUMES)
+
+    def _drain(self) -> None:
+        """Let the workers commit what they have finished; a second signal ends everything at once."""
+        for worker in self._workers:
+            worker.forget_restart()
+            worker.send(signal.SIGTERM)
+        until = time.monotonic() + self._options.drain_s
+        while any(worker.is_alive for worker in self._workers) and self._signals == 1 and time.monotonic() < until:
+            self._tend_master()
+            self._show()
+            time.sleep(0.1)
+        raise Interrupted("stopped; what was finished is committed", hint=RESUMES)
+
+    def _show(self) -> None:
+        try:
+            status = self._admin.status(timeout_s=2.0)
+        except MasterError:
+            status = None
+        self._on_status(status)
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        # Not before it is used: gRPC takes longer to import than a short job has left, while its processes want every core.
+        from antinfer.rpc.client import AdminClient
+
+        return self._ending.enter_context(AdminClient(self._address, token=self._token))
+
+    @contextmanager
+    def _catching_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def count(number: int, frame: FrameType | None) -> None:
+            self._signals += 1
+
+        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _keeps_dying(child: Child, status: int) -> str:
+    said = "\n".join(f"  {line}" for line in child.last_lines) or "  (it said nothing)"
+    return f"the {child.name} keeps dying, at last with {explain_exit(status)}. Its last words:\n{said}"
