@@ -37,7 +37,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for 
 Force = Annotated[bool, typer.Option("--force", help="Resume although the job file or the code changed; accept very many parts.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: leases, drains, restarts.")]
 TokenFile = Annotated[Path | None, typer.Option("--token-file", metavar="FILE", help="File with the token shared by master and workers.")]
-Tls = Annotated[Path | None, typer.Option("--tls-ca", metavar="FILE", help="Trusted roots (PEM): speak TLS.")]
+TlsCa = Annotated[
+    Path | None, typer.Option("--tls-ca", metavar="FILE", help="Authority (PEM) whose certificates the other side must show: speak TLS.")
+]
+TlsCert = Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="Own certificate (PEM).")]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
+TlsName = Annotated[
+    str, typer.Option("--tls-name", metavar="NAME", help="Name in the certificate of the master; default: that in its address.")
+]
 
 
 @app.command()
@@ -135,14 +142,18 @@ def profile(
 def status(
     where: Annotated[str, typer.Argument(metavar="WHERE", help="Output place of a running job, or its master's HOST:PORT.")],
     token_file: TokenFile = None,
-    tls_ca: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_name: TlsName = "",
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until the job is over.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say how far a job is, and what its workers do."""
     from antinfer.cli import looking
 
-    looking.status(where, token_file=token_file, tls_ca=tls_ca, watch=watch, as_json=as_json)
+    credentials = looking.Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    looking.status(where, credentials, watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -291,13 +302,24 @@ def master(
     output: OutputOption = None,
     overrides: Overrides = None,
     token_file: TokenFile = None,
+    admin_token_file: Annotated[
+        Path | None, typer.Option("--admin-token-file", metavar="FILE", help="Another token for status, drain and cancel.")
+    ] = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS and token too.")] = False,
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run the master of a job; workers join it by its address."""
+    """Run the master of a job; workers join it by its address.
+
+    Beyond the loopback interface it listens with TLS and a token only.
+    """
     from antinfer.cli import serving
 
-    serving.master(job, overrides or [], output, listen=listen, store=store, token_file=token_file, force=force, verbose=verbose)
+    secrets = serving.Secrets(token_file, admin_token_file, tls_ca, tls_cert, tls_key, insecure=insecure)
+    serving.master(job, overrides or [], output, secrets, listen=listen, store=store, force=force, verbose=verbose)
 
 
 @app.command()
@@ -306,13 +328,17 @@ def worker(
     token_file: TokenFile = None,
     name: Annotated[str, typer.Option("--name", help="Name in messages; default: host and process.")] = "",
     wait: Annotated[float, typer.Option("--wait", min=0, metavar="SECONDS", help="Give up when no master has answered by then.")] = 900,
-    tls_ca: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_name: TlsName = "",
     verbose: Verbose = False,
 ) -> None:
     """Run one worker until the job is over. SIGTERM drains it: finished rows are committed, the rest goes back."""
     from antinfer.cli import serving
 
-    serving.worker(address, token_file=token_file, name=name, wait_s=wait, tls_ca=tls_ca, verbose=verbose)
+    tls = (tls_ca, tls_cert, tls_key, tls_name)
+    serving.worker(address, tls, token_file=token_file, name=name, wait_s=wait, verbose=verbose)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
     from antinfer.storage.audit_report import AuditReport
     from antinfer.storage.forecast import Forecast
     from antinfer.storage.place import OutputPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How we prove to a master who we are, and how it proves that it is the one."""
+
+    token_file: Path | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_name: str = ""
 
 
 def plan(job: Path, overrides: Sequence[str], output: str | None, *, force: bool, as_json: bool) -> None:
@@ -53,12 +65,12 @@ def _print_plan(spec: JobSpec, found: Forecast) -> None:
     )
 
 
-def status(where: str, *, token_file: Path | None, tls_ca: Path | None, watch: bool, as_json: bool) -> None:
+def status(where: str, credentials: Credentials, *, watch: bool, as_json: bool) -> None:
     from antinfer.rpc import channel
     from antinfer.rpc.client import AdminClient
 
-    token = "" if token_file is None else channel.read_token(token_file)
-    tls = None if tls_ca is None else channel.Tls(ca_file=tls_ca)
+    token = "" if credentials.token_file is None else channel.read_token(credentials.token_file)
+    tls = channel.tls_of(credentials.tls_ca, credentials.tls_cert, credentials.tls_key, credentials.tls_name)
     place = _place_of(where)
     finished = None if place is None else _finished(place)
     if finished is not None:
