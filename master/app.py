@@ -203,7 +203,8 @@ async def _rule(
             await store.open()
             if options.ready is not None:
                 options.ready(address)
-            await master.run(address)
+            # Beyond the pod it is known by the name that workers are told.
+            await master.run((options.kubernetes.master if options.kubernetes else "") or address)
         finally:
             if scaler is not None:
                 await scaler.close()

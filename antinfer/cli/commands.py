@@ -357,17 +357,36 @@ def submit(
     overrides: Overrides = None,
     store: Annotated[str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey, kept in a Secret.")] = "",
     grace: Annotated[int, typer.Option("--grace", min=6, metavar="SECONDS", help="Time that a worker has to leave.")] = 30,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, the token too, and create nothing.")] = False,
+    certificates: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificates", metavar="FOLDER", help="ca.crt, and .crt and .key of master, worker and admin; default: new ones are made."
+        ),
+    ] = None,
+    egress: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--egress",
+            min=1,
+            max=65_535,
+            metavar="PORT",
+            help="Port that the master connects to and the job file does not tell; repeatable.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, and create nothing.")] = False,
+    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Let --dry-run print tokens, keys and passwords too.")] = False,
     format_: Annotated[Literal["yaml"], typer.Option("-o", help="How --dry-run prints.")] = "yaml",
 ) -> None:
     """Run a job on a Kubernetes cluster, with ordinary rights in one namespace and nothing installed there.
 
     Its master runs as a Job and makes the workers as pods. Input and output must be reachable from the pods; user code beside the job file
-    is sent along (up to 1 MB). Between pods a token is asked for, but nothing is encrypted.
+    is sent along (up to 1 MB). Master and workers prove to each other who they are, by certificates made for the job.
     """
     from antinfer.cli import submitting
 
-    options = submitting.Options(image, namespace, pods, store, grace, dry_run)
+    options = submitting.Options(
+        image, namespace, pods, store, grace, tuple(egress or ()), certificates, dry_run=dry_run, show_secrets=show_secrets
+    )
     submitting.submit(job, overrides or [], output, options)
 
 

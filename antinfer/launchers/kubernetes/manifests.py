@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from antinfer.errors import UsageError
+from antinfer.launchers.kubernetes import secret
 from antinfer.launchers.kubernetes.facts import CLASS_LABEL, CONTAINER
 from antinfer.launchers.kubernetes.merging import merged
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
@@ -17,7 +18,6 @@ _LEAVE_S: Final = 5
 """Of the grace period, what is left to the system after a worker should be gone."""
 _UNREACHABLE_S: Final = 30
 """How long a pod stays bound to a node that does not answer, instead of five minutes: its replacement waits for nobody anyway."""
-TOKEN_DIR: Final = "/etc/antinfer/token"
 
 
 def worker_pod(
@@ -75,10 +75,10 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]
-    if settings.token_secret:
-        command += ["--token-file", f"{TOKEN_DIR}/token"]
-        volumes.append({"name": "token", "secret": {"secretName": settings.token_secret, "defaultMode": 0o440}})
-        mounts.append({"name": "token", "mountPath": TOKEN_DIR, "readOnly": True})
+    if settings.secret:
+        command += [*secret.options("worker"), "--tls-name", settings.server_name]
+        volumes.append(secret.volume(settings.secret, "worker"))
+        mounts.append(secret.mount())
     container = {
         "name": CONTAINER,
         "image": settings.image,
