@@ -8,6 +8,29 @@ from typing import Annotated, Literal
 import typer
 
 from antinfer.cli import render
+from antinfer.cli.parameters import (
+    AsJson,
+    Certificates,
+    Context,
+    Force,
+    JobFile,
+    JobPlace,
+    Kubeconfig,
+    Limit,
+    Namespace,
+    OutputOption,
+    OutputUri,
+    Overrides,
+    StoreUrl,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsName,
+    TokenFile,
+    Verbose,
+    Workers,
+)
+from antinfer.cli.places import ClusterOptions, Credentials, Where
 from antinfer.errors import AntinferError, Interrupted
 from antinfer.launchers.headstart import HeadStart
 
@@ -20,31 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit status: 0 done, 1 failed, 2 wrong usage or job file, 4 verify found a fault, 130 interrupted (the same command resumes).",
 )
-
-JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file, or the folder that holds a job.yaml.")]
-OutputUri = Annotated[str, typer.Argument(metavar="OUTPUT", help="Output place: folder or URI.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the job file, as in pipeline.0.batch_size=64; repeatable."),
-]
-OutputOption = Annotated[str | None, typer.Option("--output", "-o", metavar="URI", help="Write there instead of the job file's sink.path.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, metavar="N", help="Worker processes on this machine.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only about the first N rows of the input.")]
-StoreUrl = Annotated[
-    str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey to use instead of an embedded server.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
-Force = Annotated[bool, typer.Option("--force", help="Resume although the job file or the code changed; accept very many parts.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: leases, drains, restarts.")]
-TokenFile = Annotated[Path | None, typer.Option("--token-file", metavar="FILE", help="File with the token shared by master and workers.")]
-TlsCa = Annotated[
-    Path | None, typer.Option("--tls-ca", metavar="FILE", help="Authority (PEM) whose certificates the other side must show: speak TLS.")
-]
-TlsCert = Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="Own certificate (PEM).")]
-TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
-TlsName = Annotated[
-    str, typer.Option("--tls-name", metavar="NAME", help="Name in the certificate of the master; default: that in its address.")
-]
 
 
 @app.command()
@@ -70,14 +68,27 @@ def run(
 @app.command()
 def resume(
     context: typer.Context,
-    output: OutputUri,
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Output place: folder or URI; or name of a job on Kubernetes.")],
     workers: Workers = None,
     store: StoreUrl = "",
     as_json: AsJson = False,
     force: Force = False,
     verbose: Verbose = False,
+    namespace: Namespace = "",
+    kube_context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    certificates: Certificates = None,
 ) -> None:
-    """Go on with a half-done job, from what its output holds."""
+    """Go on with a half-done job, from what its output holds.
+
+    A job on Kubernetes that failed or was cancelled is submitted again, as it was, with new tokens and certificates.
+    """
+    where = Where(output, ClusterOptions(namespace, kube_context, kubeconfig))
+    if where.is_submitted:
+        from antinfer.cli import admin
+
+        admin.resume(output, where.cluster, admin.Renewal(store, certificates))
+        return
     from antinfer.cli import running
 
     options = running.Options(workers=workers, store=store, as_json=as_json, force=force, verbose=verbose, early=context.obj)
@@ -140,7 +151,10 @@ def profile(
 
 @app.command()
 def status(
-    where: Annotated[str, typer.Argument(metavar="WHERE", help="Output place of a running job, or its master's HOST:PORT.")],
+    where: JobPlace,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
@@ -152,8 +166,73 @@ def status(
     """Say how far a job is, and what its workers do."""
     from antinfer.cli import looking
 
-    credentials = looking.Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
-    looking.status(where, credentials, watch=watch, as_json=as_json)
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    looking.status(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), watch=watch, as_json=as_json)
+
+
+@app.command()
+def drain(
+    where: JobPlace,
+    workers: Annotated[int | None, typer.Argument(metavar="[K]", min=1, help="Give so many workers back: none takes their place.")] = None,
+    worker: Annotated[str, typer.Option("--worker", metavar="NAME", help="Drain this one; another may take its place.")] = "",
+    release: Annotated[bool, typer.Option("--release", help="Let others take the place of all that were given back.")] = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_name: TlsName = "",
+) -> None:
+    """Let workers commit what they have finished, return the rest, and leave.
+
+    Of K workers those go that hold the least uncommitted work, and the job stays that much smaller until --release.
+    """
+    from antinfer.cli import admin
+
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    admin.drain(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), workers, worker=worker, release=release)
+
+
+@app.command()
+def cancel(
+    where: JobPlace,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Is told to workers and whoever runs the job.")] = "",
+    forget: Annotated[bool, typer.Option("--forget", help="On Kubernetes: keep nothing that `antinfer resume` needs either.")] = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_name: TlsName = "",
+) -> None:
+    """End a job. What is committed stays, and it can be resumed.
+
+    On Kubernetes all its objects are removed, but for the ConfigMap that it is made from again.
+    """
+    from antinfer.cli import admin
+
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    admin.cancel(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), reason, forget=forget)
+
+
+@app.command()
+def logs(
+    where: Annotated[str, typer.Argument(metavar="NAME", help="Name of a job on Kubernetes.")],
+    worker: Annotated[str, typer.Option("--worker", metavar="NAME", help="Of this worker; default: of the master.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, metavar="N", help="Only the last N lines.")] = None,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+) -> None:
+    """Print what the master of a job on Kubernetes says, or one of its workers."""
+    from antinfer.cli import admin
+
+    admin.logs(Where(where, ClusterOptions(namespace, context, kubeconfig)), worker=worker, follow=follow, tail=tail)
 
 
 @app.command()
@@ -347,6 +426,8 @@ def submit(
     image: Annotated[str, typer.Option("--image", metavar="NAME", help="Image with antinfer and what the pipeline needs, for all pods.")],
     launcher: Annotated[Literal["kubernetes"], typer.Option("--launcher", help="What runs it.")] = "kubernetes",
     namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Where its objects are created.")] = "default",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
     pods: Annotated[
         Path | None,
         typer.Option(
@@ -357,12 +438,7 @@ def submit(
     overrides: Overrides = None,
     store: Annotated[str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey, kept in a Secret.")] = "",
     grace: Annotated[int, typer.Option("--grace", min=6, metavar="SECONDS", help="Time that a worker has to leave.")] = 30,
-    certificates: Annotated[
-        Path | None,
-        typer.Option(
-            "--certificates", metavar="FOLDER", help="ca.crt, and .crt and .key of master, worker and admin; default: new ones are made."
-        ),
-    ] = None,
+    certificates: Certificates = None,
     egress: Annotated[
         list[int] | None,
         typer.Option(
@@ -387,7 +463,8 @@ def submit(
     options = submitting.Options(
         image, namespace, pods, store, grace, tuple(egress or ()), certificates, dry_run=dry_run, show_secrets=show_secrets
     )
-    submitting.submit(job, overrides or [], output, options)
+    cluster = ClusterOptions(namespace, context, kubeconfig)
+    submitting.submit(job, overrides or [], output, options, cluster)
 
 
 @app.command()

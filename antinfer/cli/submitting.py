@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from antinfer.cli.places import ClusterOptions
 from antinfer.errors import JobFileError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Options:
     show_secrets: bool = False
 
 
-def submit(job: Path, overrides: Sequence[str], output: str | None, options: Options) -> None:
+def submit(job: Path, overrides: Sequence[str], output: str | None, options: Options, cluster: ClusterOptions) -> None:
     from antinfer.launchers.kubernetes.secret import redacted
     from antinfer.launchers.kubernetes.submission import objects
 
@@ -46,15 +47,15 @@ def submit(job: Path, overrides: Sequence[str], output: str | None, options: Opt
         shown = objects(what) if options.show_secrets else map(redacted, objects(what))
         typer.echo("---\n".join(map(write_yaml, shown)), nl=False)
         return
-    from antinfer.launchers.kubernetes.api import Api
     from antinfer.launchers.kubernetes.submit import submit as create
 
-    create(Api.connect(), what)
-    where = f"-n {what.namespace}"
+    create(cluster.connect(), what)
+    name = f"{what.name} -n {what.namespace}"
     typer.echo(f"{what.title} is submitted as job {what.name} in namespace {what.namespace}")
-    typer.echo(f"  its master says:  kubectl logs {where} -f job/{what.name}")
-    typer.echo(f"  its pods:         kubectl get pods {where} -l antinfer.io/job={what.job} -w")
-    typer.echo(f"  remove it all:    kubectl delete {where} job {what.name}")
+    typer.echo(f"  how far it is:    antinfer status {name}")
+    typer.echo(f"  its master says:  antinfer logs {name} -f")
+    typer.echo(f"  its pods:         kubectl get pods -n {what.namespace} -l antinfer.io/job={what.job} -w")
+    typer.echo(f"  remove it all:    antinfer cancel {name}")
 
 
 def _submission(job: Path, overrides: Sequence[str], output: str | None, options: Options) -> Submission:

@@ -29,8 +29,8 @@ COLLECTIONS = {
 }
 
 
-def write_job(folder: Path, *, pause_s: float = 0.001, **changes: Any) -> tuple[Scoring, JobSpec]:
-    scoring = Scoring(folder, shards=8, pause_s=pause_s)
+def write_job(folder: Path, *, shards: int = 8, pause_s: float = 0.001, **changes: Any) -> tuple[Scoring, JobSpec]:
+    scoring = Scoring(folder, shards=shards, pause_s=pause_s)
     spec = scoring.make(name="score", **{"workers": {"max": 2}, **changes})
     (folder / "job.yaml").write_text(to_yaml(spec))
     return scoring, spec

@@ -133,7 +133,10 @@ def test_user_code_from_elsewhere_is_refused() -> None:
 
 def test_the_master_may_do_nothing_but_look_after_pods_and_workers_nothing_at_all() -> None:
     made = {each["kind"]: each for each in objects(what())}
-    assert made["Role"]["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]}]
+    assert made["Role"]["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": ["antinfer-score-all-012345"], "verbs": ["list", "watch"]},
+    ]
     spec = made["Job"]["spec"]["template"]["spec"]
     assert spec["securityContext"]["runAsNonRoot"]
     assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in spec["containers"])

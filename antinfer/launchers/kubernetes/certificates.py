@@ -106,14 +106,20 @@ def read_certificates(folder: Path, names: Sequence[str], now: datetime | None =
             raise UsageError(f"{folder / f'{who}.key'} is no private key, or is encrypted: {error}") from error
         if key != x509.load_pem_x509_certificate(identity.cert).public_key().public_bytes(*spki):
             raise UsageError(f"{folder / f'{who}.key'} is not the key of the certificate beside it")
-    found = _names_in(x509.load_pem_x509_certificate(identities["master"].cert))
-    fitting = next((name for name in names if name in found or f"*.{name.partition('.')[2]}" in found), None)
-    if fitting is None:
-        raise UsageError(
-            f"{folder / 'master.crt'} is for {', '.join(sorted(found)) or 'no name'}, and not for the master of this job",
-            hint=f"It must be for one of {', '.join(names)}.",
-        )
-    return Certificates(ca, fitting, identities)
+    return Certificates(ca, expected_name(identities["master"].cert, names), identities)
+
+
+def expected_name(cert: bytes, names: Sequence[str]) -> str:
+    """Return the name of a master that its certificate is for. Raises `UsageError` when it is for none of `names`."""
+    x509, _ = _library()
+    found = _names_in(x509.load_pem_x509_certificate(cert))
+    for name in names:
+        if name in found or f"*.{name.partition('.')[2]}" in found:
+            return name
+    raise UsageError(
+        f"the certificate of the master is for {', '.join(sorted(found)) or 'no name'}, and not for the master of this job",
+        hint=f"It must be for one of {', '.join(names)}.",
+    )
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------------------------

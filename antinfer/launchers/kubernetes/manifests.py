@@ -13,6 +13,7 @@ from antinfer.launchers.kubernetes.settings import KubernetesSettings
 from antinfer.launchers.port import WorkerOrder
 
 JOB_LABEL: Final = "antinfer.io/job"
+_LABELS: Final = {"app.kubernetes.io/name": "antinfer", "app.kubernetes.io/component": "worker"}
 _USER: Final = 65_532
 _LEAVE_S: Final = 5
 """Of the grace period, what is left to the system after a worker should be gone."""
@@ -38,13 +39,13 @@ def worker_pod(
     pod: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"labels": {"app.kubernetes.io/name": "antinfer", "app.kubernetes.io/component": "worker"}},
+        "metadata": {"labels": {}},
         "spec": _spec(settings, order, master),
     }
     pod = merged(merged(pod, settings.template), settings.classes.get(order.worker_class, {}))
     metadata = pod["metadata"]
     metadata["name"], metadata["namespace"] = order.name, settings.namespace
-    metadata["labels"] = {**metadata["labels"], JOB_LABEL: job, CLASS_LABEL: order.worker_class}
+    metadata["labels"] = {**metadata["labels"], **_LABELS, JOB_LABEL: job, CLASS_LABEL: order.worker_class}
     if owner is not None:
         metadata["ownerReferences"] = [dict(owner)]
     pod["spec"]["restartPolicy"] = "Never"

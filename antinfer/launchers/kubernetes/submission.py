@@ -21,6 +21,7 @@ PORT: Final = 7_077
 CONTAINER: Final = "master"
 _JOB_DIR: Final = "/etc/antinfer/job"
 _CODE_DIR: Final = "/etc/antinfer/code"
+_SUBMISSION: Final = "submission.json"
 _MOST_BYTES: Final = 1_000_000
 """Of a config map: a server takes 1 MiB, names and all."""
 _NAME_LENGTH: Final = 40
@@ -55,10 +56,24 @@ class Submission:
     egress: tuple[int, ...] = ()
     """More ports that the master may connect to."""
 
+    @classmethod
+    def restored(cls, data: Mapping[str, str], namespace: str, secrets: Secrets) -> Submission:
+        """Return what was submitted, from what its config map says; it needs new secrets."""
+        told = json.loads(data[_SUBMISSION])
+        code = {path: data[_key(path)].encode() for path in told.pop("code")}
+        del told["secrets"]
+        egress = tuple(told.pop("egress"))
+        return cls(**told, document=data["job.json"], code=code, egress=egress, namespace=namespace, secrets=secrets)
+
     @property
     def name(self) -> str:
         """Name of all its objects."""
         return object_name(self.title, self.job)
+
+
+def secrets_named(data: Mapping[str, str]) -> list[str]:
+    """Return which of the secrets that cannot be made anew a job had, as its config map says."""
+    return list(json.loads(data[_SUBMISSION])["secrets"])
 
 
 def object_name(title: str, job: str) -> str:
@@ -86,7 +101,10 @@ def objects(what: Submission) -> list[dict[str, Any]]:
             what,
             "rbac.authorization.k8s.io/v1",
             "Role",
-            rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]}],
+            rules=[
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+                {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": [what.name], "verbs": ["list", "watch"]},
+            ],
         ),
         _object(
             what,
@@ -204,7 +222,7 @@ def _config_map(what: Submission) -> dict[str, Any]:
         template=merged(code, what.worker),
         classes=what.classes,
     )
-    data = {"job.json": what.document, "kubernetes.json": settings.to_json()}
+    data = {"job.json": what.document, "kubernetes.json": settings.to_json(), _SUBMISSION: _submission(what)}
     data |= {_key(path): content.decode("utf-8") for path, content in what.code.items()}
     size = sum(len(key) + len(text.encode()) for key, text in data.items())
     if size > _MOST_BYTES:
@@ -214,6 +232,14 @@ def _config_map(what: Submission) -> dict[str, Any]:
             hint="Install the code in the image: modules that are found there are not sent along.",
         )
     return _object(what, "v1", "ConfigMap", data=data)
+
+
+def _submission(what: Submission) -> str:
+    """Return all that a job can be submitted by again, but for what stands beside it and for secrets."""
+    plain = {key: getattr(what, key) for key in ("job", "title", "image", "grace_s", "worker", "classes", "master", "egress")}
+    lasting = {secret.STORE_URL: what.secrets.store_url, secret.DOCUMENT: what.secrets.document}
+    told = {**plain, "code": list(what.code), "secrets": [key for key, value in lasting.items() if value]}
+    return json.dumps(told, indent=1, sort_keys=True)
 
 
 def _code_volume(what: Submission) -> dict[str, Any]:

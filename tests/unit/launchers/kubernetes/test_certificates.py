@@ -57,7 +57,7 @@ def test_what_is_wrong_with_certificates_is_said(tmp_path: Path) -> None:
     folder = write(tmp_path, make_certificates(NAMES, NOW))
     with pytest.raises(UsageError, match=r"ca.crt has expired on 2031-05-17"):
         read_certificates(folder, NAMES, NOW + timedelta(days=370))
-    with pytest.raises(UsageError, match=r"master.crt is for m.ns, m.ns.svc, and not for the master of this job") as other:
+    with pytest.raises(UsageError, match=r"of the master is for m.ns, m.ns.svc, and not for the master of this job") as other:
         read_certificates(folder, ["other.ns"], NOW)
     assert "one of other.ns" in other.value.hint
     worker_key = (folder / "worker.key").read_bytes()
