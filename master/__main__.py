@@ -21,6 +21,7 @@ from antinfer.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
     from antinfer.launchers.kubernetes.settings import KubernetesSettings
+    from antinfer.rpc.channel import Tls
     from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
@@ -53,8 +54,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--job", type=Path, required=True, help="job file (YAML), job document (.json), or - for one on stdin, checked")
     parser.add_argument("--base-dir", default="", metavar="FOLDER", help="where the user code of a job document lies; default: as it says")
     parser.add_argument("--store", default="", metavar="URL", help="Redis or Valkey server; default: the job file's, else one of our own")
+    parser.add_argument("--store-file", type=Path, metavar="FILE", help="file with that URL, which may hold a password")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="or unix:///PATH; port 0 takes any free one")
-    parser.add_argument("--token-file", type=Path, help="file with the token that callers must show")
+    parser.add_argument("--token-file", type=Path, help="file with the token that workers must show")
+    parser.add_argument("--admin-token-file", type=Path, help="file with the token for status, drain and cancel; default: the same")
+    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="authority of the certificates that callers must show (PEM)")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate (PEM): speak TLS")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="key of the own certificate (PEM)")
+    parser.add_argument("--insecure", action="store_true", help="listen beyond this machine without TLS and token too")
     parser.add_argument("--state-dir", default="", help="directory of our own store")
     parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
     parser.add_argument("--kubernetes", type=Path, metavar="FILE", help="start workers as pods, as these settings (JSON) say")
@@ -102,15 +109,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _rule(given: argparse.Namespace) -> int:
-    token = ""
-    if given.token_file is not None:
-        from antinfer.rpc.channel import read_token
-
-        token = read_token(given.token_file)
     options = MasterOptions(
-        store_url=given.store,
+        store_url=_read(given.store_file, "store") or given.store,
         listen=given.listen,
-        token=token,
+        token=_read(given.token_file),
+        admin_token=_read(given.admin_token_file),
+        tls=_tls(given),
+        insecure=given.insecure,
         state_dir=given.state_dir,
         force=given.force,
         retry=given.retry,
@@ -121,6 +126,24 @@ def _rule(given: argparse.Namespace) -> int:
         ready=lambda address: _announce(given.ready_file, address),
     )
     return run_master(_read_job(given.job, given.base_dir), options)
+
+
+def _read(path: Path | None, what: str = "token") -> str:
+    """Return the secret in a file; empty when none is named."""
+    if path is None:
+        return ""
+    # Imported here: most masters are asked for none, and every one starts faster without.
+    from antinfer.rpc.channel import read_token
+
+    return read_token(path, what)
+
+
+def _tls(given: argparse.Namespace) -> Tls | None:
+    if given.tls_ca is None and given.tls_cert is None and given.tls_key is None:
+        return None
+    from antinfer.rpc.channel import Tls
+
+    return Tls(given.tls_ca, given.tls_cert, given.tls_key)
 
 
 def _settings(path: Path | None) -> KubernetesSettings | None:

@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +17,7 @@ from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
 from antinfer.launchers.ahead import import_ahead
 from antinfer.master import retrying
 from antinfer.master.backoff import START_S, patiently
+from antinfer.master.exposure import check_exposure
 from antinfer.master.garbage import collect_rarely
 from antinfer.master.jobfile import JobMark, Standing, check_mark
 from antinfer.storage import layout, rounds
@@ -44,13 +45,17 @@ _MOST_ACTORS: Final = 100
 class MasterOptions:
     """How a master is run, beside what the job file says."""
 
-    store_url: str = ""
+    store_url: str = field(default="", repr=False)
     """Server to use; empty: the job file's, and without one there a Valkey of our own."""
     listen: str = "127.0.0.1:0"
     """``HOST:PORT`` (port 0: any free one) or ``unix:///path``."""
-    token: str = ""
-    """Shared token that callers must show; empty: anybody may call."""
+    token: str = field(default="", repr=False)
+    """Token that workers must show; empty: anybody may call."""
+    admin_token: str = field(default="", repr=False)
+    """Token of those who may drain, cancel and look; empty: that of the workers."""
     tls: Tls | None = None
+    insecure: bool = False
+    """Listen beyond this machine without TLS and token too."""
     state_dir: str = ""
     """Directory of our own Valkey; empty: beside a local output, else below the home directory."""
     force: bool = False
@@ -89,10 +94,13 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
     """Rule the job until it is done; return 0. Call it from the main thread.
 
     Raises:
+        UsageError: It would listen to a network without TLS and token.
         FencedError: Another master rules the job.
         Interrupted: SIGTERM, SIGINT or a cancellation ended it; the same call resumes.
         AntinferError: Anything else; its `exit_code` is the command's.
     """
+    if not options.insecure:
+        check_exposure(options.listen, tls=options.tls, token=options.token)
     place = open_output(spec)
     mark = JobMark.of(spec, place.uri)
     is_complete, has_begun = patiently(
@@ -200,7 +208,8 @@ async def _rule(
             await store.open()
             if options.ready is not None:
                 options.ready(address)
-            await master.run(address)
+            # Beyond the pod it is known by the name that workers are told.
+            await master.run((options.kubernetes.master if options.kubernetes else "") or address)
         finally:
             if scaler is not None:
                 await scaler.close()
@@ -241,11 +250,12 @@ async def _serving(master: Master, streams: Streams, options: MasterOptions) -> 
     import grpc
 
     from antinfer.master.service.admin import AdminService, add_admin_service
-    from antinfer.master.service.auth import TokenInterceptor
+    from antinfer.master.service.auth import TokenInterceptor, Tokens
     from antinfer.master.service.work import WorkService, add_work_service
     from antinfer.rpc.channel import SERVER_OPTIONS, server_credentials
 
-    server = grpc.aio.server(interceptors=[TokenInterceptor(options.token)] if options.token else [], options=SERVER_OPTIONS)
+    interceptors = [TokenInterceptor(Tokens(options.token, options.admin_token))] if options.token or options.admin_token else []
+    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     add_work_service(server, WorkService(streams, master.lookup, master.document))
     add_admin_service(server, AdminService(streams, master, master.cancelled))
     try:

@@ -18,12 +18,12 @@ from antinfer.core.budgets import BadRowBudget
 from antinfer.core.config import EngineConfig
 from antinfer.core.documents import has_records
 from antinfer.core.engine import Engine, Phase
-from antinfer.core.events import JobFailed, PlanCompleted, PlanExtended
+from antinfer.core.events import DrainRequested, JobFailed, PlanCompleted, PlanExtended
 from antinfer.core.hindrance import HindrancePolicy
 from antinfer.core.ids import WorkerId
 from antinfer.core.interval import IntervalPolicy
 from antinfer.core.plan import PlanIndex, Shard
-from antinfer.errors import AntinferError, Interrupted, UserCodeError, UserError, split_hint
+from antinfer.errors import AntinferError, Interrupted, MasterError, UserCodeError, UserError, split_hint
 from antinfer.master import retrying, sealing
 from antinfer.master.backoff import START_S, patiently
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
@@ -36,7 +36,7 @@ from antinfer.master.status import Figures, describe
 from antinfer.master.store.base import DiscontinuityError, Store
 from antinfer.master.streams import Streams
 from antinfer.master.troubles import Troubles
-from antinfer.rpc.values import JobDocument, Status
+from antinfer.rpc.values import GivenBack, JobDocument, Status
 from antinfer.storage.jobs import RunDocument
 from antinfer.storage.place import OutputPlace
 
@@ -172,6 +172,28 @@ class Master:
         """Tell whether a worker of this name is a member of the job."""
         return self._loop is not None and self._loop.engine.sessions.of_worker(WorkerId(worker)) is not None
 
+    async def give_back(self, id_: str, workers: int) -> GivenBack:
+        """Make the job smaller, for good where its workers are ours to start. Raises `MasterError` when nobody rules yet."""
+        from antinfer.core.scaling.values import GiveBack
+        from antinfer.master.controller.sight import least_work, look
+
+        loop = self._ruling()
+        if self._scaler is not None:
+            given = await self._scaler.give_back(GiveBack(id_, workers))
+            if given is None:
+                raise self._not_ready()
+            return given
+        leaving = least_work(look(loop.engine, self._figures, self._streams), workers)
+        for name in leaving:
+            loop.post(lambda at, name=name: DrainRequested(at, WorkerId(name)))  # type: ignore[misc]
+        return GivenBack(None, tuple(leaving))
+
+    async def release(self) -> None:
+        """Let workers be started again in place of those that were given back. Raises `MasterError` when nobody rules yet."""
+        self._ruling()
+        if self._scaler is not None and not await self._scaler.release():
+            raise self._not_ready()
+
     def story(self, shard: int) -> list[str]:
         """Tell why the ranges of a shard got where they are."""
         return [str(entry) for entry in self._loop.engine.story.of(shard)] if self._loop is not None else []
@@ -193,6 +215,15 @@ class Master:
         if self._running is not None:
             # A batch that is cut off here is in the store or is not; its answers never leave.
             self._asyncio.call_later(_STOP_S, self._running.cancel)
+
+    def _ruling(self) -> Loop:
+        if self._loop is None:
+            raise self._not_ready()
+        return self._loop
+
+    @staticmethod
+    def _not_ready() -> MasterError:
+        return MasterError("this master is not ready yet", hint="It is taking over the job; try again.")
 
     # -- ruling ------------------------------------------------------------------------------------------------------------------------
     async def run(self, address: str = "") -> None:

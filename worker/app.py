@@ -17,7 +17,7 @@ from antinfer.core.ids import WorkerId
 from antinfer.core.scaling import exits
 from antinfer.errors import AntinferError
 from antinfer.launchers.parent import die_with_parent
-from antinfer.rpc.channel import Tls, parse_addresses, read_token
+from antinfer.rpc.channel import Tls, parse_addresses, read_token, tls_of
 from antinfer.telemetry.logs import configure_logging
 from antinfer.worker.agent import WAIT_S, Agent, AgentOptions
 from antinfer.worker.hoststart import Spawned
@@ -108,11 +108,12 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
     parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="roots to trust (PEM); implies --tls")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate (PEM); implies --tls")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="key of the own certificate (PEM)")
+    parser.add_argument("--tls-name", default="", metavar="NAME", help="name in the certificate of the master (default: its address)")
     args = parser.parse_args(argv)
     if args.parent is not None:
         die_with_parent(args.parent)
     configure_logging(verbose=args.verbose)
-    wants_tls = args.tls or args.tls_ca is not None or args.tls_cert is not None
+    tls = tls_of(args.tls_ca, args.tls_cert, args.tls_key, args.tls_name) or (Tls(server_name=args.tls_name) if args.tls else None)
     try:
         return run_worker(
             spare_host=spare_host,
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
             token_file=args.token_file,
             name=args.name,
             job=args.job,
-            tls=Tls(args.tls_ca, args.tls_cert, args.tls_key) if wants_tls else None,
+            tls=tls,
             base_dir=args.base_dir,
             grace_s=args.grace,
             wait_s=args.wait,

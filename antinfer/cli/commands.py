@@ -8,6 +8,33 @@ from typing import Annotated, Literal
 import typer
 
 from antinfer.cli import render
+from antinfer.cli.parameters import (
+    AsJson,
+    Certificates,
+    Context,
+    Force,
+    JobFile,
+    JobPlace,
+    Kubeconfig,
+    Limit,
+    Namespace,
+    OutputOption,
+    OutputUri,
+    Overrides,
+    RayActors,
+    RayAddress,
+    RayListen,
+    RunLauncher,
+    StoreUrl,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsName,
+    TokenFile,
+    Verbose,
+    Workers,
+)
+from antinfer.cli.places import ClusterOptions, Credentials, Where
 from antinfer.errors import AntinferError, Interrupted
 from antinfer.launchers.headstart import HeadStart
 
@@ -20,47 +47,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit status: 0 done, 1 failed, 2 wrong usage or job file, 4 verify found a fault, 130 interrupted (the same command resumes).",
 )
-
-JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file, or the folder that holds a job.yaml.")]
-OutputUri = Annotated[str, typer.Argument(metavar="OUTPUT", help="Output place: folder or URI.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the job file, as in pipeline.0.batch_size=64; repeatable."),
-]
-OutputOption = Annotated[str | None, typer.Option("--output", "-o", metavar="URI", help="Write there instead of the job file's sink.path.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, metavar="N", help="Number of workers. Default: as the job says.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only about the first N rows of the input.")]
-StoreUrl = Annotated[
-    str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey to use instead of an embedded server.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
-Force = Annotated[bool, typer.Option("--force", help="Resume although the job file or the code changed; accept very many parts.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: leases, drains, restarts.")]
-TokenFile = Annotated[Path | None, typer.Option("--token-file", metavar="FILE", help="File with the token shared by master and workers.")]
-RunLauncher = Annotated[
-    Literal["local", "ray"], typer.Option("--launcher", help="Where workers run: on this machine, or as actors of a Ray cluster.")
-]
-RayAddress = Annotated[
-    str,
-    typer.Option(
-        "--address",
-        metavar="HOST:PORT",
-        help="Ray cluster, or `auto`: one on this machine, or `local`: a new one. Default: as `auto` where there is one, else `local`.",
-    ),
-]
-RayListen = Annotated[
-    str,
-    typer.Option("--listen", metavar="HOST:PORT", help="Where the nodes of the Ray cluster reach this machine. Default: as Ray does."),
-]
-RayActors = Annotated[
-    Path | None,
-    typer.Option(
-        "--actors",
-        metavar="FILE",
-        help="YAML laid over what is asked of Ray for `worker`, `protected`, `preemptible` (num_cpus, resources, ...).",
-    ),
-]
-Tls = Annotated[Path | None, typer.Option("--tls-ca", metavar="FILE", help="Trusted roots (PEM): speak TLS.")]
 
 
 @app.command()
@@ -91,7 +77,7 @@ def run(
 @app.command()
 def resume(
     context: typer.Context,
-    output: OutputUri,
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Output place: folder or URI; or name of a job on Kubernetes.")],
     workers: Workers = None,
     store: StoreUrl = "",
     as_json: AsJson = False,
@@ -101,8 +87,21 @@ def resume(
     address: RayAddress = "",
     listen: RayListen = "",
     actors: RayActors = None,
+    namespace: Namespace = "",
+    kube_context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    certificates: Certificates = None,
 ) -> None:
-    """Go on with a half-done job, from what its output holds."""
+    """Go on with a half-done job, from what its output holds.
+
+    A job on Kubernetes that failed or was cancelled is submitted again, as it was, with new tokens and certificates.
+    """
+    where = Where(output, ClusterOptions(namespace, kube_context, kubeconfig))
+    if where.is_submitted:
+        from antinfer.cli import admin
+
+        admin.resume(output, where.cluster, admin.Renewal(store, certificates))
+        return
     from antinfer.cli import running
 
     ray = running.ray_choice(launcher, address, listen, actors)
@@ -166,16 +165,88 @@ def profile(
 
 @app.command()
 def status(
-    where: Annotated[str, typer.Argument(metavar="WHERE", help="Output place of a running job, or its master's HOST:PORT.")],
+    where: JobPlace,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
     token_file: TokenFile = None,
-    tls_ca: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_name: TlsName = "",
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until the job is over.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say how far a job is, and what its workers do."""
     from antinfer.cli import looking
 
-    looking.status(where, token_file=token_file, tls_ca=tls_ca, watch=watch, as_json=as_json)
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    looking.status(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), watch=watch, as_json=as_json)
+
+
+@app.command()
+def drain(
+    where: JobPlace,
+    workers: Annotated[int | None, typer.Argument(metavar="[K]", min=1, help="Give so many workers back: none takes their place.")] = None,
+    worker: Annotated[str, typer.Option("--worker", metavar="NAME", help="Drain this one; another may take its place.")] = "",
+    release: Annotated[bool, typer.Option("--release", help="Let others take the place of all that were given back.")] = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_name: TlsName = "",
+) -> None:
+    """Let workers commit what they have finished, return the rest, and leave.
+
+    Of K workers those go that hold the least uncommitted work, and the job stays that much smaller until --release.
+    """
+    from antinfer.cli import admin
+
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    admin.drain(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), workers, worker=worker, release=release)
+
+
+@app.command()
+def cancel(
+    where: JobPlace,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Is told to workers and whoever runs the job.")] = "",
+    forget: Annotated[bool, typer.Option("--forget", help="On Kubernetes: keep nothing that `antinfer resume` needs either.")] = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_name: TlsName = "",
+) -> None:
+    """End a job. What is committed stays, and it can be resumed.
+
+    On Kubernetes all its objects are removed, but for the ConfigMap that it is made from again.
+    """
+    from antinfer.cli import admin
+
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    admin.cancel(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), reason, forget=forget)
+
+
+@app.command()
+def logs(
+    where: Annotated[str, typer.Argument(metavar="NAME", help="Name of a job on Kubernetes.")],
+    worker: Annotated[str, typer.Option("--worker", metavar="NAME", help="Of this worker; default: of the master.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, metavar="N", help="Only the last N lines.")] = None,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+) -> None:
+    """Print what the master of a job on Kubernetes says, or one of its workers."""
+    from antinfer.cli import admin
+
+    admin.logs(Where(where, ClusterOptions(namespace, context, kubeconfig)), worker=worker, follow=follow, tail=tail)
 
 
 @app.command()
@@ -329,13 +400,24 @@ def master(
     output: OutputOption = None,
     overrides: Overrides = None,
     token_file: TokenFile = None,
+    admin_token_file: Annotated[
+        Path | None, typer.Option("--admin-token-file", metavar="FILE", help="Another token for status, drain and cancel.")
+    ] = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS and token too.")] = False,
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run the master of a job; workers join it by its address."""
+    """Run the master of a job; workers join it by its address.
+
+    Beyond the loopback interface it listens with TLS and a token only.
+    """
     from antinfer.cli import serving
 
-    serving.master(job, overrides or [], output, listen=listen, store=store, token_file=token_file, force=force, verbose=verbose)
+    secrets = serving.Secrets(token_file, admin_token_file, tls_ca, tls_cert, tls_key, insecure=insecure)
+    serving.master(job, overrides or [], output, secrets, listen=listen, store=store, force=force, verbose=verbose)
 
 
 @app.command()
@@ -344,7 +426,10 @@ def worker(
     token_file: TokenFile = None,
     name: Annotated[str, typer.Option("--name", help="Name in messages; default: host and process.")] = "",
     wait: Annotated[float, typer.Option("--wait", min=0, metavar="SECONDS", help="Give up when no master has answered by then.")] = 900,
-    tls_ca: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_name: TlsName = "",
     base_dir: Annotated[
         str, typer.Option("--base-dir", metavar="FOLDER", help="Where the user code lies here. Default: as the job says.")
     ] = "",
@@ -353,7 +438,8 @@ def worker(
     """Run one worker until the job is over. SIGTERM drains it: finished rows are committed, the rest goes back."""
     from antinfer.cli import serving
 
-    serving.worker(address, token_file=token_file, name=name, wait_s=wait, tls_ca=tls_ca, base_dir=base_dir, verbose=verbose)
+    tls = (tls_ca, tls_cert, tls_key, tls_name)
+    serving.worker(address, tls, token_file=token_file, name=name, wait_s=wait, base_dir=base_dir, verbose=verbose)
 
 
 @app.command()
@@ -362,6 +448,8 @@ def submit(
     image: Annotated[str, typer.Option("--image", metavar="NAME", help="Image with antinfer and what the pipeline needs, for all pods.")],
     launcher: Annotated[Literal["kubernetes"], typer.Option("--launcher", help="What runs it.")] = "kubernetes",
     namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Where its objects are created.")] = "default",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
     pods: Annotated[
         Path | None,
         typer.Option(
@@ -372,18 +460,33 @@ def submit(
     overrides: Overrides = None,
     store: Annotated[str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey, kept in a Secret.")] = "",
     grace: Annotated[int, typer.Option("--grace", min=6, metavar="SECONDS", help="Time that a worker has to leave.")] = 30,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, the token too, and create nothing.")] = False,
+    certificates: Certificates = None,
+    egress: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--egress",
+            min=1,
+            max=65_535,
+            metavar="PORT",
+            help="Port that the master connects to and the job file does not tell; repeatable.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, and create nothing.")] = False,
+    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Let --dry-run print tokens, keys and passwords too.")] = False,
     format_: Annotated[Literal["yaml"], typer.Option("-o", help="How --dry-run prints.")] = "yaml",
 ) -> None:
     """Run a job on a Kubernetes cluster, with ordinary rights in one namespace and nothing installed there.
 
     Its master runs as a Job and makes the workers as pods. Input and output must be reachable from the pods; user code beside the job file
-    is sent along (up to 1 MB). Between pods a token is asked for, but nothing is encrypted.
+    is sent along (up to 1 MB). Master and workers prove to each other who they are, by certificates made for the job.
     """
     from antinfer.cli import submitting
 
-    options = submitting.Options(image, namespace, pods, store, grace, dry_run)
-    submitting.submit(job, overrides or [], output, options)
+    options = submitting.Options(
+        image, namespace, pods, store, grace, tuple(egress or ()), certificates, dry_run=dry_run, show_secrets=show_secrets
+    )
+    cluster = ClusterOptions(namespace, context, kubeconfig)
+    submitting.submit(job, overrides or [], output, options, cluster)
 
 
 @app.command()

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from antinfer.cli import render
-from antinfer.errors import MasterError, VerifyFault
+from antinfer.cli.places import Where
+from antinfer.errors import VerifyFault
 from antinfer.spec.load import absolute_path, load_job
 from antinfer.storage.limits import MOST_SHARDS, too_many_shards
 from antinfer.telemetry import figures
 
 if TYPE_CHECKING:
-    from antinfer.rpc.client import AdminClient
     from antinfer.rpc.values import Status
     from antinfer.spec.schema import JobSpec
     from antinfer.storage.audit_report import AuditReport
@@ -53,24 +53,27 @@ def _print_plan(spec: JobSpec, found: Forecast) -> None:
     )
 
 
-def status(where: str, *, token_file: Path | None, tls_ca: Path | None, watch: bool, as_json: bool) -> None:
-    from antinfer.rpc import channel
-    from antinfer.rpc.client import AdminClient
-
-    token = "" if token_file is None else channel.read_token(token_file)
-    tls = None if tls_ca is None else channel.Tls(ca_file=tls_ca)
-    place = _place_of(where)
-    finished = None if place is None else _finished(place)
-    if finished is not None:
-        _show(finished, as_json)
+def status(where: Where, *, watch: bool, as_json: bool) -> None:
+    over = _ended(where) if where.is_submitted else None
+    if over is None and not where.is_submitted and (place := where.place) is not None:
+        over = _finished(place)
+    if over is not None:
+        _show(over, as_json)
         return
-    with AdminClient(where if place is None else _address_in(place), token=token, tls=tls) as admin:
+    with where.reach() as admin:
         while True:
-            found = _ask(admin, place)
+            found = admin.status()
             _show(found, as_json)
             if not watch or found.phase in ("done", "failed"):
                 return
             time.sleep(1.0)
+
+
+def _ended(where: Where) -> Status | None:
+    from antinfer.cli.admin import ended
+
+    jobs = where.cluster.jobs()
+    return ended(jobs, jobs.find(where.text))
 
 
 def verify(output: str, *, quick: bool, as_json: bool) -> None:
@@ -86,18 +89,6 @@ def verify(output: str, *, quick: bool, as_json: bool) -> None:
         raise VerifyFault(f"{output} has {len(report.faults)} fault(s)")
     if not report.finished:
         raise VerifyFault(f"{output} is not finished: {_unfinished(report)}", hint=f"go on with `antinfer {_going_on(report)} {output}`")
-
-
-def _place_of(where: str) -> OutputPlace | None:
-    """The output place that `where` names; None for the address of a master. Raises `UsageError` when it is neither."""
-    from antinfer.rpc.channel import parse_addresses
-    from antinfer.storage.place import open_place
-
-    is_path = "://" in where or where.startswith((".", "/", "~")) or Path(where).is_dir()
-    if where.startswith("unix:") or not is_path:
-        parse_addresses(where)
-        return None
-    return open_place(absolute_path(where, str(Path.cwd())))
 
 
 def _finished(place: OutputPlace) -> Status | None:
@@ -124,34 +115,8 @@ def _finished(place: OutputPlace) -> Status | None:
     )
 
 
-def _address_in(place: OutputPlace) -> str:
-    from antinfer.master.jobfile import master_address
-
-    address = master_address(place)
-    if address is None:
-        raise MasterError(f"no master is known to work on {place.uri}", hint=_start(place))
-    return address
-
-
-def _ask(admin: AdminClient, place: OutputPlace | None) -> Status:
-    """Ask a master; one that was found through its output place may be long gone, and somebody else at its address."""
-    try:
-        found = admin.status()
-    except MasterError as error:
-        if place is None or "no master answers" not in str(error):
-            raise
-        raise MasterError(f"no master works on {place.uri} now; the last one listened at {admin.address}", hint=_start(place)) from error
-    if place is not None and found.output != place.uri:
-        raise MasterError(f"no master works on {place.uri} now; at {admin.address} is one of {found.output}", hint=_start(place))
-    return found
-
-
 def _going_on(report: AuditReport) -> str:
     return "quarantine retry" if report.retrying else "resume"
-
-
-def _start(place: OutputPlace) -> str:
-    return f"go on with `antinfer resume {place.uri}`, or start with `antinfer run JOB`"
 
 
 def _show(found: Status, as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from antinfer.cli.overlays import read_overlays
+from antinfer.cli.places import ClusterOptions
 
 if TYPE_CHECKING:
     from antinfer.launchers.kubernetes.submission import Submission
@@ -29,51 +29,60 @@ class Options:
     """File with what is laid over the pods."""
     store: str
     grace_s: int
-    dry_run: bool
+    egress: tuple[int, ...] = ()
+    certificates: Path | None = None
+    """Folder of certificates; None: they are made."""
+    dry_run: bool = False
+    show_secrets: bool = False
 
 
-def submit(job: Path, overrides: Sequence[str], output: str | None, options: Options) -> None:
-    from antinfer.launchers.kubernetes.manifests import TOKEN_DIR
+def submit(job: Path, overrides: Sequence[str], output: str | None, options: Options, cluster: ClusterOptions) -> None:
+    from antinfer.launchers.kubernetes.secret import redacted
     from antinfer.launchers.kubernetes.submission import objects
 
     what = _submission(job, overrides, output, options)
     if options.dry_run:
         from antinfer.spec.yamlfile import write_yaml
 
-        typer.echo("---\n".join(write_yaml(each) for each in objects(what)), nl=False)
+        shown = objects(what) if options.show_secrets else map(redacted, objects(what))
+        typer.echo("---\n".join(map(write_yaml, shown)), nl=False)
         return
-    from antinfer.launchers.kubernetes.api import Api
     from antinfer.launchers.kubernetes.submit import submit as create
 
-    create(Api.connect(), what)
-    where = f"-n {what.namespace}"
+    create(cluster.connect(), what)
+    name = f"{what.name} -n {what.namespace}"
     typer.echo(f"{what.title} is submitted as job {what.name} in namespace {what.namespace}")
-    typer.echo(f"  its master says:  kubectl logs {where} -f job/{what.name}")
-    typer.echo(f"  its pods:         kubectl get pods {where} -l antinfer.io/job={what.job} -w")
-    inside = f"antinfer status {json.loads(what.document)['sink']['path']} --token-file {TOKEN_DIR}/token"
-    typer.echo(f"  how far it is:    kubectl exec {where} job/{what.name} -- {inside}")
-    typer.echo(f"  remove it all:    kubectl delete {where} job {what.name}")
+    typer.echo(f"  how far it is:    antinfer status {name}")
+    typer.echo(f"  its master says:  antinfer logs {name} -f")
+    typer.echo(f"  its pods:         kubectl get pods -n {what.namespace} -l antinfer.io/job={what.job} -w")
+    typer.echo(f"  remove it all:    antinfer cancel {name}")
 
 
 def _submission(job: Path, overrides: Sequence[str], output: str | None, options: Options) -> Submission:
-    from antinfer.launchers.kubernetes.submission import Submission
+    from antinfer.launchers.kubernetes.certificates import make_certificates, read_certificates
+    from antinfer.launchers.kubernetes.secret import Secrets
+    from antinfer.launchers.kubernetes.submission import Submission, object_name, server_names
     from antinfer.master.jobfile import job_id
-    from antinfer.spec.canonical import document_json
+    from antinfer.spec.canonical import document_json, public_document
     from antinfer.spec.codeprint import code_files
     from antinfer.spec.load import load_job
     from antinfer.storage.jobs import open_output
 
     spec = load_job(job, overrides, output)
     pods = read_overlays(options.pods, _TEMPLATES, "pods (metadata, spec)")
+    id_ = job_id(open_output(spec).uri)
+    names = server_names(object_name(spec.name, id_), options.namespace)
+    certificates = make_certificates(names) if options.certificates is None else read_certificates(options.certificates, names)
+    whole, public = document_json(spec), public_document(spec)
     return Submission(
-        job=job_id(open_output(spec).uri),
+        job=id_,
         title=spec.name,
-        document=document_json(spec),
+        document=json.dumps(public, sort_keys=True),
         code={path: Path(spec.base_dir, path).read_bytes() for path in code_files(spec)},
         image=options.image,
-        token=secrets.token_urlsafe(32),
+        secrets=Secrets(certificates, store_url=options.store or spec.store.url, document="" if json.loads(whole) == public else whole),
         namespace=options.namespace,
-        store_url=options.store or spec.store.url,
+        egress=options.egress,
         grace_s=options.grace_s,
         worker=pods["worker"],
         classes={name: pods[name] for name in ("protected", "preemptible")},

@@ -33,6 +33,8 @@ class Sight:
     """Workers that could not be asked for since the last look, by name."""
     denied: str = ""
     """Why nothing can be seen, where that cannot mend by itself, such as a right that is missing; what was seen before stays in `pods`."""
+    give_back: int = 0
+    """So many workers are wanted back, as the object of the job says to whoever looks."""
 
 
 class Launcher(Protocol):

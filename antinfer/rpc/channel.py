@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,6 +14,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from antinfer.errors import UsageError
+from antinfer.rpc.validity import check_validity
 
 TOKEN_KEY: Final = "authorization"
 _SCHEME = "Bearer "
@@ -53,17 +56,26 @@ SERVER_OPTIONS: Final[_Options] = (
 )
 
 
+Pem = Path | bytes
+"""A file, or what would stand in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files (PEM) for an encrypted channel."""
+    """What an encrypted channel is made with (PEM)."""
 
-    ca_file: Path | None = None
-    """Trusted roots; None: those of the system."""
-    cert_file: Path | None = None
-    """Our own certificate, for mutual TLS; needs `key_file`."""
-    key_file: Path | None = None
+    ca: Pem | None = None
+    """Trusted roots; None: those of the system, and for a server: clients need no certificate."""
+    cert: Pem | None = None
+    """Our own certificate, for mutual TLS; needs `key`."""
+    key: Pem | None = field(default=None, repr=False)
     server_name: str = ""
     """Name to expect in the master's certificate when it is not the address."""
+
+
+def tls_of(ca: Path | None, cert: Path | None, key: Path | None, server_name: str = "") -> Tls | None:
+    """Return what the options of a command line ask for; None: plain text."""
+    return None if ca is None and cert is None and key is None else Tls(ca, cert, key, server_name)
 
 
 def parse_addresses(text: str) -> tuple[str, ...]:
@@ -89,16 +101,20 @@ def _check_address(address: str) -> None:
         raise UsageError(f"not a master address: {address!r}", hint=hint)
 
 
-def read_token(path: Path) -> str:
-    """Return the shared token in `path`. Raises UsageError when the file cannot be read, is empty, or cannot travel in a header."""
+def read_token(path: Path, what: str = "token") -> str:
+    """Return the token, or another secret that is one line, in `path`.
+
+    Raises:
+        UsageError: The file cannot be read, is empty, or cannot travel in a header.
+    """
     try:
         token = path.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise UsageError(f"cannot read the token file {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read the {what} file {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"the token file {path} holds something that is not ASCII text") from error
+        raise UsageError(f"the {what} file {path} holds something that is not ASCII text") from error
     if not token or not token.isprintable():
-        raise UsageError(f"the token file {path} does not hold one line of text", hint="write the master's token into it")
+        raise UsageError(f"the {what} file {path} does not hold one line of text", hint=f"write the master's {what} into it")
     return token
 
 
@@ -117,32 +133,64 @@ def token_matches(metadata: Iterable[tuple[str, str | bytes]], token: str) -> bo
 
 
 def open_channel(address: str, *, tls: Tls | None = None) -> grpc.Channel:
-    """Return a channel to `address`; connecting begins with the first call. Raises UsageError when a TLS file cannot be read."""
+    """Return a channel to `address`; connecting begins with the first call.
+
+    Raises:
+        UsageError: A TLS file cannot be read, or a certificate has expired.
+        MachineError: A certificate is not valid yet.
+    """
     if tls is None:
         return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
-    if (tls.cert_file is None) != (tls.key_file is None):
+    if (tls.cert is None) != (tls.key is None):
         raise UsageError("a client certificate and its key go together", hint="give both or none")
-    credentials = grpc.ssl_channel_credentials(_read_pem(tls.ca_file), _read_pem(tls.key_file), _read_pem(tls.cert_file))
+    ca, cert, key = _checked(tls)
+    credentials = grpc.ssl_channel_credentials(ca, key, cert)
     named: _Options = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
     return grpc.secure_channel(address, credentials, options=CLIENT_OPTIONS + named)
 
 
 def server_credentials(tls: Tls) -> grpc.ServerCredentials:
-    """Return credentials to serve with; with a `ca_file`, only clients with a certificate from it may call.
+    """Return credentials to serve with; with a `ca`, only clients with a certificate from it may call.
 
-    Raises UsageError when a file is missing or cannot be read.
+    Raises:
+        UsageError: A file is missing or cannot be read, a certificate has expired, or the key is that of another one.
+        MachineError: A certificate is not valid yet.
     """
-    key, chain = _read_pem(tls.key_file), _read_pem(tls.cert_file)
-    if key is None or chain is None:
+    ca, cert, key = _checked(tls)
+    if cert is None or key is None:
         raise UsageError("serving with TLS needs a certificate and its key")
-    roots = _read_pem(tls.ca_file)
-    return grpc.ssl_server_credentials([(key, chain)], roots, roots is not None)
+    return grpc.ssl_server_credentials([(key, cert)], ca, ca is not None)
 
 
-def _read_pem(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
+def _checked(tls: Tls) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """Return roots, certificate and key, all fit for use now."""
+    now = datetime.now(UTC)
+    ca, cert = _read_pem(tls.ca), _read_pem(tls.cert)
+    for pem, source, name in ((ca, tls.ca, "the certificate of the authority"), (cert, tls.cert, "our certificate")):
+        if pem is not None:
+            check_validity(pem, f"{name} in {source}" if isinstance(source, Path) else name, now)
+    if isinstance(tls.cert, Path) and isinstance(tls.key, Path):
+        _check_pair(tls.cert, tls.key)
+    return ca, cert, _read_pem(tls.key)
+
+
+def _check_pair(cert: Path, key: Path) -> None:
     try:
-        return path.read_bytes()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        raise UsageError(f"{key} is not the key of the certificate in {cert}, or is encrypted ({error.reason})") from error
     except OSError as error:
-        raise UsageError(f"cannot read the TLS file {path}: {error.strerror}") from error
+        raise _unreadable(key, error) from error
+
+
+def _read_pem(source: Pem | None) -> bytes | None:
+    if source is None or isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot read the TLS file {path}: {error.strerror}")

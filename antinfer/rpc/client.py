@@ -14,7 +14,7 @@ from antinfer.rpc import convert
 from antinfer.rpc.channel import Tls, open_channel, token_metadata
 from antinfer.rpc.status import from_status
 from antinfer.rpc.v1 import admin_pb2, admin_pb2_grpc, work_pb2, work_pb2_grpc
-from antinfer.rpc.values import JobDocument, Stats, Status
+from antinfer.rpc.values import GivenBack, JobDocument, Stats, Status
 
 _TIMEOUT_S: Final = 10.0
 
@@ -95,6 +95,15 @@ class AdminClient(_Client):
     def drain(self, worker: str, *, timeout_s: float = _TIMEOUT_S) -> bool:
         """Let `worker` finish or return what it holds, and stop; False when nobody of this name is known."""
         return bool(self._call(self._stub.Drain, admin_pb2.DrainRequest(worker=worker), timeout_s).known)
+
+    def give_back(self, id_: str, workers: int, *, timeout_s: float = _TIMEOUT_S) -> GivenBack:
+        """Make the job smaller by so many workers; nobody takes their place until `release`. The same `id_` is the same request."""
+        reply = self._call(self._stub.GiveBack, admin_pb2.GiveBackRequest(id=id_, workers=workers), timeout_s)
+        return GivenBack(reply.most if reply.HasField("most") else None, tuple(reply.leaving))
+
+    def release(self, *, timeout_s: float = _TIMEOUT_S) -> None:
+        """Let workers be started again in place of all that were given back."""
+        self._call(self._stub.Release, admin_pb2.ReleaseRequest(), timeout_s)
 
     def cancel(self, reason: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         """End the job; everything committed stays."""

@@ -6,6 +6,7 @@ hint, so that our own clients raise the very error the server raised.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import grpc
@@ -35,6 +36,26 @@ def to_status(error: AntinferError) -> tuple[grpc.StatusCode, str, Trailer]:
     return code, str(error), trailer
 
 
+_HUNG_UP: Final = "Socket closed"
+_CLOCKS: Final = "Compare the clocks of both machines; here it is {now:%Y-%m-%d %H:%M} UTC."
+_HANDSHAKE: Final = (
+    ("certificate has expired", "its certificate has expired", f"Make a new one, as `antinfer resume` does for a submitted job. {_CLOCKS}"),
+    ("certificate is not yet valid", "its certificate is not valid yet", _CLOCKS),
+    ("Hostname Verification", "its certificate is for another name", "Give the name that stands in it: --tls-name."),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not one of the authority that we trust", "Give the right authority: --tls-ca."),
+    ("WRONG_VERSION_NUMBER", "it speaks no TLS", "Leave out the options for TLS, or start the master with them."),
+)
+"""What a handshake fails with, in the words of the library; what that means; what can be done."""
+
+
+def _handshake_failure(details: str) -> tuple[str, str] | None:
+    """Return what is wrong with the connection and what can be done; None when it is nothing about TLS."""
+    for sign, meaning, hint in _HANDSHAKE:
+        if sign in details:
+            return meaning, hint.format(now=datetime.now(UTC))
+    return None
+
+
 def from_status(error: grpc.RpcError, address: str) -> AntinferError:
     """Return what a failed call to `address` means; to be raised from `error`."""
     call: Any = error
@@ -47,8 +68,13 @@ def from_status(error: grpc.RpcError, address: str) -> AntinferError:
         return raised
     if code is grpc.StatusCode.UNAUTHENTICATED or code is grpc.StatusCode.PERMISSION_DENIED:
         return MasterError(f"the master at {address} refuses our token", hint="give --token-file the file the master was started with")
+    if code is grpc.StatusCode.UNAVAILABLE and (text := _handshake_failure(details)):
+        return MasterError(f"no secure connection to the master at {address}: {text[0]}", hint=text[1])
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return MasterError(f"a message from or to the master at {address} is too large: {details}")
     if code is grpc.StatusCode.UNAVAILABLE:
-        return MasterError(f"no master answers at {address}: {details}", hint="is it running, and is the address right?")
+        hint = "does it speak TLS, and ask for a certificate of its authority?" if details.endswith(_HUNG_UP) else ""
+        return MasterError(f"no master answers at {address}: {details}", hint=hint or "is it running, and is the address right?")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return MasterError(f"the master at {address} does not answer in time", hint="it may be busy starting up; try again")
     if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -107,6 +107,16 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What became of a request to give workers back."""
+
+    most: int | None
+    """Workers that the job has at most from now on; None: this master starts none, or has not seen any yet."""
+    leaving: tuple[str, ...] = ()
+    """Workers that were asked to leave."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The master's view of its job."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
+from antinfer.core.scaling.values import GiveBack
 from antinfer.errors import OutputError
 from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace
@@ -20,6 +21,8 @@ class Account:
     """Seconds since 1970: the only clock that another machine shares."""
     used_ms: Mapping[str, int]
     """Time that workers of each class were there, in all reigns."""
+    given_back: Sequence[GiveBack] = ()
+    """Workers that somebody wanted back, and has not let go."""
 
     @classmethod
     def open(cls, place: OutputPlace) -> Account:
@@ -30,14 +33,16 @@ class Account:
             account.write(place)
             return account
         try:
-            return cls(**json.loads(data))
-        except (ValueError, TypeError) as error:
+            told = json.loads(data)
+            return cls(told["began_at"], told["used_ms"], tuple(GiveBack(**each) for each in told.get("given_back", ())))
+        except (ValueError, TypeError, KeyError) as error:
             raise OutputError(
                 f"{place.uri}/{layout.WORKERS} is damaged: {error}", hint="Delete it: deadline and budget then begin anew."
             ) from error
 
     def write(self, place: OutputPlace) -> None:
-        place.write(layout.WORKERS, json.dumps({"began_at": self.began_at, "used_ms": dict(self.used_ms)}).encode())
+        told = {"began_at": self.began_at, "used_ms": dict(self.used_ms), "given_back": [asdict(each) for each in self.given_back]}
+        place.write(layout.WORKERS, json.dumps(told).encode())
 
     def age_ms(self) -> int:
         """Return how long ago the job began."""

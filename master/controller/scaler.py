@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from antinfer.core.scaling.values import GiveBack
 from antinfer.launchers.port import Launcher
 from antinfer.master.controller.account import Account
 from antinfer.master.controller.shell import Elastic, Surroundings
 from antinfer.master.loop import now_ms
+from antinfer.rpc.values import GivenBack
 from antinfer.spec.schema import WorkersSpec
 from antinfer.spec.workers import desired_workers
 
@@ -67,6 +69,17 @@ class Scaler:
             self._elastic = None
             if turning is not None:
                 turning.cancel()
+
+    async def give_back(self, request: GiveBack) -> GivenBack | None:
+        """Make the job smaller. See `Elastic.give_back`; None: nobody looks after the workers at the moment."""
+        return None if self._elastic is None else await self._elastic.give_back(request)
+
+    async def release(self) -> bool:
+        """Let workers be started again; False: nobody looks after them at the moment."""
+        if self._elastic is None:
+            return False
+        await self._elastic.release()
+        return True
 
     async def close(self) -> None:
         """Let the launcher carry out what it was asked for; workers that are left stay."""

@@ -13,7 +13,7 @@ from antinfer.core.ids import WorkerId
 from antinfer.core.scaling.actions import Action, AvoidNode, DeleteWorker, DrainWorker, FailJob, StartWorkers, Tell, Topic
 from antinfer.core.scaling.memory import Memory
 from antinfer.core.scaling.planning import Controller
-from antinfer.core.scaling.values import Allowance, Desired, Observed, WorkerState
+from antinfer.core.scaling.values import Allowance, Desired, GiveBack, Observed, WorkerState
 from antinfer.errors import AntinferError, UserError
 from antinfer.launchers.port import Launcher, WorkerOrder
 from antinfer.master.controller.account import Account
@@ -22,6 +22,7 @@ from antinfer.master.controller.sight import JobSight
 from antinfer.master.loop import now_ms
 from antinfer.master.streams import MakeEvent
 from antinfer.master.troubles import Troubles
+from antinfer.rpc.values import GivenBack
 from antinfer.storage.place import OutputPlace
 
 _log = logging.getLogger("antinfer.master.controller")
@@ -32,6 +33,10 @@ _WRITE_S: Final = 30.0
 """How often it is written down what has been used up; so much a budget may be exceeded by with each death of a master."""
 _WAITED_FOR: Final = (Topic.PENDING, Topic.CRASHES, Topic.IMAGE)
 """Topics that say what the job waits for."""
+
+
+ANNOTATED: Final = "annotation"
+"""Id of the request that stands in an annotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Elastic:
         self._launcher = launcher
         self._desired = desired
         self._account = account
+        self._asked_back = {each.id: each for each in account.given_back}
         self._around = around
         self._controller = Controller(Memory(account.used_ms))
         self._book = Book()
@@ -79,7 +85,7 @@ class Elastic:
     async def run(self) -> None:
         """Turn until cancelled. Raises what a launcher's threads have failed with."""
         while True:
-            if self.turn(now_ms()) and self._has_budget and now_ms() - self._written_at >= _WRITE_S * 1_000:
+            if self.turn(now_ms()) and self._has_to_write():
                 await self.write()
             try:
                 await asyncio.wait_for(self._changed.wait(), _TURN_S)
@@ -97,16 +103,33 @@ class Elastic:
             return True
         job = self._around.look()
         observed = self._last = self._book.observe(sight, job, self._desired.prefix, now)
-        for action in self._controller.turn(self._desired, observed, now):
+        desired = replace(self._desired, give_back=self._wanted_back(sight.give_back))
+        for action in self._controller.turn(desired, observed, now):
             self._carry_out(action, job)
         return True
+
+    async def give_back(self, request: GiveBack) -> GivenBack:
+        """Make the job smaller, durably: what was given back is not replaced until `release`, whoever is master then."""
+        self._asked_back[request.id] = request
+        before = set(self._controller.memory.told_to_leave)
+        self.turn(now_ms())
+        await self.write()
+        return GivenBack(self._controller.memory.limits(now_ms()).ceiling, tuple(sorted(self._controller.memory.told_to_leave - before)))
+
+    async def release(self) -> None:
+        """Let workers be started again in place of those that were given back by request."""
+        self._asked_back = {id_: each for id_, each in self._asked_back.items() if id_ == ANNOTATED}
+        self.turn(now_ms())
+        await self.write()
 
     async def write(self) -> None:
         """Write down what has been used up."""
         self._written_at = now_ms()
-        account = replace(self._account, used_ms=dict(self._controller.memory.used_ms))
+        memory = self._controller.memory
+        account = replace(self._account, used_ms=dict(memory.used_ms), given_back=self._given_back())
         try:
             await asyncio.to_thread(account.write, self._around.place)
+            self._account = account
         except AntinferError as error:
             # The next time will do: whoever reads it then sees what has been used up until now, too.
             _log.warning("cannot write down what workers have used up: %s", error, extra={"action": "account_not_written"})
@@ -120,6 +143,25 @@ class Elastic:
             self._launcher.stop(name, drain=True)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _has_to_write(self) -> bool:
+        is_due = now_ms() - self._written_at >= _WRITE_S * 1_000
+        if self._given_back() != tuple(self._account.given_back):
+            # At once, but not in a circle when it fails.
+            return is_due or now_ms() - self._written_at >= _TURN_S * 1_000
+        return self._has_budget and is_due
+
+    def _given_back(self) -> tuple[GiveBack, ...]:
+        """Return what has to outlive us: each request, with the number of workers there were."""
+        known = self._controller.memory.given_back
+        return tuple(known.get(id_, each) for id_, each in self._asked_back.items())
+
+    def _wanted_back(self, annotated: int) -> tuple[GiveBack, ...]:
+        """Return all requests to give workers back; the annotation's is there for as long as it is."""
+        earlier = self._asked_back.pop(ANNOTATED, None)
+        if annotated:
+            self._asked_back[ANNOTATED] = GiveBack(ANNOTATED, annotated, had=None if earlier is None else earlier.had)
+        return tuple(self._asked_back.values())
+
     def _is_denied(self, why: str, now: int) -> bool:
         """Fail the job when workers have not been to be seen for so long that it will not mend."""
         if not why:

@@ -60,6 +60,12 @@ def look(engine: Engine, figures: Figures, streams: Streams) -> JobSight:
     )
 
 
+def least_work(job: JobSight, count: int) -> list[str]:
+    """Return up to `count` workers that can be asked to leave, those with the least uncommitted work first."""
+    staying = sorted((worker.uncommitted_rows, name) for name, worker in job.workers.items() if not worker.is_draining)
+    return [name for _, name in staying[:count]]
+
+
 def _worker(session: Session, engine: Engine, figures: Figures, streams: Streams) -> WorkerSight:
     held = [lease for each in session.leases if (lease := engine.ledger.leases.get(each)) is not None]
     stats = streams.stats_of(WorkerId(session.worker))

@@ -9,10 +9,12 @@ import grpc
 
 from antinfer.core.events import DrainRequested, JobFailed
 from antinfer.core.ids import WorkerId
+from antinfer.errors import AntinferError, UsageError
+from antinfer.master.service.aborting import abort
 from antinfer.master.streams import Streams
 from antinfer.rpc.convert_status import status_to_pb
 from antinfer.rpc.v1 import admin_pb2, admin_pb2_grpc
-from antinfer.rpc.values import Status
+from antinfer.rpc.values import GivenBack, Status
 
 
 class Ruler(Protocol):
@@ -20,6 +22,8 @@ class Ruler(Protocol):
 
     def status(self) -> Status: ...
     def knows(self, worker: str) -> bool: ...
+    async def give_back(self, id_: str, workers: int) -> GivenBack: ...
+    async def release(self) -> None: ...
     def story(self, shard: int) -> list[str]: ...
 
 
@@ -46,6 +50,22 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             return admin_pb2.DrainReply(known=False)
         self._streams.post(lambda at: DrainRequested(at, worker))
         return admin_pb2.DrainReply(known=True)
+
+    async def GiveBack(self, request: admin_pb2.GiveBackRequest, context: Any) -> admin_pb2.GiveBackReply:
+        try:
+            if request.workers < 1 or not request.id:
+                raise UsageError("a request to give workers back has an id, and names at least one worker")
+            given = await self._ruler.give_back(request.id, request.workers)
+        except AntinferError as error:
+            await abort(context, error)
+        return admin_pb2.GiveBackReply(most=given.most, leaving=given.leaving)
+
+    async def Release(self, request: admin_pb2.ReleaseRequest, context: Any) -> admin_pb2.ReleaseReply:
+        try:
+            await self._ruler.release()
+        except AntinferError as error:
+            await abort(context, error)
+        return admin_pb2.ReleaseReply()
 
     async def Cancel(self, request: admin_pb2.CancelRequest, context: Any) -> admin_pb2.CancelReply:
         reason = f"cancelled: {request.reason}" if request.reason else "cancelled"

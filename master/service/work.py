@@ -12,10 +12,10 @@ from antinfer import faultpoints
 from antinfer.core.events import HeartbeatSeen, Joined, Requested
 from antinfer.core.messages import Heartbeat, Join, Request, Upward
 from antinfer.errors import AntinferError, MasterError
+from antinfer.master.service.aborting import abort
 from antinfer.master.streams import Stream, Streams
 from antinfer.rpc import convert
 from antinfer.rpc.convert import ShardLookup
-from antinfer.rpc.status import to_status
 from antinfer.rpc.v1 import work_pb2, work_pb2_grpc
 from antinfer.rpc.values import JobDocument, Stats
 
@@ -41,16 +41,16 @@ class WorkService(work_pb2_grpc.WorkServicer):
             if request.job and request.job != document.job:
                 raise MasterError(f"this master serves job {document.job}, not {request.job}")
         except AntinferError as error:
-            await _abort(context, error)
+            await abort(context, error)
         except asyncio.CancelledError:
             if not self._document.cancelled():
                 raise
-            await _abort(context, MasterError("this master ends before it knows what there is to do"))
+            await abort(context, MasterError("this master ends before it knows what there is to do"))
         return convert.job_document_to_pb(document)
 
     async def Work(self, requests: AsyncIterator[work_pb2.UpMessage], context: Any) -> AsyncIterator[work_pb2.DownMessage]:
         if not self._streams.is_ruled:
-            await _abort(context, MasterError("this master is not ready yet", hint="it is taking over the job; try again"))
+            await abort(context, MasterError("this master is not ready yet", hint="it is taking over the job; try again"))
         stream = self._streams.open()
         reader = asyncio.create_task(self._read(requests, stream))
         try:
@@ -60,7 +60,7 @@ class WorkService(work_pb2_grpc.WorkServicer):
             if reader.done() and (error := reader.exception()) is not None:
                 raise error
         except AntinferError as error:
-            await _abort(context, error)
+            await abort(context, error)
         finally:
             reader.cancel()
             self._streams.close(stream)
@@ -90,11 +90,6 @@ class WorkService(work_pb2_grpc.WorkServicer):
                     self._streams.tell(stream.worker, message)
             case _:
                 assert_never(message)
-
-
-async def _abort(context: Any, error: AntinferError) -> None:
-    code, details, trailer = to_status(error)
-    await context.abort(code, details, trailing_metadata=trailer)
 
 
 def add_work_service(server: grpc.aio.Server, service: WorkService) -> None:

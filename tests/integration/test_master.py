@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from antinfer.core.messages import Verdict
-from antinfer.errors import MasterError
+from antinfer.errors import MasterError, UsageError
 from antinfer.rpc.client import AdminClient, WorkClient
+from antinfer.rpc.values import GivenBack
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import manifest
 from antinfer.storage.jobs import open_output
@@ -303,9 +304,42 @@ def test_status_story_drain_and_cancel(tmp_path: Path, launch: Start) -> None:
         assert (status.files_planned, status.files_total, status.epoch) == (4, 4, 1)
         assert admin.story(0) == []
         assert not admin.drain("nobody")
+        assert admin.give_back("x", 1) == GivenBack(None, ()), "nobody has joined"
+        admin.release()
+        with pytest.raises(UsageError, match="names at least one worker"):
+            admin.give_back("x", 0)
         admin.cancel("enough")
     assert master.wait() == 130
     assert "cancelled: enough" in master.log
+
+
+def test_people_have_another_token_than_workers_where_there_is_one(tmp_path: Path, launch: Start) -> None:
+    for name in ("token", "admin"):
+        (tmp_path / name).write_text(f"{name}-secret\n")
+    spec = make_job(tmp_path)
+    master = launch(spec, "--token-file", str(tmp_path / "token"), "--admin-token-file", str(tmp_path / "admin"))
+    address = master.start()
+    with AdminClient(address, token="token-secret") as admin, pytest.raises(MasterError, match="refuses our token"):
+        admin.cancel("as a worker")
+    with WorkClient(address, token="admin-secret") as client, pytest.raises(MasterError, match="refuses our token"):
+        client.get_job()
+    with WorkClient(address, token="token-secret") as client:
+        assert client.get_job().job
+    with AdminClient(address, token="admin-secret") as admin:
+        admin.cancel("as an operator")
+    assert master.wait() == 130
+    assert "secret" not in master.log
+
+
+def test_a_network_is_not_listened_to_in_plain_text_unless_that_is_said(tmp_path: Path, launch: Start) -> None:
+    spec = make_job(tmp_path)
+    refused = launch(spec, "--listen", "0.0.0.0:0", name="refused")
+    refused.start()
+    assert refused.wait() == 2
+    refused.assert_said("can be reached from other machines.*without TLS and a token")
+    assert "--insecure" in refused.log
+    allowed = launch(spec, "--listen", "0.0.0.0:0", "--insecure", name="allowed")
+    assert allowed.start()
 
 
 def test_a_port_in_use_is_named(tmp_path: Path, launch: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from antinfer.core.scaling.values import Desired, ScalingPolicy
+from antinfer.core.scaling.values import Desired, GiveBack, ScalingPolicy
 from antinfer.errors import UserError
 from antinfer.launchers.kubernetes.api import Api
 from antinfer.launchers.kubernetes.launcher import KubernetesLauncher
@@ -22,11 +23,14 @@ from antinfer.master.controller.sight import JobSight, WorkerSight
 from antinfer.master.loop import now_ms
 from antinfer.master.streams import MakeEvent
 from antinfer.master.troubles import Troubles
+from antinfer.rpc.values import GivenBack
 from antinfer.storage.place import open_place
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.kinds import PODS
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import Object, dig, name_of
+from tests.k8s.scenes import pod_of, shell
+from tests.k8s.talk import PODS as PATH
 from tests.k8s.talk import Talk
 
 HASTY = ScalingPolicy(invalid_patience_ms=300, image_patience_ms=300, grow_ms=50, pending_ms=100)
@@ -225,3 +229,28 @@ def limited(cluster: Cluster, rules: list[dict[str, Any]]) -> str:
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "master"}
     talk.create(f"{rbac}/rolebindings", {"metadata": {"name": "master"}, "subjects": [subject], "roleRef": reference})
     return cluster.service_account_token("default", "master")
+
+
+def test_workers_that_are_given_back_are_remembered_by_the_next_reign(bench: MakeBench, tmp_path: Path) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=1, most=4) as it:
+        it.wait(lambda: len(it.running()) == 4, "four workers")
+        for rows, name in enumerate(sorted(it.running())):
+            it.job = replace(it.job, workers={**it.job.workers, name: WorkerSight(leases=1, uncommitted_rows=rows)})
+        it.elastic.turn(now_ms())
+        given = asyncio.run(it.elastic.give_back(GiveBack("owner", 2)))
+        assert given == GivenBack(2, ("job-1-1", "job-1-2")), "those with the least uncommitted work"
+        assert asyncio.run(it.elastic.give_back(GiveBack("owner", 2))).leaving == (), "the same request"
+        account = Account.open(open_place(str(tmp_path / "out")))
+        assert account.given_back == (GiveBack("owner", 2, had=4),)
+        asyncio.run(it.elastic.release())
+        assert Account.open(open_place(str(tmp_path / "out"))).given_back == ()
+
+
+def test_the_pod_of_the_master_is_no_worker(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=2, most=2) as it:
+        labels = {"antinfer.io/job": "j1", "app.kubernetes.io/component": "master"}
+        Talk(cluster.url).create(PATH, pod_of(shell("sleep 60"), name="master", labels=labels))
+        it.wait(lambda: len(it.running()) == 3, "two workers beside the master")
+        for _ in range(20):
+            it.elastic.turn(now_ms())
+        assert it.running() == {"master", "job-1-1", "job-1-2"}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,21 @@ import pytest
 import yaml
 
 from antinfer.errors import UsageError
-from antinfer.launchers.kubernetes.submission import Submission, objects
+from antinfer.launchers.kubernetes.certificates import make_certificates
+from antinfer.launchers.kubernetes.secret import REDACTED, Secrets
+from antinfer.launchers.kubernetes.submission import Submission, object_name, objects, server_names
+from antinfer.master.jobfile import job_id
 from antinfer.spec.canonical import to_yaml
 from antinfer.spec.schema import JobSpec
-from tests.integration.jobs import Scoring, assert_proven, command_line
+from tests.integration.jobs import assert_proven
 from tests.k8s.double.cluster import Cluster
-from tests.k8s.double.kinds import PODS
 from tests.k8s.double.nodes import Node
-from tests.k8s.double.objects import Object, condition_of, dig, name_of
+from tests.k8s.double.objects import name_of
 from tests.k8s.jobs import ENV
-from tests.k8s.scenes import log_of
+from tests.k8s.submitted import COLLECTIONS, is_complete, mine, pods, submit, wait, write_job
 from tests.k8s.talk import JOBS, Talk
 
-COLLECTIONS = {
-    "Job": JOBS,
-    "ServiceAccount": "/api/v1/namespaces/default/serviceaccounts",
-    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles",
-    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings",
-    "ConfigMap": "/api/v1/namespaces/default/configmaps",
-    "Secret": "/api/v1/namespaces/default/secrets",
-    "Service": "/api/v1/namespaces/default/services",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies",
-}
+CERTIFICATES = make_certificates(["m.ns"])
 KINDS = [*COLLECTIONS, "NetworkPolicy"]
 
 
@@ -45,50 +37,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def write_job(folder: Path, **changes: Any) -> tuple[Scoring, JobSpec]:
-    scoring = Scoring(folder, shards=8, pause_s=0.001)
-    spec = scoring.make(name="score", **{"workers": {"max": 2}, **changes})
-    (folder / "job.yaml").write_text(to_yaml(spec))
-    return scoring, spec
-
-
-def submit(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kubeconfig = cluster.kubeconfig(folder / "kubeconfig")
-    return command_line(
-        "submit", str(folder / "job.yaml"), "--image", "antinfer:1", *arguments, environment={"KUBECONFIG": str(kubeconfig)}
-    )
-
-
-def mine(cluster: Cluster) -> dict[str, list[Object]]:
-    """Everything that belongs to a job, by kind."""
-    talk = Talk(cluster.url)
-    found = {kind: talk.get(path, labelSelector="antinfer.io/job")["items"] for kind, path in COLLECTIONS.items()}
-    return {kind: items for kind, items in found.items() if items}
-
-
-def pods(cluster: Cluster, component: str) -> list[Object]:
-    return [pod for pod in cluster.store.each(PODS) if pod["metadata"]["labels"].get("app.kubernetes.io/component") == component]
-
-
 def what(**changes: Any) -> Submission:
     given: dict[str, Any] = {"job": "0123456789abcdef", "title": "Score all!", "document": "{}", "code": {"steps.py": b"pass"}}
-    return Submission(**{**given, "image": "i:1", "token": "tell-nobody", **changes})
-
-
-def wait(cluster: Cluster, condition: Callable[[], object], why: str) -> None:
-    """Wait, and say what the master said when it is in vain."""
-    until = time.monotonic() + 40
-    while not condition():
-        said = [log_of(cluster, name_of(pod), "master") for pod in pods(cluster, "master")]
-        assert time.monotonic() < until, f"not in time: {why}\n{said}"
-        time.sleep(0.05)
-
-
-def is_complete(cluster: Cluster) -> bool:
-    (job,) = Talk(cluster.url).get(JOBS)["items"]
-    failed = condition_of(job, "Failed")
-    assert failed is None, (failed, [log_of(cluster, name_of(pod), "master") for pod in pods(cluster, "master")])
-    return dig(condition_of(job, "Complete"), "status") == "True"
+    return Submission(**{**given, "image": "i:1", "secrets": Secrets(CERTIFICATES), **changes})
 
 
 def test_a_dry_run_prints_every_object_and_creates_nothing(cluster: Cluster, tmp_path: Path) -> None:
@@ -97,12 +48,19 @@ def test_a_dry_run_prints_every_object_and_creates_nothing(cluster: Cluster, tmp
     assert done.returncode == 0, done.stderr
     printed = list(yaml.safe_load_all(done.stdout))
     assert sorted(each["kind"] for each in printed) == sorted(KINDS)
+    assert "pw@redis" not in done.stdout and "PRIVATE" not in done.stdout
     secret = next(each for each in printed if each["kind"] == "Secret")
+    assert set(secret["stringData"].values()) == {REDACTED}
+    done = submit(cluster, tmp_path, "--dry-run", "--show-secrets", "--store", "rediss://:pw@redis:6379/0")
+    whole = list(yaml.safe_load_all(done.stdout))
+    secret = next(each for each in whole if each["kind"] == "Secret")
     assert secret["stringData"]["store-url"] == "rediss://:pw@redis:6379/0"
-    others = [yaml.safe_dump(each) for each in printed if each is not secret]
-    assert not any("pw@redis" in text or secret["stringData"]["token"] in text for text in others)
+    private = [value for key, value in secret["stringData"].items() if not key.endswith(".crt")]
+    assert len(private) == 6
+    others = [yaml.safe_dump(each) for each in whole if each is not secret]
+    assert not any(value in text for text in others for value in private)
     assert not mine(cluster)
-    for each in printed:
+    for each in whole:
         Talk(cluster.url).create(COLLECTIONS[each["kind"]], each, dryRun="All", fieldValidation="Strict")
 
 
@@ -175,10 +133,76 @@ def test_user_code_from_elsewhere_is_refused() -> None:
 
 def test_the_master_may_do_nothing_but_look_after_pods_and_workers_nothing_at_all() -> None:
     made = {each["kind"]: each for each in objects(what())}
-    assert made["Role"]["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]}]
+    assert made["Role"]["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": ["antinfer-score-all-012345"], "verbs": ["list", "watch"]},
+    ]
     spec = made["Job"]["spec"]["template"]["spec"]
     assert spec["securityContext"]["runAsNonRoot"]
     assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in spec["containers"])
+
+
+def test_each_pod_gets_its_own_part_of_the_secret() -> None:
+    made = objects(what(secrets=Secrets(CERTIFICATES, store_url="redis://:pw@s:6379", document="{}")))
+    kinds = {each["kind"]: each for each in made}
+    spec = kinds["Job"]["spec"]["template"]["spec"]
+    (volume,) = [each["secret"] for each in spec["volumes"] if "secret" in each]
+    keys = {each["key"] for each in volume["items"]}
+    assert keys == {"token", "admin-token", "ca.crt", "master.crt", "master.key", "store-url", "job.json"}
+    assert keys < kinds["Secret"]["stringData"].keys()
+    assert volume["defaultMode"] == 0o400
+    command = spec["containers"][0]["command"]
+    assert command[command.index("--listen") + 1] == "0.0.0.0:7077", "forwarded ports lead to the loopback interface of the pod"
+    assert command[command.index("--job") + 1] == "/etc/antinfer/secret/job.json"
+    assert not any("pw@" in word for word in command)
+    plain = objects(what())[0]["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert "--store-file" not in plain and plain[plain.index("--job") + 1] == "/etc/antinfer/job/job.json"
+
+
+def test_credentials_of_the_storage_are_in_the_secret_alone(cluster: Cluster, tmp_path: Path) -> None:
+    storage = {"endpoint_url": "http://127.0.0.1:9", "access_key": "known", "secret_key": "tell-nobody"}
+    write_job(tmp_path, sink={"path": "s3://bucket/out", "options": {"storage": storage}})
+    done = submit(cluster, tmp_path, "--dry-run", "--show-secrets")
+    assert done.returncode == 0, done.stderr
+    made = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    whole = json.loads(made["Secret"]["stringData"]["job.json"])
+    assert whole["sink"]["options"]["storage"] == storage
+    public = json.loads(made["ConfigMap"]["data"]["job.json"])
+    assert public["sink"]["options"]["storage"] == {"endpoint_url": "http://127.0.0.1:9"}
+    assert "tell-nobody" not in submit(cluster, tmp_path, "--dry-run").stdout
+
+
+def test_who_reaches_whom_is_said() -> None:
+    document = '{"sink": {"path": "s3://bucket/x", "options": {"storage": {"endpoint_url": "http://minio:9000"}}}, "a": "http://h/x"}'
+    made = objects(what(document=document, egress=(12345,), secrets=Secrets(CERTIFICATES, store_url="rediss://:pw@store:7000/0")))
+    master, worker = [each["spec"] for each in made if each["kind"] == "NetworkPolicy"]
+    assert master["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "master"
+    assert master["policyTypes"] == ["Ingress", "Egress"]
+    (rule,) = master["ingress"]
+    assert [each["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for each in rule["from"]] == ["worker", "submitter"]
+    assert rule["ports"] == [{"port": "grpc"}]
+    names, others = master["egress"]
+    assert {each["port"] for each in names["ports"]} == {53}
+    assert {80, 443, 6443, 7000, 9000, 12345} <= {each["port"] for each in others["ports"]}
+    assert (worker["policyTypes"], worker["ingress"]) == (["Ingress"], [])
+
+
+def test_certificates_of_ones_own_are_used_and_looked_at(cluster: Cluster, tmp_path: Path) -> None:
+    _, spec = write_job(tmp_path)
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    done = submit(cluster, tmp_path, "--certificates", str(folder), "--dry-run", "--show-secrets")
+    assert done.returncode == 2
+    assert "cannot read" in done.stderr and "ca.crt" in done.stderr
+    made = make_certificates(server_names(object_name("score", job_id(spec.sink.path)), "default"))
+    (folder / "ca.crt").write_bytes(made.ca)
+    for who, identity in made.identities.items():
+        (folder / f"{who}.crt").write_bytes(identity.cert)
+        (folder / f"{who}.key").write_bytes(identity.key)
+    done = submit(cluster, tmp_path, "--certificates", str(folder), "--dry-run", "--show-secrets")
+    assert done.returncode == 0, done.stderr
+    secret = next(each for each in yaml.safe_load_all(done.stdout) if each["kind"] == "Secret")
+    assert secret["stringData"]["worker.key"].encode() == made.identities["worker"].key
 
 
 def test_what_users_say_about_pods_is_laid_over_ours() -> None:
@@ -186,5 +210,5 @@ def test_what_users_say_about_pods_is_laid_over_ours() -> None:
     made = objects(what(master={"spec": spec, "metadata": {"labels": {"team": "x", "app.kubernetes.io/component": "other"}}}))
     pod = made[0]["spec"]["template"]
     assert pod["spec"]["priorityClassName"] == "high"
-    assert {"HOME", "POD_IP", "POD_NAME", "A"} == {each["name"] for each in pod["spec"]["containers"][0]["env"]}
+    assert {"HOME", "POD_NAME", "A"} == {each["name"] for each in pod["spec"]["containers"][0]["env"]}
     assert pod["metadata"]["labels"] | {"app.kubernetes.io/component": "master", "team": "x"} == pod["metadata"]["labels"]

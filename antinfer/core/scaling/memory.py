@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from antinfer.core.budgets import backoff_ms
 from antinfer.core.causes import Cause
@@ -16,7 +16,18 @@ from antinfer.core.scaling import remedies
 from antinfer.core.scaling.actions import Action, AvoidNode, DeleteWorker, DrainWorker, StartWorkers, Tell, Topic
 from antinfer.core.scaling.faults import CrashLoops, NodeFaults
 from antinfer.core.scaling.targets import Aim, Limits
-from antinfer.core.scaling.values import MIB, Desired, Ending, Observed, Obstacle, ScalingPolicy, Severity, WorkerSeen, WorkerState
+from antinfer.core.scaling.values import (
+    MIB,
+    Desired,
+    Ending,
+    GiveBack,
+    Observed,
+    Obstacle,
+    ScalingPolicy,
+    Severity,
+    WorkerSeen,
+    WorkerState,
+)
 
 _PAID = (WorkerState.STARTING, WorkerState.READY, WorkerState.LEAVING)
 _GAP_MS = 30_000
@@ -76,8 +87,8 @@ class Memory:
         """Classes that have had a worker that was ready."""
         self.told: dict[Topic, tuple[str, int]] = {}
         self.told_nodes: dict[str, int] = {}
-        self.ceilings: dict[str, tuple[int, int]] = {}
-        """By request to give workers back: what is left then, and until when."""
+        self.given_back: dict[str, GiveBack] = {}
+        """Requests to give workers back, by id, with the number of workers there were."""
         self._alive: dict[str, WorkerSeen] = {}
         self._counted: dict[str, int] = {}
         """Workers whose end was counted, with when they were seen last."""
@@ -120,8 +131,7 @@ class Memory:
 
     def limits(self, now: int) -> Limits:
         """Return what has been used up and given back."""
-        held = [workers for workers, until in self.ceilings.values() if until > now]
-        return Limits(min(held, default=None), self.used_ms)
+        return Limits(min(self._ceilings(now), default=None), self.used_ms)
 
     @property
     def told_to_leave(self) -> Set[str]:
@@ -254,17 +264,21 @@ class Memory:
         self.told_nodes = {node: until for node, until in self.told_nodes.items() if until > now}
 
     def _give_back(self, desired: Desired, alive: Iterable[WorkerSeen], now: int) -> None:
-        """Turn each new request to give workers back into a number that does not sink further however often it is seen."""
-        wishes = {wish.id: wish for wish in desired.give_back}
-        self.ceilings = {id_: (workers, wishes[id_].until) for id_, (workers, _) in self.ceilings.items() if id_ in wishes}
-        new = [wish for wish in desired.give_back if wish.id not in self.ceilings]
+        """Note of each new request how many workers there were: what is left then does not sink further however often it is seen."""
+        known = self.given_back
+        self.given_back = {wish.id: replace(wish, had=known[wish.id].had) for wish in desired.give_back if wish.id in known}
+        self.given_back |= {wish.id: wish for wish in desired.give_back if wish.id not in known and wish.had is not None}
+        new = [wish for wish in desired.give_back if wish.id not in self.given_back]
         if not new:
             return
-        have = sum(worker.is_placed for worker in alive)
-        have = min([have, *(workers for workers, until in self.ceilings.values() if until > now)])
+        placed = sum(worker.is_placed for worker in alive)
         for wish in new:
-            have = max(0, have - wish.workers)
-            self.ceilings[wish.id] = have, wish.until
+            self.given_back[wish.id] = replace(wish, had=min([placed, *self._ceilings(now)]))
+
+    def _ceilings(self, now: int) -> list[int]:
+        """Return how many workers each request that holds now leaves."""
+        holding = (wish for wish in self.given_back.values() if wish.until is None or wish.until > now)
+        return [max(0, (wish.had or 0) - wish.workers) for wish in holding]
 
 
 def _ending(worker: WorkerSeen, observed: Observed) -> Ending:

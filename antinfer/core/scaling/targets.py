@@ -88,7 +88,8 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
         now: in ms.
     """
     outlook = Outlook(desired, observed, tally)
-    first = last if last.wanted else replace(last, wanted=max(desired.least, 1))
+    # A new controller goes on with the workers that it finds: those of the one before were wanted, too.
+    first = last if last.wanted else replace(last, wanted=max(desired.least, tally.placed, 1))
     bounded = replace(first, wanted=min(max(first.wanted, desired.least, 1), desired.most))
     if desired.deadline_at is not None:
         aim = _by_deadline(desired, outlook, bounded, desired.deadline_at, now)

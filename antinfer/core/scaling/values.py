@@ -42,12 +42,15 @@ class Allowance:
 
 @value
 class GiveBack:
-    """Somebody wants workers back. The same request may be made again and again: its id says that it is one."""
+    """Somebody wants workers back. The same request may be made again and again: its id says that it is one, and its number may change."""
 
     id: str
     workers: int
-    until: int
-    """Until then the job stays that much smaller."""
+    """By so many the job is to be smaller than it was when the request was first seen."""
+    until: int | None = None
+    """Until then it stays that much smaller; None: until the request is withdrawn."""
+    had: int | None = None
+    """Workers that the job had when the request was first seen, by an earlier controller; None: it is new."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,15 +29,16 @@ _CONNECTIONS: Final = 24
 class ApiError(InfraError):
     """An API server refused, or could not be reached."""
 
-    def __init__(self, status: int, message: str, *, reason: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(self, status: int, message: str, *, reason: str = "", retry_after_s: float | None = None, hint: str = "") -> None:
         """
         Args:
             status: code of the answer; 0: there was none.
             message: the server's words.
             reason: the server's word for programs, such as ``AlreadyExists``.
             retry_after_s: how long the server wants to be left alone.
+            hint: what can be done.
         """
-        super().__init__(explain(status, message))
+        super().__init__(explain(status, message), hint=hint)
         self.status = status
         self.reason = reason
         self.retry_after_s = retry_after_s
@@ -58,8 +59,13 @@ def pause_s(failures: int, retry_after_s: float | None = None) -> float:
 class Api:
     """One API server. May be used by many threads."""
 
-    def __init__(self, configuration: Any) -> None:
-        """`configuration`: of the official client."""
+    def __init__(self, configuration: Any, *, tries: int = _TRIES, is_inside: bool = False) -> None:
+        """
+        Args:
+            configuration: of the official client.
+            tries: how often a request is made that may succeed later.
+            is_inside: we are a pod of that cluster, and reach addresses in it.
+        """
         from kubernetes.client import ApiClient
 
         # Tries again are ours: the transport's own know neither which requests may be repeated nor that we are being closed.
@@ -67,11 +73,18 @@ class Api:
         configuration.connection_pool_maxsize = _CONNECTIONS
         self._configuration = configuration
         self._client = ApiClient(configuration)
+        self._tries = tries
+        self.is_inside = is_inside
         self._closed = threading.Event()
 
     @classmethod
-    def connect(cls, kubeconfig: str = "") -> Api:
+    def connect(cls, kubeconfig: str = "", context: str = "", *, tries: int = _TRIES) -> Api:
         """Find the server: by `kubeconfig`, by the variable KUBECONFIG or the usual file, or from inside a pod. Speaks to nobody yet.
+
+        Args:
+            kubeconfig: path; empty: the usual.
+            context: name in it; empty: the current one.
+            tries: how often a request is made that may succeed later.
 
         Raises:
             UsageError: There is none, or the client is not installed.
@@ -84,14 +97,24 @@ class Api:
         configuration = client.Configuration()
         loaders: Any = config  # without types in some versions
         path = kubeconfig or os.environ.get("KUBECONFIG", "")
+        is_inside = not path and not context and "KUBERNETES_SERVICE_HOST" in os.environ
         try:
-            if not path and "KUBERNETES_SERVICE_HOST" in os.environ:
+            if is_inside:
                 loaders.load_incluster_config(client_configuration=configuration)
             else:
-                loaders.load_kube_config(config_file=path or None, client_configuration=configuration, persist_config=False)
+                loaders.load_kube_config(
+                    config_file=path or None, context=context or None, client_configuration=configuration, persist_config=False
+                )
         except ConfigException as error:
-            raise UsageError(f"no Kubernetes cluster is known here: {error}", hint="Set KUBECONFIG, or give a kubeconfig.") from error
-        return cls(configuration)
+            raise UsageError(
+                f"no Kubernetes cluster is known here: {error}", hint="Set KUBECONFIG, or give --kubeconfig and --context."
+            ) from error
+        return cls(configuration, tries=tries, is_inside=is_inside)
+
+    @property
+    def configuration(self) -> Any:
+        """That of the official client."""
+        return self._configuration
 
     def close(self) -> None:
         """End pauses and watches under way."""
@@ -122,7 +145,7 @@ class Api:
                     return answer
             except ApiError as error:
                 failures += 1
-                if not error.may_pass or failures >= _TRIES or self.is_closed:
+                if not error.may_pass or failures >= self._tries or self.is_closed:
                     raise
                 self.wait(pause_s(failures, error.retry_after_s))
 
@@ -139,6 +162,20 @@ class Api:
                     raise _error_of(int(event["object"].get("code") or 0), event["object"], None)
                 yield event
 
+    def text(self, path: str, **query: Any) -> Iterator[bytes]:
+        """Yield what is answered in plain text, as it comes; a log that is followed may be silent for as long as it likes.
+
+        Raises:
+            ApiError: It was refused or broke.
+        """
+        from urllib3.exceptions import HTTPError
+
+        with self._open("GET", path, None, query, None) as response:
+            try:
+                yield from response.stream(amt=None, decode_content=False)
+            except (HTTPError, OSError) as error:
+                raise ApiError(0, f"the answer of the API server broke off: {error}") from error
+
     def _lines(self, response: Any) -> Iterator[bytes]:
         from urllib3.exceptions import HTTPError
 
@@ -153,12 +190,12 @@ class Api:
             raise ApiError(0, f"the watch broke: {error}") from error
 
     @contextmanager
-    def _open(self, method: str, path: str, body: Any, query: Mapping[str, Any], read_s: float) -> Iterator[Any]:
+    def _open(self, method: str, path: str, body: Any, query: Mapping[str, Any], read_s: float | None) -> Iterator[Any]:
         from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 
         url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "User-Agent": "antinfer"}
+        headers = {"Accept": "application/json, */*", "User-Agent": "antinfer"}
         proof = self._configuration.auth_settings().get("BearerToken")
         if proof is not None and proof["value"]:
             headers[proof["key"]] = proof["value"]
@@ -171,7 +208,7 @@ class Api:
                 method, url, body=text, headers=headers, preload_content=False, timeout=Timeout(connect=_CONNECT_S, read=read_s)
             )
         except (HTTPError, OSError) as error:
-            raise ApiError(0, f"the API server at {self._configuration.host} cannot be reached: {error}") from error
+            raise self.unreachable(getattr(error, "reason", None) or error) from error
         whole = False
         try:
             if response.status >= 400:
@@ -185,6 +222,11 @@ class Api:
                 response.release_conn()
             else:
                 response.close()
+
+    def unreachable(self, why: object) -> ApiError:
+        """Return the error that nobody answers."""
+        hint = "Is the cluster up, and the one that is meant? --kubeconfig and --context name another."
+        return ApiError(0, f"the API server at {self._configuration.host} cannot be reached: {why}", hint=hint)
 
     @staticmethod
     def _decode(status: int, data: bytes) -> dict[str, Any]:

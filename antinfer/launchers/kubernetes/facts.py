@@ -10,6 +10,8 @@ from antinfer.core.scaling.facts import ConditionFacts, ContainerFacts, NodeStat
 from antinfer.core.scaling.values import CLASSES, PREEMPTIBLE
 
 CLASS_LABEL: Final = "antinfer.io/worker-class"
+GIVE_BACK: Final = "antinfer.io/give-back"
+"""Annotation of the object that owns a job: how many workers are wanted back, as long as it is there."""
 CONTAINER: Final = "worker"
 """Name of the container that is the worker."""
 _DOOM: Final = frozenset(
@@ -60,6 +62,12 @@ def node_state(node: Mapping[str, Any], created_at: int) -> NodeState:
         return NodeState.LOST
     taints = (node.get("spec") or {}).get("taints") or ()
     return NodeState.DOOMED if any(taint["key"] in _DOOM for taint in taints) else NodeState.READY
+
+
+def given_back(job: Mapping[str, Any], created_at: int) -> int:
+    """Return how many workers the object of the job says are wanted back; 0 as well where it says nothing that can be understood."""
+    text = str((job["metadata"].get("annotations") or {}).get(GIVE_BACK, ""))
+    return int(text) if text.isdecimal() else 0
 
 
 def quantity(text: str) -> int:

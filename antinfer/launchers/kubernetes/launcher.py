@@ -14,7 +14,7 @@ from antinfer.core.scaling.facts import NodeState, PodFacts
 from antinfer.core.scaling.obstacles import of_refusal
 from antinfer.core.scaling.values import PROTECTED, Obstacle
 from antinfer.launchers.kubernetes.api import Api, ApiError
-from antinfer.launchers.kubernetes.facts import node_state, pod_facts
+from antinfer.launchers.kubernetes.facts import CLASS_LABEL, given_back, node_state, pod_facts
 from antinfer.launchers.kubernetes.manifests import JOB_LABEL, worker_pod
 from antinfer.launchers.kubernetes.mirror import Mirror
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
@@ -54,6 +54,7 @@ class KubernetesLauncher:
         self._on_change: Callable[[], None] = lambda: None
         self._pods: Mirror[PodFacts] | None = None
         self._nodes: Mirror[NodeState] | None = None
+        self._jobs: Mirror[int] | None = None
 
     def open(self, on_change: Callable[[], None]) -> None:
         """Begin to look.
@@ -67,11 +68,17 @@ class KubernetesLauncher:
         if self._settings.pod:
             self._owner = self._find_owner(self._settings.pod)
         made: dict[str, Any] = {"clock": _now_ms, "on_change": on_change}
-        self._pods = Mirror(self._api, self._path, pod_facts, labelSelector=f"{JOB_LABEL}={self._job}", **made)
+        # The pod of the master has the job's label too, and is no worker.
+        self._pods = Mirror(self._api, self._path, pod_facts, labelSelector=f"{JOB_LABEL}={self._job},{CLASS_LABEL}", **made)
         # Often forbidden, which only means that we hear of lost nodes later.
         self._nodes = Mirror(self._api, "/api/v1/nodes", node_state, is_needed=False, **made)
         self._pods.start()
         self._nodes.start()
+        if self._owner is not None and self._owner["kind"] == "Job":
+            jobs = f"/apis/batch/v1/namespaces/{self._settings.namespace}/jobs"
+            named = f"metadata.name={self._owner['name']}"
+            self._jobs = Mirror(self._api, jobs, given_back, is_needed=False, fieldSelector=named, **made)
+            self._jobs.start()
 
     def start(self, workers: Sequence[WorkerOrder]) -> None:
         for order in workers:
@@ -84,17 +91,20 @@ class KubernetesLauncher:
         pods, nodes = self._pods, self._nodes
         if pods is None or nodes is None:
             return None
-        fault = self._fault or pods.fault or nodes.fault
+        fault = self._fault or pods.fault or nodes.fault or (None if self._jobs is None else self._jobs.fault)
         if fault is not None:
             raise fault
         denied = pods.denied
         if not pods.is_synced and denied is None:
             return None
+        if self._jobs is not None and not self._jobs.is_synced and self._jobs.denied is None:
+            return None
         states = nodes.values() if nodes.is_synced else {}
         with self._guard:
             refused, self._refused = self._refused, {}
         seen = tuple(self._placed(pod, states, nodes) for pod in pods.values().values())
-        return Sight(seen, refused, "" if denied is None else str(denied))
+        wanted_back = 0 if self._jobs is None else sum(self._jobs.values().values())
+        return Sight(seen, refused, "" if denied is None else str(denied), wanted_back)
 
     def close(self) -> None:
         with self._guard:

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from antinfer.errors import UsageError
+from antinfer.launchers.kubernetes import secret
 from antinfer.launchers.kubernetes.facts import CLASS_LABEL, CONTAINER
 from antinfer.launchers.kubernetes.merging import merged
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
 from antinfer.launchers.port import WorkerOrder
 
 JOB_LABEL: Final = "antinfer.io/job"
+_LABELS: Final = {"app.kubernetes.io/name": "antinfer", "app.kubernetes.io/component": "worker"}
 _USER: Final = 65_532
 _LEAVE_S: Final = 5
 """Of the grace period, what is left to the system after a worker should be gone."""
 _UNREACHABLE_S: Final = 30
 """How long a pod stays bound to a node that does not answer, instead of five minutes: its replacement waits for nobody anyway."""
-TOKEN_DIR: Final = "/etc/antinfer/token"
 
 
 def worker_pod(
@@ -38,13 +39,13 @@ def worker_pod(
     pod: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"labels": {"app.kubernetes.io/name": "antinfer", "app.kubernetes.io/component": "worker"}},
+        "metadata": {"labels": {}},
         "spec": _spec(settings, order, master),
     }
     pod = merged(merged(pod, settings.template), settings.classes.get(order.worker_class, {}))
     metadata = pod["metadata"]
     metadata["name"], metadata["namespace"] = order.name, settings.namespace
-    metadata["labels"] = {**metadata["labels"], JOB_LABEL: job, CLASS_LABEL: order.worker_class}
+    metadata["labels"] = {**metadata["labels"], **_LABELS, JOB_LABEL: job, CLASS_LABEL: order.worker_class}
     if owner is not None:
         metadata["ownerReferences"] = [dict(owner)]
     pod["spec"]["restartPolicy"] = "Never"
@@ -75,10 +76,10 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]
-    if settings.token_secret:
-        command += ["--token-file", f"{TOKEN_DIR}/token"]
-        volumes.append({"name": "token", "secret": {"secretName": settings.token_secret, "defaultMode": 0o440}})
-        mounts.append({"name": "token", "mountPath": TOKEN_DIR, "readOnly": True})
+    if settings.secret:
+        command += [*secret.options("worker"), "--tls-name", settings.server_name]
+        volumes.append(secret.volume(settings.secret, "worker"))
+        mounts.append(secret.mount())
     container = {
         "name": CONTAINER,
         "image": settings.image,

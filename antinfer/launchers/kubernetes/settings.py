@@ -19,8 +19,10 @@ class KubernetesSettings:
     namespace: str = "default"
     master: str = ""
     """Where workers find the master; empty: where it listens."""
-    token_secret: str = ""
-    """Secret whose key ``token`` holds the token that the master asks for; empty: it asks for none."""
+    secret: str = ""
+    """Secret with the token and the certificates of the workers; empty: the master asks for none."""
+    server_name: str = ""
+    """Name in the certificate of the master."""
     grace_s: int = 30
     """Time between the signal to leave and the end."""
     template: Mapping[str, Any] = field(default_factory=dict)

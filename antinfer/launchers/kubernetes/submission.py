@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -10,14 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from antinfer.errors import UsageError
-from antinfer.launchers.kubernetes.manifests import JOB_LABEL, TOKEN_DIR, restricted, unprivileged
+from antinfer.launchers.kubernetes import policies, secret
+from antinfer.launchers.kubernetes.manifests import JOB_LABEL, restricted, unprivileged
 from antinfer.launchers.kubernetes.merging import merged
+from antinfer.launchers.kubernetes.secret import Secrets
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
 
 PORT: Final = 7_077
 CONTAINER: Final = "master"
 _JOB_DIR: Final = "/etc/antinfer/job"
 _CODE_DIR: Final = "/etc/antinfer/code"
+_SUBMISSION: Final = "submission.json"
 _MOST_BYTES: Final = 1_000_000
 """Of a config map: a server takes 1 MiB, names and all."""
 _NAME_LENGTH: Final = 40
@@ -40,9 +44,8 @@ class Submission:
     code: Mapping[str, bytes]
     """The user's source files, by path relative to the folder of the job file."""
     image: str
-    token: str
+    secrets: Secrets
     namespace: str = "default"
-    store_url: str = ""
     grace_s: int = 30
     worker: Mapping[str, Any] = field(default_factory=dict)
     """Laid over the pods of workers."""
@@ -50,12 +53,38 @@ class Submission:
     """Laid over those of one class."""
     master: Mapping[str, Any] = field(default_factory=dict)
     """Laid over the pod of the master."""
+    egress: tuple[int, ...] = ()
+    """More ports that the master may connect to."""
+
+    @classmethod
+    def restored(cls, data: Mapping[str, str], namespace: str, secrets: Secrets) -> Submission:
+        """Return what was submitted, from what its config map says; it needs new secrets."""
+        told = json.loads(data[_SUBMISSION])
+        code = {path: data[_key(path)].encode() for path in told.pop("code")}
+        del told["secrets"]
+        egress = tuple(told.pop("egress"))
+        return cls(**told, document=data["job.json"], code=code, egress=egress, namespace=namespace, secrets=secrets)
 
     @property
     def name(self) -> str:
-        """Name of all its objects: what people call it, and enough of its id that no two jobs share one."""
-        slug = re.sub(r"[^a-z0-9]+", "-", self.title.lower())[: _NAME_LENGTH - 16].strip("-")
-        return f"antinfer-{slug}-{self.job[:6]}" if slug else f"antinfer-{self.job[:6]}"
+        """Name of all its objects."""
+        return object_name(self.title, self.job)
+
+
+def secrets_named(data: Mapping[str, str]) -> list[str]:
+    """Return which of the secrets that cannot be made anew a job had, as its config map says."""
+    return list(json.loads(data[_SUBMISSION])["secrets"])
+
+
+def object_name(title: str, job: str) -> str:
+    """Return the name of a job's objects: what people call it, and enough of its id that no two jobs share one."""
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower())[: _NAME_LENGTH - 16].strip("-")
+    return f"antinfer-{slug}-{job[:6]}" if slug else f"antinfer-{job[:6]}"
+
+
+def server_names(name: str, namespace: str) -> list[str]:
+    """Return the names by which a cluster's DNS knows the master of a job, the one that workers expect first."""
+    return [f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local", name]
 
 
 def objects(what: Submission) -> list[dict[str, Any]]:
@@ -64,6 +93,7 @@ def objects(what: Submission) -> list[dict[str, Any]]:
     Raises:
         UsageError: The user code does not fit into a config map, or lies outside of the folder of the job file.
     """
+    ports = policies.master_ports([what.document, json.dumps(what.master)], what.secrets.store_url, what.egress)
     return [
         _job(what),
         _object(what, "v1", "ServiceAccount", automountServiceAccountToken=False),
@@ -71,7 +101,10 @@ def objects(what: Submission) -> list[dict[str, Any]]:
             what,
             "rbac.authorization.k8s.io/v1",
             "Role",
-            rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]}],
+            rules=[
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+                {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": [what.name], "verbs": ["list", "watch"]},
+            ],
         ),
         _object(
             what,
@@ -81,7 +114,7 @@ def objects(what: Submission) -> list[dict[str, Any]]:
             roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": what.name},
         ),
         _config_map(what),
-        _object(what, "v1", "Secret", type="Opaque", stringData={"token": what.token} | _store_secret(what)),
+        _object(what, "v1", "Secret", type="Opaque", stringData=what.secrets.data()),
         _object(
             what,
             "v1",
@@ -89,9 +122,12 @@ def objects(what: Submission) -> list[dict[str, Any]]:
             spec={"selector": _labels(what, "master"), "ports": [{"name": "grpc", "port": PORT, "targetPort": "grpc"}]},
         ),
         _network_policy(
-            what, "master", [{"from": [{"podSelector": {"matchLabels": _labels(what, "worker")}}], "ports": [{"port": "grpc"}]}]
+            what,
+            "master",
+            ingress=policies.ingress_to_master(_labels(what, "worker"), _labels(what, policies.SUBMITTER)),
+            egress=policies.egress_of_master(ports),
         ),
-        _network_policy(what, "worker", []),
+        _network_policy(what, "worker", ingress=[]),
     ]
 
 
@@ -104,10 +140,6 @@ def _object(what: Submission, version: str, kind: str, suffix: str = "", **conte
 def _labels(what: Submission, component: str = "") -> dict[str, str]:
     labels = {"app.kubernetes.io/name": "antinfer", JOB_LABEL: what.job}
     return {**labels, "app.kubernetes.io/component": component} if component else labels
-
-
-def _store_secret(what: Submission) -> dict[str, str]:
-    return {"store-url": what.store_url} if what.store_url else {}
 
 
 def _job(what: Submission) -> dict[str, Any]:
@@ -123,16 +155,21 @@ def _job(what: Submission) -> dict[str, Any]:
 
 
 def _master(what: Submission) -> dict[str, Any]:
-    command = ["python", "-m", "antinfer.master", "--job", f"{_JOB_DIR}/job.json", "--base-dir", _CODE_DIR]
-    command += ["--kubernetes", f"{_JOB_DIR}/kubernetes.json", "--listen", f"$(POD_IP):{PORT}", "--token-file", f"{TOKEN_DIR}/token"]
+    document = f"{secret.DIR}/{secret.DOCUMENT}" if what.secrets.document else f"{_JOB_DIR}/job.json"
+    command = ["python", "-m", "antinfer.master", "--job", document, "--base-dir", _CODE_DIR]
+    # On all addresses: what is forwarded by the API server comes to the loopback interface of the pod.
+    command += ["--kubernetes", f"{_JOB_DIR}/kubernetes.json", "--listen", f"0.0.0.0:{PORT}"]
+    command += [*secret.options("master"), "--admin-token-file", f"{secret.DIR}/admin-token"]
+    keys = ["admin-token"]
+    if what.secrets.store_url:
+        command += ["--store-file", f"{secret.DIR}/{secret.STORE_URL}"]
+        keys.append(secret.STORE_URL)
+    if what.secrets.document:
+        keys.append(secret.DOCUMENT)
     env: list[dict[str, Any]] = [
         {"name": "HOME", "value": "/tmp"},
-        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
     ]
-    if what.store_url:
-        command += ["--store", "$(ANTINFER_STORE)"]
-        env.append({"name": "ANTINFER_STORE", "valueFrom": {"secretKeyRef": {"name": what.name, "key": "store-url"}}})
     container = {
         "name": CONTAINER,
         "image": what.image,
@@ -146,7 +183,7 @@ def _master(what: Submission) -> dict[str, Any]:
             {"name": "scratch", "mountPath": "/tmp"},
             {"name": "job", "mountPath": _JOB_DIR, "readOnly": True},
             {"name": "code", "mountPath": _CODE_DIR, "readOnly": True},
-            {"name": "token", "mountPath": TOKEN_DIR, "readOnly": True},
+            secret.mount(),
         ],
     }
     documents = [{"key": key, "path": key} for key in ("job.json", "kubernetes.json")]
@@ -161,7 +198,7 @@ def _master(what: Submission) -> dict[str, Any]:
             {"name": "scratch", "emptyDir": {}},
             {"name": "job", "configMap": {"name": what.name, "items": documents}},
             _code_volume(what),
-            {"name": "token", "secret": {"secretName": what.name, "items": [{"key": "token", "path": "token"}], "defaultMode": 0o440}},
+            secret.volume(what.name, "master", keys),
         ],
     }
 
@@ -179,12 +216,13 @@ def _config_map(what: Submission) -> dict[str, Any]:
         image=what.image,
         namespace=what.namespace,
         master=f"{what.name}.{what.namespace}.svc:{PORT}",
-        token_secret=what.name,
+        secret=what.name,
+        server_name=what.secrets.certificates.server_name,
         grace_s=what.grace_s,
         template=merged(code, what.worker),
         classes=what.classes,
     )
-    data = {"job.json": what.document, "kubernetes.json": settings.to_json()}
+    data = {"job.json": what.document, "kubernetes.json": settings.to_json(), _SUBMISSION: _submission(what)}
     data |= {_key(path): content.decode("utf-8") for path, content in what.code.items()}
     size = sum(len(key) + len(text.encode()) for key, text in data.items())
     if size > _MOST_BYTES:
@@ -194,6 +232,14 @@ def _config_map(what: Submission) -> dict[str, Any]:
             hint="Install the code in the image: modules that are found there are not sent along.",
         )
     return _object(what, "v1", "ConfigMap", data=data)
+
+
+def _submission(what: Submission) -> str:
+    """Return all that a job can be submitted by again, but for what stands beside it and for secrets."""
+    plain = {key: getattr(what, key) for key in ("job", "title", "image", "grace_s", "worker", "classes", "master", "egress")}
+    lasting = {secret.STORE_URL: what.secrets.store_url, secret.DOCUMENT: what.secrets.document}
+    told = {**plain, "code": list(what.code), "secrets": [key for key, value in lasting.items() if value]}
+    return json.dumps(told, indent=1, sort_keys=True)
 
 
 def _code_volume(what: Submission) -> dict[str, Any]:
@@ -207,8 +253,8 @@ def _key(path: str) -> str:
     return f"code-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
 
 
-def _network_policy(what: Submission, component: str, ingress: list[dict[str, Any]]) -> dict[str, Any]:
-    spec = {"podSelector": {"matchLabels": _labels(what, component)}, "policyTypes": ["Ingress"], "ingress": ingress}
+def _network_policy(what: Submission, component: str, **rules: list[dict[str, Any]]) -> dict[str, Any]:
+    spec = {"podSelector": {"matchLabels": _labels(what, component)}, "policyTypes": [kind.capitalize() for kind in rules], **rules}
     return _object(what, "networking.k8s.io/v1", "NetworkPolicy", f"-{component}", spec=spec)
 
 

@@ -6,18 +6,20 @@ from typing import Any, Final
 
 from antinfer.errors import InfraError, UsageError
 from antinfer.launchers.kubernetes.api import Api, ApiError
+from antinfer.launchers.kubernetes.manifests import JOB_LABEL
 from antinfer.launchers.kubernetes.submission import Submission, objects, owned, suspended
 
-_PLURALS: Final = {
-    "Job": "jobs",
-    "ServiceAccount": "serviceaccounts",
-    "Role": "roles",
-    "RoleBinding": "rolebindings",
-    "ConfigMap": "configmaps",
-    "Secret": "secrets",
-    "Service": "services",
-    "NetworkPolicy": "networkpolicies",
+COLLECTIONS: Final = {
+    "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
+    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings",
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
+    "Secret": "/api/v1/namespaces/{namespace}/secrets",
+    "Service": "/api/v1/namespaces/{namespace}/services",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
 }
+"""Where objects of each kind that a job consists of are."""
 
 
 def submit(api: Api, what: Submission) -> None:
@@ -40,9 +42,7 @@ def submit(api: Api, what: Submission) -> None:
 
 
 def _collection(obj: dict[str, Any]) -> str:
-    version = obj["apiVersion"]
-    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    return f"{root}/namespaces/{obj['metadata']['namespace']}/{_PLURALS[obj['kind']]}"
+    return COLLECTIONS[obj["kind"]].format(namespace=obj["metadata"]["namespace"])
 
 
 def _create(api: Api, what: Submission, obj: dict[str, Any]) -> dict[str, Any]:
@@ -51,10 +51,10 @@ def _create(api: Api, what: Submission, obj: dict[str, Any]) -> dict[str, Any]:
         return {**obj, **api.ask("POST", _collection(obj), obj)}
     except ApiError as error:
         if error.status == 409:
-            raise UsageError(
-                f"{kind} {name} is in namespace {what.namespace} already: the job was submitted before",
-                hint=f"To submit it again, which resumes it: kubectl delete -n {what.namespace} job {what.name}",
-            ) from error
+            if kind == "ConfigMap" and _is_left(api, obj):
+                api.ask("DELETE", f"{_collection(obj)}/{name}")
+                return _create(api, what, obj)
+            raise _clash(api, what, obj) from error
         if error.status == 404:
             raise UsageError(
                 f"there is no namespace {what.namespace}: {error}", hint="Create it, or name another by --namespace."
@@ -62,3 +62,23 @@ def _create(api: Api, what: Submission, obj: dict[str, Any]) -> dict[str, Any]:
         if error.may_pass:
             raise
         raise UsageError(f"{kind} {name} cannot be created: {error}") from error
+
+
+def _is_left(api: Api, obj: dict[str, Any]) -> bool:
+    """Tell whether an object is what was kept of the same job when it was cancelled."""
+    found = api.ask("GET", f"{_collection(obj)}/{obj['metadata']['name']}")["metadata"]
+    return not found.get("ownerReferences") and (found.get("labels") or {}).get(JOB_LABEL) == obj["metadata"]["labels"][JOB_LABEL]
+
+
+def _clash(api: Api, what: Submission, obj: dict[str, Any]) -> UsageError:
+    kind, name, where = obj["kind"], obj["metadata"]["name"], f"{what.name} -n {what.namespace}"
+    found = api.ask("GET", f"{_collection(obj)}/{name}")
+    if (found["metadata"].get("labels") or {}).get(JOB_LABEL) != what.job:
+        return UsageError(
+            f"{kind} {name} is in namespace {what.namespace} already, and belongs to something else",
+            hint="Name the job otherwise: --set name=NAME.",
+        )
+    return UsageError(
+        f"{kind} {name} is in namespace {what.namespace} already: the job was submitted before",
+        hint=f"See how it is by `antinfer status {where}`. `antinfer resume {where}` submits it again once it has failed or was cancelled.",
+    )

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from antinfer.rpc.v1 import work_pb2 as antinfer_dot_rpc_dot_v1_dot_work__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61ntinfer/rpc/v1/admin.proto\x12\x0f\x61ntinfer.rpc.v1\x1a\x1a\x61ntinfer/rpc/v1/work.proto\"\x12\n\x10GetStatusRequest\"\xbc\x04\n\x06Status\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\r\n\x05phase\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x17\n\nrows_total\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrows_known\x18\x07 \x01(\x03\x12\x16\n\x0erows_committed\x18\x08 \x01(\x03\x12\x18\n\x10rows_quarantined\x18\t \x01(\x03\x12\x13\n\x0brows_leased\x18\n \x01(\x03\x12\x17\n\x0frows_per_second\x18\x0b \x01(\x01\x12\x17\n\x0f\x65lapsed_seconds\x18\x0c \x01(\x01\x12\x18\n\x0b\x65ta_seconds\x18\r \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0eshards_planned\x18\x0e \x01(\x03\x12\x15\n\rplan_complete\x18\x0f \x01(\x08\x12\x15\n\rfiles_planned\x18\x10 \x01(\x03\x12\x18\n\x0b\x66iles_total\x18\x11 \x01(\x03H\x02\x88\x01\x01\x12.\n\x07workers\x18\x12 \x03(\x0b\x32\x1d.antinfer.rpc.v1.WorkerStatus\x12\x37\n\x08\x63ounters\x18\x13 \x03(\x0b\x32%.antinfer.rpc.v1.Status.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\r\n\x0b_rows_totalB\x0e\n\x0c_eta_secondsB\x0e\n\x0c_files_total\"\x94\x01\n\x0cWorkerStatus\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06leases\x18\x03 \x01(\x05\x12\x16\n\x0erows_committed\x18\x04 \x01(\x03\x12\x16\n\x0esilent_seconds\x18\x05 \x01(\x01\x12%\n\x05stats\x18\x06 \x01(\x0b\x32\x16.antinfer.rpc.v1.Stats\"\x1e\n\x0c\x44rainRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\"\x1b\n\nDrainReply\x12\r\n\x05known\x18\x01 \x01(\x08\"\x1f\n\rCancelRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\r\n\x0b\x43\x61ncelReply\"\x1d\n\x0cStoryRequest\x12\r\n\x05shard\x18\x01 \x01(\x03\"\x1b\n\nStoryReply\x12\r\n\x05lines\x18\x01 \x03(\t2\xa2\x02\n\x05\x41\x64min\x12G\n\tGetStatus\x12!.antinfer.rpc.v1.GetStatusRequest\x1a\x17.antinfer.rpc.v1.Status\x12\x43\n\x05\x44rain\x12\x1d.antinfer.rpc.v1.DrainRequest\x1a\x1b.antinfer.rpc.v1.DrainReply\x12\x46\n\x06\x43\x61ncel\x12\x1e.antinfer.rpc.v1.CancelRequest\x1a\x1c.antinfer.rpc.v1.CancelReply\x12\x43\n\x05Story\x12\x1d.antinfer.rpc.v1.StoryRequest\x1a\x1b.antinfer.rpc.v1.StoryReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61ntinfer/rpc/v1/admin.proto\x12\x0f\x61ntinfer.rpc.v1\x1a\x1a\x61ntinfer/rpc/v1/work.proto\"\x12\n\x10GetStatusRequest\"\xbc\x04\n\x06Status\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\r\n\x05phase\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x17\n\nrows_total\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrows_known\x18\x07 \x01(\x03\x12\x16\n\x0erows_committed\x18\x08 \x01(\x03\x12\x18\n\x10rows_quarantined\x18\t \x01(\x03\x12\x13\n\x0brows_leased\x18\n \x01(\x03\x12\x17\n\x0frows_per_second\x18\x0b \x01(\x01\x12\x17\n\x0f\x65lapsed_seconds\x18\x0c \x01(\x01\x12\x18\n\x0b\x65ta_seconds\x18\r \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0eshards_planned\x18\x0e \x01(\x03\x12\x15\n\rplan_complete\x18\x0f \x01(\x08\x12\x15\n\rfiles_planned\x18\x10 \x01(\x03\x12\x18\n\x0b\x66iles_total\x18\x11 \x01(\x03H\x02\x88\x01\x01\x12.\n\x07workers\x18\x12 \x03(\x0b\x32\x1d.antinfer.rpc.v1.WorkerStatus\x12\x37\n\x08\x63ounters\x18\x13 \x03(\x0b\x32%.antinfer.rpc.v1.Status.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\r\n\x0b_rows_totalB\x0e\n\x0c_eta_secondsB\x0e\n\x0c_files_total\"\x94\x01\n\x0cWorkerStatus\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06leases\x18\x03 \x01(\x05\x12\x16\n\x0erows_committed\x18\x04 \x01(\x03\x12\x16\n\x0esilent_seconds\x18\x05 \x01(\x01\x12%\n\x05stats\x18\x06 \x01(\x0b\x32\x16.antinfer.rpc.v1.Stats\"\x1e\n\x0c\x44rainRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\"\x1b\n\nDrainReply\x12\r\n\x05known\x18\x01 \x01(\x08\".\n\x0fGiveBackRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x01(\x05\"<\n\rGiveBackReply\x12\x11\n\x04most\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07leaving\x18\x02 \x03(\tB\x07\n\x05_most\"\x10\n\x0eReleaseRequest\"\x0e\n\x0cReleaseReply\"\x1f\n\rCancelRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\r\n\x0b\x43\x61ncelReply\"\x1d\n\x0cStoryRequest\x12\r\n\x05shard\x18\x01 \x01(\x03\"\x1b\n\nStoryReply\x12\r\n\x05lines\x18\x01 \x03(\t2\xbb\x03\n\x05\x41\x64min\x12G\n\tGetStatus\x12!.antinfer.rpc.v1.GetStatusRequest\x1a\x17.antinfer.rpc.v1.Status\x12\x43\n\x05\x44rain\x12\x1d.antinfer.rpc.v1.DrainRequest\x1a\x1b.antinfer.rpc.v1.DrainReply\x12L\n\x08GiveBack\x12 .antinfer.rpc.v1.GiveBackRequest\x1a\x1e.antinfer.rpc.v1.GiveBackReply\x12I\n\x07Release\x12\x1f.antinfer.rpc.v1.ReleaseRequest\x1a\x1d.antinfer.rpc.v1.ReleaseReply\x12\x46\n\x06\x43\x61ncel\x12\x1e.antinfer.rpc.v1.CancelRequest\x1a\x1c.antinfer.rpc.v1.CancelReply\x12\x43\n\x05Story\x12\x1d.antinfer.rpc.v1.StoryRequest\x1a\x1b.antinfer.rpc.v1.StoryReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,14 +46,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAINREQUEST']._serialized_end=852
   _globals['_DRAINREPLY']._serialized_start=854
   _globals['_DRAINREPLY']._serialized_end=881
-  _globals['_CANCELREQUEST']._serialized_start=883
-  _globals['_CANCELREQUEST']._serialized_end=914
-  _globals['_CANCELREPLY']._serialized_start=916
-  _globals['_CANCELREPLY']._serialized_end=929
-  _globals['_STORYREQUEST']._serialized_start=931
-  _globals['_STORYREQUEST']._serialized_end=960
-  _globals['_STORYREPLY']._serialized_start=962
-  _globals['_STORYREPLY']._serialized_end=989
-  _globals['_ADMIN']._serialized_start=992
-  _globals['_ADMIN']._serialized_end=1282
+  _globals['_GIVEBACKREQUEST']._serialized_start=883
+  _globals['_GIVEBACKREQUEST']._serialized_end=929
+  _globals['_GIVEBACKREPLY']._serialized_start=931
+  _globals['_GIVEBACKREPLY']._serialized_end=991
+  _globals['_RELEASEREQUEST']._serialized_start=993
+  _globals['_RELEASEREQUEST']._serialized_end=1009
+  _globals['_RELEASEREPLY']._serialized_start=1011
+  _globals['_RELEASEREPLY']._serialized_end=1025
+  _globals['_CANCELREQUEST']._serialized_start=1027
+  _globals['_CANCELREQUEST']._serialized_end=1058
+  _globals['_CANCELREPLY']._serialized_start=1060
+  _globals['_CANCELREPLY']._serialized_end=1073
+  _globals['_STORYREQUEST']._serialized_start=1075
+  _globals['_STORYREQUEST']._serialized_end=1104
+  _globals['_STORYREPLY']._serialized_start=1106
+  _globals['_STORYREPLY']._serialized_end=1133
+  _globals['_ADMIN']._serialized_start=1136
+  _globals['_ADMIN']._serialized_end=1579
 # @@protoc_insertion_point(module_scope)

@@ -87,6 +87,30 @@ class DrainReply(_message.Message):
     known: bool
     def __init__(self, known: bool = ...) -> None: ...
 
+class GiveBackRequest(_message.Message):
+    __slots__ = ("id", "workers")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    workers: int
+    def __init__(self, id: _Optional[str] = ..., workers: _Optional[int] = ...) -> None: ...
+
+class GiveBackReply(_message.Message):
+    __slots__ = ("most", "leaving")
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    most: int
+    leaving: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, most: _Optional[int] = ..., leaving: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReleaseRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReleaseReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class CancelRequest(_message.Message):
     __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]

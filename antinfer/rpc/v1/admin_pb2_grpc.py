@@ -44,6 +44,16 @@ class AdminStub(object):
                 request_serializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
                 response_deserializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.DrainReply.FromString,
                 _registered_method=True)
+        self.GiveBack = channel.unary_unary(
+                '/antinfer.rpc.v1.Admin/GiveBack',
+                request_serializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.GiveBackRequest.SerializeToString,
+                response_deserializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.GiveBackReply.FromString,
+                _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/antinfer.rpc.v1.Admin/Release',
+                request_serializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.ReleaseReply.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/antinfer.rpc.v1.Admin/Cancel',
                 request_serializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.CancelRequest.SerializeToString,
@@ -67,6 +77,21 @@ class AdminServicer(object):
 
     def Drain(self, request, context):
         """Lets one worker finish or return what it holds, and stop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GiveBack(self, request, context):
+        """Makes the job smaller by some workers, those with the least uncommitted work first. Whoever starts workers for this master starts
+        none in their place, also after a change of masters, until Release.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Lets workers be started again in place of all that were given back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +123,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.DrainRequest.FromString,
                     response_serializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.DrainReply.SerializeToString,
+            ),
+            'GiveBack': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveBack,
+                    request_deserializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.GiveBackRequest.FromString,
+                    response_serializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.GiveBackReply.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.ReleaseRequest.FromString,
+                    response_serializer=antinfer_dot_rpc_dot_v1_dot_admin__pb2.ReleaseReply.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -164,6 +199,60 @@ class Admin(object):
             '/antinfer.rpc.v1.Admin/Drain',
             antinfer_dot_rpc_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
             antinfer_dot_rpc_dot_v1_dot_admin__pb2.DrainReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GiveBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antinfer.rpc.v1.Admin/GiveBack',
+            antinfer_dot_rpc_dot_v1_dot_admin__pb2.GiveBackRequest.SerializeToString,
+            antinfer_dot_rpc_dot_v1_dot_admin__pb2.GiveBackReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antinfer.rpc.v1.Admin/Release',
+            antinfer_dot_rpc_dot_v1_dot_admin__pb2.ReleaseRequest.SerializeToString,
+            antinfer_dot_rpc_dot_v1_dot_admin__pb2.ReleaseReply.FromString,
             options,
             channel_credentials,
             insecure,

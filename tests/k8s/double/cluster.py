@@ -101,6 +101,7 @@ class Cluster:
         ):
             self.loop.add(controller)
         self.requests.logs = self._read_logs
+        self.server.is_reachable = self._is_reachable
 
     def __enter__(self) -> Self:
         for name in ("default", "kube-system"):
@@ -124,6 +125,10 @@ class Cluster:
 
     def _pods_kubeconfig(self, path: Path, token: str, namespace: str) -> Path:
         return self.kubeconfig(path, token=token, namespace=namespace)
+
+    def _is_reachable(self, node: str) -> bool:
+        machine = self._machines.get(node)
+        return machine is not None and machine.is_reachable
 
     def _read_logs(self, pod: Object, query: Mapping[str, str]) -> Iterator[bytes]:
         run = self.kubelets.runs.get(uid_of(pod))

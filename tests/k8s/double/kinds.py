@@ -47,7 +47,9 @@ class Resource:
 _RBAC: Final = "rbac.authorization.k8s.io"
 _KEPT_NOT: Final = ("create",)
 
-PODS: Final = Resource("", "v1", "pods", "Pod", short=("po",), subresources=("status", "log", "eviction", "binding"), returns_deleted=True)
+PODS: Final = Resource(
+    "", "v1", "pods", "Pod", short=("po",), subresources=("status", "log", "eviction", "binding", "portforward"), returns_deleted=True
+)
 CONFIGMAPS: Final = Resource("", "v1", "configmaps", "ConfigMap", short=("cm",))
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 SERVICES: Final = Resource("", "v1", "services", "Service", short=("svc",), subresources=("status",), returns_deleted=True)
@@ -116,6 +118,7 @@ _SUBRESOURCE_KINDS: Final = {
     "eviction": ("policy", "v1", "Eviction", ["create"]),
     "binding": ("", "v1", "Binding", ["create"]),
     "log": ("", "", "Pod", ["get"]),
+    "portforward": ("", "", "PodPortForwardOptions", ["create", "get"]),
     "token": ("authentication.k8s.io", "v1", "TokenRequest", ["create"]),
     "scale": ("autoscaling", "v1", "Scale", ["get", "patch", "update"]),
 }

@@ -91,6 +91,12 @@ def parse_fields(text: str, resource: Resource) -> Matcher:
     return lambda obj: all(test(obj) for test in tests)
 
 
+def selected_name(text: str) -> str:
+    """The one name that a field selector lets through, or nothing."""
+    found = [part.strip() for part in _split(text) if re.match(r"metadata\.name==?[^=]", part.strip())] if text else []
+    return found[0].rpartition("=")[2] if len(found) == 1 else ""
+
+
 def _field_test(path: tuple[str, ...], operator: str, value: str) -> Matcher:
     def test(obj: Object) -> bool:
         found = dig(obj, *path, default="")

@@ -6,16 +6,17 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tests.k8s.double import kinds, routes, tables
+from tests.k8s.double import forwarding, kinds, routes, tables, websockets
 from tests.k8s.double.errors import ApiError, no_such_path
 from tests.k8s.double.faults import Calls, Fault, Faults
-from tests.k8s.double.rbac import Attributes
+from tests.k8s.double.rbac import Attributes, User
 from tests.k8s.double.requests import Answer, Request, Requests
+from tests.k8s.double.selectors import selected_name
 
 _LARGEST_BODY_BYTES: Final = 3 * 1024 * 1024
 
@@ -105,13 +106,35 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) > _LARGEST_BODY_BYTES:
             raise ApiError(413, f"limit is {_LARGEST_BODY_BYTES}", reason="RequestEntityTooLarge")
         if route.resource is not kinds.ACCESSREVIEWS:
-            asked = Attributes(route.verb, route.resource.group, route.what, route.namespace, route.name)
+            # As a real one does: who lists or watches the one object of a name asks for that name.
+            name = route.name or selected_name(query.get("fieldSelector", ""))
+            asked = Attributes(route.verb, route.resource.group, route.what, route.namespace, name)
             server.requests.authorizer.check(user, asked)
+        if route.subresource == "portforward":
+            self._forward(route, query, user)
+            return
         agent = self.headers.get("User-Agent") or ""
         request = Request(route, query, body, self.headers.get("Content-Type") or "", agent, user)
         answer = server.requests.handle(request)
         self._meet([each for each in faults if each.after])
         self._deliver(answer, route)
+
+    def _forward(self, route: routes.Route, query: Mapping[str, str], user: User) -> None:
+        """Become a WebSocket that leads to ports of a pod. Opening one takes the right to create, beside that of the method."""
+        server = self.server
+        if not websockets.is_upgrade(self.headers):
+            raise ApiError(400, "Upgrade request required")
+        server.requests.authorizer.check(user, Attributes("create", route.resource.group, route.what, route.namespace, route.name))
+        pod = server.requests.registry.get(route.resource, route.namespace, route.name)
+        ports = forwarding.ports_of(query)
+        address = forwarding.address_of(pod, server.is_reachable)
+        headers = websockets.accept(self.headers, forwarding.PROTOCOLS)
+        self.send_response(101)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        forwarding.forward(websockets.WebSocket(self.rfile, self.wfile), pod, address, ports)
 
     def _meet(self, faults: Iterable[Fault]) -> None:
         """Suffer the faults that were ordered for this request."""
@@ -194,6 +217,8 @@ class ApiServer(ThreadingHTTPServer):
         self.faults = Faults()
         self.failures: list[Exception] = []
         """Defects of the double that clients saw as 500."""
+        self.is_reachable: Callable[[str], bool] = lambda node: True
+        """Whether a node is there to be spoken to."""
         self.stopping = threading.Event()
         self.watch_generation = 0
         self._connections: set[socket.socket] = set()

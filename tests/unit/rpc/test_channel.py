@@ -6,14 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 
 from antinfer import errors
+from antinfer.launchers.kubernetes.certificates import Certificates, make_certificates
 from antinfer.rpc import convert
 from antinfer.rpc.channel import (
+    MAX_MESSAGE_BYTES,
     SERVER_OPTIONS,
     Tls,
     open_channel,
@@ -24,7 +28,7 @@ from antinfer.rpc.channel import (
     token_metadata,
 )
 from antinfer.rpc.client import AdminClient, WorkClient
-from antinfer.rpc.status import refuses_us, to_status
+from antinfer.rpc.status import from_status, refuses_us, to_status
 from antinfer.rpc.v1 import work_pb2_grpc
 from antinfer.rpc.values import JobDocument
 
@@ -134,26 +138,100 @@ def test_another_service_at_the_address_is_named_as_such(serve: Serve) -> None:
         client.status()
 
 
-def test_tls_with_client_certificates(serve: Serve, tmp_path: Path) -> None:
-    key, cert = tmp_path / "k.pem", tmp_path / "c.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-subj", "/CN=master"],
-        check=True,
-        capture_output=True,
-    )
-    address = serve(tls=Tls(ca_file=cert, cert_file=cert, key_file=key))
-    with WorkClient(address, tls=Tls(cert, cert, key, server_name="master")) as client:
-        assert client.get_job() == JOB
-    for tls in (None, Tls(cert, server_name="master"), Tls(cert, cert, key)):
-        with WorkClient(address, tls=tls) as client, pytest.raises(errors.MasterError):
+def tls_of(made: Certificates, who: str) -> Tls:
+    identity = made.identities[who]
+    return Tls(made.ca, identity.cert, identity.key, made.server_name)
+
+
+def raw_server(tls: Tls) -> tuple[grpc.Server, str]:
+    """A server that does not look at its certificate."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(tls.key, tls.cert)], tls.ca, True))
+    server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    ("shift", "name", "told", "hint"),
+    [
+        (timedelta(days=-400), "m.ns", "its certificate has expired", "Make a new one"),
+        (timedelta(days=2), "m.ns", "its certificate is not valid yet", "Compare the clocks of both machines; here it is 20"),
+        (timedelta(), "other.ns", "its certificate is for another name", "--tls-name"),
+        (None, "m.ns", "its certificate is not one of the authority that we trust", "--tls-ca"),
+    ],
+    ids=["expired", "early", "name", "authority"],
+)
+def test_what_is_wrong_with_the_certificate_of_a_master_is_said(shift: timedelta | None, name: str, told: str, hint: str) -> None:
+    now = datetime.now(UTC)
+    served = make_certificates([name], now + (shift or timedelta()))
+    ours = make_certificates(["m.ns"], now)
+    worker = ours.identities["worker"]
+    credentials = grpc.ssl_channel_credentials((ours if shift is None else served).ca, worker.key, worker.cert)
+    server, address = raw_server(tls_of(served, "master"))
+    try:
+        channel = grpc.secure_channel(address, credentials, options=[("grpc.ssl_target_name_override", "m.ns")])
+        with channel, pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/any/Method")(b"", timeout=10)
+        error = from_status(caught.value, address)
+    finally:
+        server.stop(0).wait()
+    assert isinstance(error, errors.MasterError)
+    assert told in str(error) and hint in error.hint
+
+
+def test_only_a_certificate_for_callers_lets_one_call(serve: Serve) -> None:
+    made = make_certificates(["m.ns"])
+    address = serve(tls=tls_of(made, "master"))
+    for who in ("worker", "admin"):
+        with WorkClient(address, tls=tls_of(made, who)) as client:
+            assert client.get_job() == JOB
+    nobody = Tls(made.ca, server_name=made.server_name)
+    stranger = replace(tls_of(make_certificates(["m.ns"]), "worker"), ca=made.ca)
+    for tls in (None, nobody, stranger, tls_of(made, "master")):
+        with WorkClient(address, tls=tls) as client, pytest.raises(errors.MasterError, match="no master answers") as caught:
             client.get_job()
+        assert "certificate of its authority" in caught.value.hint
+    worker = made.identities["worker"]
+    server, pretended = raw_server(Tls(made.ca, worker.cert, worker.key))
+    try:
+        with (
+            WorkClient(pretended, tls=tls_of(made, "worker")) as client,
+            pytest.raises(errors.MasterError, match="authority that we trust"),
+        ):
+            client.get_job()
+    finally:
+        server.stop(0).wait()
+
+
+def test_a_message_that_is_too_large_is_called_that(serve: Serve) -> None:
+    with WorkClient(serve()) as client, pytest.raises(errors.MasterError, match="too large"):
+        client.get_job("j" * (MAX_MESSAGE_BYTES + 1))
+
+
+def test_certificates_that_are_no_good_are_met_before_the_first_call(tmp_path: Path) -> None:
+    made = make_certificates(["m.ns"], datetime.now(UTC) - timedelta(days=400))
+    for call in (lambda tls: open_channel("h:1", tls=tls), server_credentials):
+        with pytest.raises(errors.UsageError, match="the certificate of the authority has expired"):
+            call(tls_of(made, "master"))
+        with pytest.raises(errors.UsageError, match="our certificate has expired"):
+            call(replace(tls_of(made, "master"), ca=make_certificates(["m.ns"]).ca))
+    skewed = make_certificates(["m.ns"], datetime.now(UTC) + timedelta(days=1))
+    with pytest.raises(errors.MachineError, match=r"not valid before .* and the clock of this machine says"):
+        open_channel("h:1", tls=tls_of(skewed, "worker"))
+    one, other = make_certificates(["m.ns"]), make_certificates(["m.ns"])
+    (tmp_path / "c").write_bytes(one.identities["master"].cert)
+    (tmp_path / "k").write_bytes(other.identities["master"].key)
+    with pytest.raises(errors.UsageError, match="is not the key of the certificate in"):
+        server_credentials(Tls(None, tmp_path / "c", tmp_path / "k"))
 
 
 def test_tls_files_that_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="go together"):
-        open_channel("h:1", tls=Tls(cert_file=tmp_path / "c"))
+        open_channel("h:1", tls=Tls(cert=tmp_path / "c"))
     with pytest.raises(errors.UsageError, match="cannot read the TLS file"):
-        open_channel("h:1", tls=Tls(ca_file=tmp_path / "missing"))
+        open_channel("h:1", tls=Tls(ca=tmp_path / "missing"))
+    with pytest.raises(errors.UsageError, match="needs a certificate and its key"):
+        server_credentials(Tls())
 
 
 def test_a_second_server_on_one_port_is_an_error(serve: Serve) -> None:

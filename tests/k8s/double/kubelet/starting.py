@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +24,10 @@ from tests.k8s.double.timing import Timing
 
 IGNORES_TERM: Final = "double/ignores-term"
 """Annotation of a pod on a pretend node whose containers do not heed SIGTERM."""
+
+
+_EVERYWHERE: Final = re.compile(r"(?<![\w.])0\.0\.0\.0(?=:\d)")
+"""All addresses: of a pod, that is its own."""
 
 
 @dataclass
@@ -126,9 +131,12 @@ class Starter:
             base["KUBECONFIG"] = str(run.kubeconfig)
         assert run.volumes is not None
         launch = launch_of(container.spec, self._images.get(container.spec["image"]), variables, base, run.volumes, home)
-        resolve_name = self._registry.addresses.resolve
-        env = {name: resolve_name(value) for name, value in launch.env.items()}
-        return Launch(tuple(resolve_name(each) for each in launch.argv), env, launch.cwd)
+
+        def resolve_names(text: str) -> str:
+            return _EVERYWHERE.sub(run.ip, self._registry.addresses.resolve(text))
+
+        env = {name: resolve_names(value) for name, value in launch.env.items()}
+        return Launch(tuple(resolve_names(each) for each in launch.argv), env, launch.cwd)
 
     def start_hook(self, run: PodRun, container: ContainerRun, command: list[str], on_end: Callable[[], None]) -> Process:
         """Run a preStop command beside the container, with its variables and volumes."""

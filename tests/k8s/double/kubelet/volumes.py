@@ -6,11 +6,15 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.k8s.double.kinds import CLAIMS, CONFIGMAPS, SECRETS, Resource
 from tests.k8s.double.kubelet.environment import field_value, resource_value
 from tests.k8s.double.objects import Object, dig, namespace_of
 from tests.k8s.double.registry import Registry
+
+_DEFAULT_MODE: Final = 0o644
+_GROUP_READS: Final = 0o440
 
 
 class NotMounted(Exception):
@@ -42,7 +46,10 @@ class Mounter:
             for name, content in self._contents(pod, source, volume["name"]).items():
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
+                # What an earlier, half-done attempt has left may be read-only.
+                path.unlink(missing_ok=True)
                 path.write_bytes(content)
+                path.chmod(_mode(pod, volume, source, name))
         return folder
 
     def _claim(self, pod: Object, name: str) -> Path:
@@ -80,6 +87,14 @@ class Mounter:
                 told = f"references non-existent {'config' if resource is CONFIGMAPS else 'secret'} key: {item['key']}"
                 raise NotMounted(f'MountVolume.SetUp failed for volume "{volume}" : {told}')
         return chosen
+
+
+def _mode(pod: Object, volume: Object, source: Object, path: str) -> int:
+    """The mode of a file: its own, or that of its volume; a pod's `fsGroup` may read it in any case."""
+    kind = next((each for each in volume if each in ("configMap", "secret", "downwardAPI", "projected")), "")
+    items = [each for about in source.values() for each in about.get("items") or [] if each["path"] == path]
+    mode = next((each["mode"] for each in items if each.get("mode")), dig(volume, kind, "defaultMode", default=_DEFAULT_MODE))
+    return int(mode) | (_GROUP_READS if dig(pod, "spec", "securityContext", "fsGroup") is not None else 0)
 
 
 def contents_of(resource: Resource, obj: Object) -> dict[str, bytes]:

@@ -89,6 +89,13 @@ def test_a_new_controller_takes_over_what_it_sees() -> None:
     assert not started(actions) and not of(DrainWorker, actions)
 
 
+def test_a_new_controller_that_takes_what_there_is_keeps_what_it_finds() -> None:
+    workers = [worker(n) for n in range(1, 9)]
+    controller = Controller()
+    for at in range(99_000, 199_000, 1_000):
+        assert not of(DrainWorker, controller.turn(desired(prefix="job-2", most=20), observed(*workers), at))
+
+
 def test_a_worker_that_was_told_to_leave_is_told_once_and_counts_no_more() -> None:
     wish = desired(least=1, most=3, give_back=(GiveBack("a", 2, 10**6),))
     workers = [worker(n) for n in (1, 2, 3)]
@@ -365,6 +372,24 @@ def test_workers_given_back_stay_away_until_then_and_never_below_the_least() -> 
     assert len(of(DrainWorker, actions)) == 1, "two are kept"
     assert any("workers.min" in a.text for a in of(Tell, actions))
     assert len(started(controller.turn(more, observed(*left[:2]), 200_000))) >= 1
+
+
+def test_a_request_to_give_workers_back_holds_for_the_next_controller_and_until_it_is_withdrawn() -> None:
+    workers = [worker(n, uncommitted_rows=100 - n) for n in range(1, 7)]
+    controller = settled(desired(most=6), *workers)
+    wish = desired(most=6, give_back=(GiveBack("a", 2),))
+    actions = controller.turn(wish, observed(*workers), 2_000)
+    assert [a.name for a in of(DrainWorker, actions)] == ["job-1-6", "job-1-5"], "those with the least uncommitted work"
+    (kept,) = controller.memory.given_back.values()
+    assert kept == GiveBack("a", 2, had=6)
+    left = workers[:4]
+    another = Controller()
+    for at in range(10**6, 10**6 + 60_000, 1_000):
+        actions = another.turn(desired(most=6, give_back=(kept,)), observed(*left), at)
+        assert not of(DrainWorker, actions) and not started(actions), "a new controller neither gives back again nor starts others"
+    actions = another.turn(desired(most=6, give_back=(replace(kept, workers=3),)), observed(*left), 10**6 + 60_000)
+    assert len(of(DrainWorker, actions)) == 1, "another number is about the workers that there were at first"
+    assert started(another.turn(desired(most=6), observed(*left[:3]), 10**6 + 61_000)), "withdrawn"
 
 
 def test_near_the_end_idle_workers_are_given_back_below_the_least() -> None:

@@ -47,10 +47,15 @@ def test_a_class_has_the_last_word_but_for_what_identifies_a_worker() -> None:
     assert pod["metadata"]["ownerReferences"] == [{"uid": "u"}]
 
 
-def test_a_token_is_a_file_from_the_secret_and_never_in_the_pod() -> None:
-    spec = made(token_secret="s")["spec"]
-    assert spec["containers"][0]["command"][-2:] == ["--token-file", "/etc/antinfer/token/token"]
-    assert {"secretName": "s", "defaultMode": 0o440} in [each.get("secret") for each in spec["volumes"]]
+def test_a_worker_gets_its_own_part_of_the_secret_as_files() -> None:
+    spec = made(secret="s", server_name="m.ns")["spec"]
+    command = spec["containers"][0]["command"]
+    assert command[command.index("--token-file") + 1] == "/etc/antinfer/secret/token"
+    assert command[command.index("--tls-key") + 1] == "/etc/antinfer/secret/worker.key"
+    assert command[-2:] == ["--tls-name", "m.ns"]
+    (found,) = [each["secret"] for each in spec["volumes"] if "secret" in each]
+    assert (found["secretName"], found["defaultMode"]) == ("s", 0o400)
+    assert {each["key"] for each in found["items"]} == {"token", "ca.crt", "worker.crt", "worker.key"}
 
 
 def test_a_template_without_the_container_of_the_worker_is_refused() -> None:

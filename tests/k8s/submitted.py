@@ -1,0 +1,70 @@
+"""Jobs that were submitted to the double, whose master is a pod as well."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from antinfer.spec.canonical import to_yaml
+from antinfer.spec.schema import JobSpec
+from tests.integration.jobs import Scoring, command_line
+from tests.k8s.double.cluster import Cluster
+from tests.k8s.double.kinds import PODS
+from tests.k8s.double.objects import Object, condition_of, dig, name_of
+from tests.k8s.scenes import log_of
+from tests.k8s.talk import JOBS, Talk
+
+COLLECTIONS = {
+    "Job": JOBS,
+    "ServiceAccount": "/api/v1/namespaces/default/serviceaccounts",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings",
+    "ConfigMap": "/api/v1/namespaces/default/configmaps",
+    "Secret": "/api/v1/namespaces/default/secrets",
+    "Service": "/api/v1/namespaces/default/services",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies",
+}
+
+
+def write_job(folder: Path, *, shards: int = 8, pause_s: float = 0.001, **changes: Any) -> tuple[Scoring, JobSpec]:
+    scoring = Scoring(folder, shards=shards, pause_s=pause_s)
+    spec = scoring.make(name="score", **{"workers": {"max": 2}, **changes})
+    (folder / "job.yaml").write_text(to_yaml(spec))
+    return scoring, spec
+
+
+def submit(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    kubeconfig = cluster.kubeconfig(folder / "kubeconfig")
+    return command_line(
+        "submit", str(folder / "job.yaml"), "--image", "antinfer:1", *arguments, environment={"KUBECONFIG": str(kubeconfig)}
+    )
+
+
+def mine(cluster: Cluster) -> dict[str, list[Object]]:
+    """Everything that belongs to a job, by kind."""
+    talk = Talk(cluster.url)
+    found = {kind: talk.get(path, labelSelector="antinfer.io/job")["items"] for kind, path in COLLECTIONS.items()}
+    return {kind: items for kind, items in found.items() if items}
+
+
+def pods(cluster: Cluster, component: str) -> list[Object]:
+    return [pod for pod in cluster.store.each(PODS) if pod["metadata"]["labels"].get("app.kubernetes.io/component") == component]
+
+
+def wait(cluster: Cluster, condition: Callable[[], object], why: str) -> None:
+    """Wait, and say what the master said when it is in vain."""
+    until = time.monotonic() + 40
+    while not condition():
+        said = [log_of(cluster, name_of(pod), "master") for pod in pods(cluster, "master")]
+        assert time.monotonic() < until, f"not in time: {why}\n{said}"
+        time.sleep(0.05)
+
+
+def is_complete(cluster: Cluster) -> bool:
+    (job,) = Talk(cluster.url).get(JOBS)["items"]
+    failed = condition_of(job, "Failed")
+    assert failed is None, (failed, [log_of(cluster, name_of(pod), "master") for pod in pods(cluster, "master")])
+    return dig(condition_of(job, "Complete"), "status") == "True"
