@@ -97,7 +97,7 @@ class Renewal:
 
 
 def resume(name: str, cluster: ClusterOptions, renewal: Renewal) -> None:
-    from antinfer.launchers.kubernetes.certificates import make_certificates, read_certificates
+    from antinfer.launchers.certificates import make_certificates, read_certificates
     from antinfer.launchers.kubernetes.jobs import renewed
     from antinfer.launchers.kubernetes.secret import DOCUMENT, STORE_URL, Secrets
     from antinfer.launchers.kubernetes.submission import Submission, secrets_named, server_names

@@ -59,7 +59,7 @@ def submit(job: Path, overrides: Sequence[str], output: str | None, options: Opt
 
 
 def _submission(job: Path, overrides: Sequence[str], output: str | None, options: Options) -> Submission:
-    from antinfer.launchers.kubernetes.certificates import make_certificates, read_certificates
+    from antinfer.launchers.certificates import make_certificates, read_certificates
     from antinfer.launchers.kubernetes.secret import Secrets
     from antinfer.launchers.kubernetes.submission import Submission, object_name, server_names
     from antinfer.master.jobfile import job_id

@@ -23,6 +23,7 @@ from antinfer.launchers.children import Child, LineSink, explain_exit
 from antinfer.launchers.outcome import Outcome
 
 if TYPE_CHECKING:
+    from antinfer.rpc.channel import Tls
     from antinfer.rpc.client import AdminClient
     from antinfer.rpc.values import Status
     from antinfer.spec.schema import JobSpec
@@ -73,6 +74,7 @@ class Supervisor(ABC):
         self._address = ""
         """Where the master listens, once it is started."""
         self._token = ""
+        self._tls: Tls | None = None
         self._outcome_file: Path
 
     def run(self, load: Callable[[], JobSpec]) -> JobSpec:
@@ -183,7 +185,7 @@ class Supervisor(ABC):
         # Not before it is used: gRPC takes longer to import than a short job has left, while its processes want every core.
         from antinfer.rpc.client import AdminClient
 
-        return self._ending.enter_context(AdminClient(self._address, token=self._token))
+        return self._ending.enter_context(AdminClient(self._address, token=self._token, tls=self._tls))
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:

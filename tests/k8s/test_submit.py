@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from antinfer.errors import UsageError
-from antinfer.launchers.kubernetes.certificates import make_certificates
+from antinfer.launchers.certificates import make_certificates
 from antinfer.launchers.kubernetes.secret import REDACTED, Secrets
 from antinfer.launchers.kubernetes.submission import Submission, object_name, objects, server_names
 from antinfer.master.jobfile import job_id

@@ -96,7 +96,7 @@ class Jobs:
         if content is None or "admin.key" not in content:
             raise UsageError(f"the Secret {job.name} in namespace {self.namespace} is gone, or not one of ours")
         # Certificates of one's own may be for another of the names.
-        from antinfer.launchers.kubernetes.certificates import expected_name
+        from antinfer.launchers.certificates import expected_name
 
         name = expected_name(content["master.crt"], server_names(job.name, self.namespace))
         tls = Tls(content["ca.crt"], content["admin.crt"], content["admin.key"], name)

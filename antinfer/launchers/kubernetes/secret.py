@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from antinfer.launchers.kubernetes.certificates import WHO, Certificates
+from antinfer.launchers.certificates import WHO, Certificates
 
 DIR: Final = "/etc/antinfer/secret"
 REDACTED: Final = "not shown: --show-secrets"

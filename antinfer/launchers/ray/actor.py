@@ -14,13 +14,13 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from antinfer.core.scaling import exits
 from antinfer.errors import AntinferError, UsageError
-from antinfer.launchers.ray.settings import RaySettings
+from antinfer.launchers.ray.settings import SERVER_NAME, RaySettings
 from antinfer.storage import layout
 
 _MOST_LINES: Final = 1_000
@@ -95,16 +95,18 @@ class WorkerActor:
     def _work(self, document: str) -> int:
         settings = RaySettings.from_json(document)
         _check_output(settings.output)
-        with code_folder(settings) as folder, _token_file(settings.token) as token:
+        kept = {"--token-file": settings.token, "--tls-ca": settings.ca, "--tls-cert": settings.cert, "--tls-key": settings.key}
+        with code_folder(settings) as folder, _in_memory(kept) as secrets:
             command = [sys.executable, "-m", "antinfer.worker", "--master", settings.master, "--name", self._name, "--base-dir", folder]
-            command += ["--token-file", f"/proc/self/fd/{token}", "--grace", str(settings.grace_s), "--parent", str(os.getpid())]
+            command += [part for option, descriptor in secrets.items() for part in (option, f"/proc/self/fd/{descriptor}")]
+            command += ["--tls-name", SERVER_NAME, "--grace", str(settings.grace_s), "--parent", str(os.getpid())]
             command += ["--verbose"] if settings.verbose else []
             with self._news:
                 if self._is_unwanted:
                     return exits.TAKEN_AWAY
                 self._process = subprocess.Popen(
                     command,
-                    pass_fds=(token,),
+                    pass_fds=tuple(secrets.values()),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -169,11 +171,12 @@ def _bytes(text: str) -> bytes:
 
 
 @contextmanager
-def _token_file(token: str) -> Iterator[int]:
-    """Give a descriptor of a file that holds the token, in memory only, for the time of the block."""
-    descriptor = os.memfd_create("token", 0)
-    try:
-        os.write(descriptor, token.encode())
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _in_memory(texts: Mapping[str, str]) -> Iterator[dict[str, int]]:
+    """Give, by the same names, descriptors of files that hold the texts, in memory only, for the time of the block."""
+    with ExitStack() as opened:
+        descriptors = {}
+        for name, text in texts.items():
+            descriptors[name] = os.memfd_create(name.strip("-"), 0)
+            opened.callback(os.close, descriptors[name])
+            os.write(descriptors[name], text.encode())
+        yield descriptors

@@ -18,11 +18,14 @@ from antinfer.spec.near import did_you_mean
 from antinfer.spec.normal import all_stages
 
 if TYPE_CHECKING:
+    from antinfer.launchers.certificates import Certificates
     from antinfer.spec.schema import JobSpec
     from antinfer.spec.stages import StageSpec
 
 WORKER: Final = "worker"
 """Name under which the user says what all actors get; what is said of one class comes after."""
+SERVER_NAME: Final = "master.antinfer"
+"""Name of the master in its certificate: its address is known late, and by several names."""
 TEMPLATES: Final = (WORKER, *CLASSES)
 _OPTIONS: Final = ("num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "label_selector", "runtime_env")
 """What may be said of an actor, in Ray's own words."""
@@ -36,6 +39,12 @@ class RaySettings:
     """Where workers find the master."""
     token: str
     """Token that the master asks for."""
+    ca: str
+    """Authority (PEM) of the job, which vouches for the master as `SERVER_NAME`."""
+    cert: str
+    """Certificate (PEM) of its workers."""
+    key: str
+    """Its key."""
     output: str
     """URI of the output place."""
     base_dir: str
@@ -67,7 +76,14 @@ class RaySettings:
 
 
 def ray_settings(
-    spec: JobSpec, laid_over: Mapping[str, Mapping[str, Any]], *, master: str, token: str, output: str, verbose: bool
+    spec: JobSpec,
+    laid_over: Mapping[str, Mapping[str, Any]],
+    *,
+    master: str,
+    token: str,
+    certificates: Certificates,
+    output: str,
+    verbose: bool,
 ) -> RaySettings:
     """Return the settings for a job.
 
@@ -76,6 +92,7 @@ def ray_settings(
         laid_over: what the user says about actors, by `TEMPLATES`.
         master: where workers find the master.
         token: that it asks for.
+        certificates: of the job.
         output: URI of the output place.
         verbose: workers say more.
 
@@ -83,9 +100,13 @@ def ray_settings(
         JobFileError: The user says something that actors do not have.
         UserCodeError: User code cannot be read.
     """
+    identity = certificates.identities["worker"]
     return RaySettings(
         master=master,
         token=token,
+        ca=certificates.ca.decode(),
+        cert=identity.cert.decode(),
+        key=identity.key.decode(),
         output=output,
         base_dir=spec.base_dir,
         code=_code(spec),

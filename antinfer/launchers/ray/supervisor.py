@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import shutil
 import socket
 import tempfile
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antinfer.errors import Interrupted, UsageError
+from antinfer.launchers.certificates import make_certificates, write_identity
 from antinfer.launchers.children import Child, LineSink, RestartBudget
 from antinfer.launchers.headstart import master_child
 from antinfer.launchers.outcome import Outcome
 from antinfer.launchers.ray.cluster import require_ray
+from antinfer.launchers.ray.settings import SERVER_NAME, ray_settings
 from antinfer.launchers.supervisor import POLL_S, RESUMES, RunOptions, Supervisor
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ class RaySupervisor(Supervisor):
         self._workers = [self._driver]
 
     def _begin(self, load: Callable[[], JobSpec]) -> JobSpec:
-        from antinfer.launchers.ray.settings import ray_settings
+        from antinfer.rpc.channel import Tls
         from antinfer.storage.jobs import open_output
 
         self._driver.start()
@@ -76,6 +79,9 @@ class RaySupervisor(Supervisor):
         self._token = secrets.token_urlsafe(32)
         self._token_file.write_text(self._token, encoding="ascii")
         self._token_file.chmod(0o600)
+        certificates = make_certificates([SERVER_NAME])
+        own, people = (write_identity(certificates, who, self._folder) for who in ("master", "admin"))
+        self._tls = Tls(*people, SERVER_NAME)
         cluster = self._await_cluster()
         self._address = self._ray.listen or _free_address(cluster["ip"])
         settings = ray_settings(
@@ -83,11 +89,12 @@ class RaySupervisor(Supervisor):
             self._ray.actors,
             master=self._address,
             token=self._token,
+            certificates=certificates,
             output=open_output(spec).uri,
             verbose=self._options.verbose,
         )
         self._driver.give(settings.to_json())
-        more = ["--token-file", str(self._token_file), "--ray", str(self._socket)]
+        more = ["--token-file", str(self._token_file), *_tls_arguments(own), "--ray", str(self._socket)]
         how = self._options
         self._master = master = master_child(
             self._address, str(self._outcome_file), *more, force=how.force, verbose=how.verbose, retry=how.retry
@@ -96,7 +103,8 @@ class RaySupervisor(Supervisor):
         master.hear(self._on_line)
         master.give(spec.model_dump_json())
         where = "a Ray of its own on this machine" if cluster["is_ours"] else f"the Ray cluster at {cluster['address']}"
-        self._on_line("ray", f"workers run on {where}; antinfer status {spec.sink.path} --token-file {self._token_file}")
+        ask = [str(spec.sink.path), "--token-file", str(self._token_file), *_tls_arguments(people), "--tls-name", SERVER_NAME]
+        self._on_line("ray", f"workers run on {where}; antinfer status {shlex.join(ask)}")
         return spec
 
     def _why(self, worker: Child) -> Outcome | None:
@@ -115,6 +123,11 @@ class RaySupervisor(Supervisor):
             time.sleep(POLL_S)
         found: dict[str, Any] = json.loads(self._ready.read_text(encoding="utf-8"))
         return found
+
+
+def _tls_arguments(files: tuple[Path, Path, Path]) -> list[str]:
+    ca, cert, key = map(str, files)
+    return ["--tls-ca", ca, "--tls-cert", cert, "--tls-key", key]
 
 
 def _free_address(host: str) -> str:

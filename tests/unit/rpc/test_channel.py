@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from antinfer import errors
-from antinfer.launchers.kubernetes.certificates import Certificates, make_certificates
+from antinfer.launchers.certificates import Certificates, make_certificates
 from antinfer.rpc import convert
 from antinfer.rpc.channel import (
     MAX_MESSAGE_BYTES,

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from antinfer.errors import MachineError, UsageError
-from antinfer.launchers.kubernetes.certificates import make_certificates
+from antinfer.launchers.certificates import make_certificates
 from antinfer.rpc.validity import check_validity, periods
 
 NOW = datetime(2030, 5, 17, 12, 30, 15, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 
 from antinfer.errors import UsageError
-from antinfer.launchers.kubernetes.certificates import WHO, Certificates, make_certificates, read_certificates
+from antinfer.launchers.certificates import WHO, Certificates, make_certificates, read_certificates
 
 NOW = datetime(2030, 5, 17, tzinfo=UTC)
 NAMES = ["m.ns", "m.ns.svc"]

@@ -122,13 +122,25 @@ def expected_name(cert: bytes, names: Sequence[str]) -> str:
     )
 
 
+def write_identity(certificates: Certificates, who: str, folder: Path) -> tuple[Path, Path, Path]:
+    """Write what one of `WHO` needs into `folder`, for its owner alone; return the files of authority, certificate and key."""
+    identity = certificates.identities[who]
+    files = {"ca.crt": certificates.ca, f"{who}.crt": identity.cert, f"{who}.key": identity.key}
+    for name, content in files.items():
+        path = folder / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    ca, cert, key = (folder / name for name in files)
+    return ca, cert, key
+
+
 # -- inside -----------------------------------------------------------------------------------------------------------------------------
 def _library() -> tuple[Any, Any]:
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError as error:
-        raise UsageError("cryptography is not installed", hint="pip install 'antinfer[kubernetes]'") from error
+        raise UsageError("cryptography is not installed", hint="pip install cryptography") from error
     return x509, ec
 
 
