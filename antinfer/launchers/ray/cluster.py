@@ -112,15 +112,11 @@ class RayCluster:
         self._ids = {node.name: id_ for id_, node in found.items()}
         return found
 
-    def keep(self, text: str) -> Any:
-        """Lay a text where all nodes can read it; return a reference for `start`."""
-        return self._ray.put(text)
-
-    def start(self, settings: Any, name: str, options: Mapping[str, Any], avoid: tuple[str, ...]) -> Any:
+    def start(self, settings: str, name: str, options: Mapping[str, Any], avoid: tuple[str, ...]) -> Any:
         """Ask for an actor that keeps the worker `name`; return its handle. It ends when nobody has that any more.
 
         Args:
-            settings: reference to `RaySettings` as JSON.
+            settings: `RaySettings` as JSON.
             name: of the worker.
             options: what is asked for.
             avoid: names of nodes that it must not be on.

@@ -24,7 +24,7 @@ from antinfer.launchers.leaving import leave
 from antinfer.launchers.outcome import Outcome
 from antinfer.launchers.parent import die_with_parent
 from antinfer.launchers.port import WorkerOrder
-from antinfer.launchers.ray.cluster import RayCluster
+from antinfer.launchers.ray.cluster import LOCAL, RayCluster
 from antinfer.launchers.ray.facts import could_hold, why_waiting
 from antinfer.launchers.ray.fleet import Fleet
 from antinfer.launchers.ray.settings import RaySettings, request_of
@@ -194,7 +194,7 @@ def _connect(address: str, ready: Path) -> RayCluster:
         cluster = RayCluster.connect(address)
     else:
         before = json.loads(ready.read_text(encoding="utf-8"))
-        cluster = _again("local" if before["is_ours"] else before["address"])
+        cluster = _again(LOCAL if before["is_ours"] else before["address"])
     draft = ready.with_suffix(".tmp")
     draft.write_text(json.dumps({"address": cluster.address, "ip": cluster.ip, "is_ours": cluster.is_ours}), encoding="utf-8")
     os.replace(draft, ready)

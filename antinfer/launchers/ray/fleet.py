@@ -57,7 +57,7 @@ class Fleet:
         """
         self._cluster = cluster
         self._settings = settings
-        self._document = cluster.keep(settings.to_json())
+        self._document = settings.to_json()
         self._on_change = on_change
         self._say = say
         self._actors: dict[str, _Actor] = {}
