@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from antinfer.core.scaling.facts import PodFacts
+from antinfer.launchers.certificates import make_certificates
 from antinfer.launchers.ray.launcher import RayLauncher
-from antinfer.launchers.ray.settings import RaySettings
+from antinfer.launchers.ray.settings import SERVER_NAME, RaySettings
 from tests.integration.commands import environment
 from tests.integration.ray_cluster import RayCluster
 
@@ -51,9 +52,14 @@ def driving(cluster: RayCluster, folder: Path, **settings: Any) -> Iterator[Benc
     """Run a driver in `folder` for workers who will find no master."""
     (folder / "out" / "_antinfer").mkdir(parents=True, exist_ok=True)
     (folder / "out" / "_antinfer" / "job").touch()
+    certificates = make_certificates([SERVER_NAME])
+    worker = certificates.identities["worker"]
     usual = {
         "master": "127.0.0.1:1",
         "token": "t",
+        "ca": certificates.ca.decode(),
+        "cert": worker.cert.decode(),
+        "key": worker.key.decode(),
         "output": str(folder / "out"),
         "base_dir": "",
         "code": {},

@@ -11,7 +11,7 @@ from antinfer.launchers.ray.actor import code_folder
 from antinfer.launchers.ray.settings import RaySettings
 
 CODE = {"steps.py": "x = 1\n", "lib/more.py": "caf\udce9\n"}
-SETTINGS = RaySettings(master="h:1", token="t", output="o", base_dir="/nowhere/job", code=CODE, options={})
+SETTINGS = RaySettings(master="h:1", token="t", ca="", cert="", key="", output="o", base_dir="/nowhere/job", code=CODE, options={})
 
 
 def lay(folder: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from antinfer.errors import JobFileError
-from antinfer.launchers.ray.settings import RaySettings, actor_options, ray_settings, request_of
+from antinfer.launchers.certificates import make_certificates
+from antinfer.launchers.ray.settings import SERVER_NAME, RaySettings, actor_options, ray_settings, request_of
 from antinfer.spec.load import build_job
 from antinfer.spec.schema import JobSpec
 from antinfer.spec.yamlfile import Lines
@@ -74,7 +75,10 @@ def test_what_actors_do_not_have_is_named(tmp_path: Path, said: dict[str, Any], 
 
 
 def made(folder: Path) -> RaySettings:
-    return ray_settings(job(folder), {}, master="10.0.0.1:5", token="t", output=str(folder / "out"), verbose=False)
+    certificates = make_certificates([SERVER_NAME])
+    return ray_settings(
+        job(folder), {}, master="10.0.0.1:5", token="t", certificates=certificates, output=str(folder / "out"), verbose=False
+    )
 
 
 def test_the_users_files_go_along_byte_by_byte(tmp_path: Path) -> None:
