@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -188,8 +189,8 @@ def test_master_and_driver_are_killed_and_the_job_goes_on(job: JobFolder, cluste
         run.wait_joined(1, 2)
         os.kill(run.member("antinfer.master"), signal.SIGKILL)
         run.wait_said("found the master again", times=2)
-        token_file = re.findall(r"--token-file (\S+)", run.said)[0]
-        status = antinfer("status", job.output, "--token-file", token_file, "--json")
+        (command,) = re.findall(r"antinfer (status .*)", run.said)
+        status = antinfer(*shlex.split(command), "--json")
         assert {worker["worker"].partition("-1-")[2] for worker in status.json()["workers"]} == {"1", "2"}
         assert "-2-" not in run.said  # nobody had to be replaced
         os.kill(run.member(MODULE), signal.SIGKILL)
