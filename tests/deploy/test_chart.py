@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from redis import AuthenticationError, Redis
 
 from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED
 from antinfer.launchers.kubernetes.certificates import make_certificates
@@ -22,6 +23,7 @@ from antinfer.master.__main__ import _parse
 from antinfer.master.jobfile import job_id
 from antinfer.spec.canonical import from_document
 from antinfer.storage.filesystems import canonical_uri
+from antinfer.testing.chaos.servers import valkey
 from tests.deploy.charts import CHART, VALUES, Object, helm, needs_helm, one, refusal, render, values
 from tests.k8s.double.kinds import RESOURCES
 from tests.k8s.double.schema import check
@@ -279,6 +281,18 @@ def test_the_name_of_the_job_tells_nothing_of_secrets_but_follows_the_rest() -> 
     first, other = ({"storage": {"secret_key": key}} for key in "ab")
     assert job(options=first) == job(options=other)
     assert job(options=first) != job(options=first, columns=["id"])
+
+
+def test_a_server_takes_the_configuration_of_valkey(tmp_path: Path) -> None:
+    conf = one(render(FULL), "Secret", "-valkey")["stringData"]
+    settings = dict(line.split(" ", 1) for line in conf["valkey.conf"].splitlines())
+    own = {name: value.strip('"') for name, value in settings.items() if name not in ("port", "dir")}
+    with valkey(tmp_path, **own) as server:
+        with pytest.raises(AuthenticationError):
+            Redis(port=server.port).ping()
+        with Redis(port=server.port, password=conf["password"], decode_responses=True) as client:
+            assert client.config_get("append*")["appendfsync"] == "always"
+            assert client.config_get("save")["save"] == ""
 
 
 @pytest.mark.parametrize(
