@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.packaging.wheels import ROOT, build_wheel
+
 SHIPPED_SUFFIXES = {".py", ".pyi", ".lua"}
 
 
@@ -26,18 +25,7 @@ def shipped_sources() -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy, so that the build leaves nothing in the tree; without isolation, so that nothing is downloaded."""
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    junk = shutil.ignore_patterns("__pycache__")
-    for name in ("antinfer", "master", "worker"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=junk)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(source / "dist"), str(source)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    (built,) = (source / "dist").glob("*.whl")
-    return built
+    return build_wheel(("pyproject.toml", "README.md", "LICENSE", "antinfer", "master", "worker"), tmp_path_factory.mktemp("source"))
 
 
 @pytest.mark.slow
