@@ -63,9 +63,10 @@ contracts: $(VENV)/dev.stamp ## Layers and purity
 proto: $(VENV)/dev.stamp ## The generated RPC code is what the .proto files say
 	$(BIN)/python scripts/gen_protos.py --check
 
-docs: $(VENV)/dev.stamp ## The generated reference pages are what the code says
+docs: $(VENV)/dev.stamp ## The generated reference pages, and the schema of the chart, are what the code says
 	$(BIN)/python scripts/gen_job_reference.py --check
 	$(BIN)/python scripts/gen_cli_reference.py --check
+	$(BIN)/python scripts/gen_chart_schema.py --check
 
 unit: $(VENV)/dev.stamp ## The quick tests
 	$(BIN)/python -m pytest -m 'not slow and not soak and not gpu' tests/unit tests/sim

@@ -19,7 +19,7 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("script", ["gen_job_reference.py", "gen_cli_reference.py"])
+@pytest.mark.parametrize("script", ["gen_job_reference.py", "gen_cli_reference.py", "gen_chart_schema.py"])
 def test_reference_page_is_fresh(script: str) -> None:
     command = [sys.executable, f"scripts/{script}", "--check"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
