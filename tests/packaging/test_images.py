@@ -106,7 +106,6 @@ def test_what_is_installed_runs_a_job_without_the_source_tree(tmp_path: Path) ->
     environment = {
         "PATH": f"{tmp_path / 'installed' / 'bin'}:/usr/bin:/bin",
         "HOME": str(tmp_path / "home"),
-        "TMPDIR": str(tmp_path / "home"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
