@@ -58,12 +58,27 @@ def start(cluster: Cluster, folder: Path, *, shards: int = 8, pause_s: float = 0
     return scoring, spec, Outside(cluster, folder)
 
 
+def crawl(folder: Path, *, until: Path) -> None:
+    """Let the job take minutes for all but its first two shards, until a file is there."""
+    pause = 'time.sleep(self.pause_s * len(batch["key"]))'
+    slow = f'len(batch["key"]) * (200 if batch["key"].max() >= 400 and not os.path.exists({str(until)!r}) else 1)'
+    steps = folder / "steps.py"
+    text = steps.read_text()
+    assert pause in text
+    steps.write_text("import os\n" + text.replace(pause, f"time.sleep(self.pause_s * {slow})"))
+
+
 def alive(cluster: Cluster) -> list[Object]:
     return [pod for pod in pods(cluster, "worker") if not pod["metadata"].get("deletionTimestamp") and pod["status"]["phase"] == "Running"]
 
 
+@pytest.mark.slow
 def test_a_job_is_asked_how_it_is_cancelled_and_resumed(cluster: Cluster, tmp_path: Path) -> None:
-    scoring, spec, outside = start(cluster, tmp_path, pause_s=0.005)
+    scoring, spec = write_job(tmp_path)
+    crawl(tmp_path, until=tmp_path / "go on")
+    # Small batches: a worker that ends waits for the one under way.
+    assert submit(cluster, tmp_path, "--set", "pipeline.1.batch_size=4").returncode == 0
+    outside = Outside(cluster, tmp_path)
     wait(cluster, lambda: list(Path(spec.sink.path).glob("part-*")), "a part")
     status = json.loads(outside.told("status", "--json"))
     assert status["phase"] == "running" and status["rows_committed"] > 0
@@ -73,6 +88,7 @@ def test_a_job_is_asked_how_it_is_cancelled_and_resumed(cluster: Cluster, tmp_pa
     assert "was cancelled" in outside.refused("status")
     assert not Path(spec.sink.path, "_SUCCESS").exists(), "there is something to go on with"
 
+    (tmp_path / "go on").touch()
     assert "goes on from its output" in outside.told("resume")
     assert sorted(mine(cluster)) == sorted(COLLECTIONS)
     wait(cluster, lambda: is_complete(cluster), "the end of the job")
@@ -185,6 +201,9 @@ def test_a_job_that_runs_says_what_it_says(cluster: Cluster, tmp_path: Path) -> 
     assert cluster.calls.of("create", "pods/portforward") + cluster.calls.of("get", "pods/portforward") == forwarded
     assert "has no worker nobody" in outside.refused("logs", "--worker", "nobody")
     assert "is running" in outside.refused("resume")
+    outside.told("cancel")
+    assert submit(cluster, tmp_path).returncode == 0, "what was kept for resume does not stand in the way"
+    assert sorted(mine(cluster)) == sorted(COLLECTIONS)
 
 
 def test_a_master_that_does_not_run_is_said_with_the_reason(cluster: Cluster, tmp_path: Path) -> None:

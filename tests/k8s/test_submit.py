@@ -112,6 +112,17 @@ def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_a_name_that_something_else_has_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    _, spec = write_job(tmp_path)
+    name = object_name("score", job_id(spec.sink.path))
+    Talk(cluster.url).create(COLLECTIONS["ConfigMap"], {"metadata": {"name": name}})
+    done = submit(cluster, tmp_path)
+    assert done.returncode == 2
+    assert f"ConfigMap {name} is in namespace default already, and belongs to something else" in done.stderr
+    cluster.wait(lambda: not mine(cluster), "the rest to go")
+    assert Talk(cluster.url).get(f"{COLLECTIONS['ConfigMap']}/{name}")["metadata"]["name"] == name
+
+
 def test_a_job_that_cannot_be_created_whole_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
     write_job(tmp_path)
     cluster.inject("create", "networkpolicies", status=403, message="networkpolicies is forbidden: not you")

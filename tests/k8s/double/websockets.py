@@ -55,11 +55,13 @@ class WebSocket:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def send(self, message: bytes) -> None:
         self._frame(_BINARY, message)
 
     def close(self, code: int = _NORMAL) -> None:
+        """Say goodbye, once: nothing follows that."""
         self._frame(_CLOSE, struct.pack(">H", code))
 
     def receive(self) -> bytes:
@@ -117,5 +119,8 @@ class WebSocket:
         else:
             head = struct.pack(">BBQ", 0x80 | opcode, 127, size)
         with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = opcode == _CLOSE
             self.sink.write(head + content)
             self.sink.flush()
