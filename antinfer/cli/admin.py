@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,8 @@ def cancel(where: Where, reason: str, *, forget: bool) -> None:
         typer.echo("cancelled; what is committed stays, and the same command resumes the job")
         return
     jobs = where.cluster.jobs()
-    if forget and jobs.config_map(where.text) is not None and not _is_there(jobs, where.text):
+    data = _config_map(jobs, where.text)
+    if forget and data is not None and not _is_there(jobs, where.text):
         jobs.forget(where.text)
         typer.echo(f"what `antinfer resume` needed of job {where.text} is removed; the output stays")
         return
@@ -104,7 +106,7 @@ def resume(name: str, cluster: ClusterOptions, renewal: Renewal) -> None:
     from antinfer.launchers.kubernetes.submit import submit
 
     jobs = cluster.jobs()
-    data = jobs.config_map(name)
+    data = _config_map(jobs, name)
     job = jobs.find(name) if data is None or _is_there(jobs, name) else None
     if data is None:
         raise UsageError(f"the ConfigMap {name} in namespace {jobs.namespace} is gone", hint="Submit the job file again; that resumes it.")
@@ -131,6 +133,16 @@ def ended(jobs: Jobs, job: SubmittedJob) -> Status | None:
     data = jobs.config_map(job.name) or {}
     output = json.loads(data["job.json"])["sink"]["path"] if "job.json" in data else ""
     return Status(job=job.id, output=output, epoch=0, phase=job.phase, reason="" if job.phase == "done" else job.reason)
+
+
+def _config_map(jobs: Jobs, name: str) -> Mapping[str, str] | None:
+    """Return what is kept of a job, None for nothing. Raises `UsageError` when something else than `submit` has made it."""
+    from antinfer.launchers.kubernetes.submission import noted
+
+    data = jobs.config_map(name)
+    if data is not None:
+        noted(data)
+    return data
 
 
 def _is_there(jobs: Jobs, name: str) -> bool:

@@ -63,6 +63,10 @@ def test_a_job_runs_to_its_end_and_goes_with_its_release(cluster: Cluster, tmp_p
     wait(cluster, lambda: is_complete(cluster), "the end of the job")
     scoring.assert_right(tmp_path / "out")
     assert_proven(spec)
+    for verb in ("cancel", "resume"):
+        refused = command_line(verb, *command[1:], environment=environment)
+        assert refused.returncode == 2 and "was not made by `antinfer submit`" in refused.stderr
+    assert mine(cluster)["Job"]
     in_cluster(cluster, tmp_path, "uninstall")
     cluster.wait(lambda: not mine(cluster) and not pods(cluster, "master") and not pods(cluster, "worker"), "everything to go")
 

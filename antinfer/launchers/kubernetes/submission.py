@@ -58,8 +58,8 @@ class Submission:
 
     @classmethod
     def restored(cls, data: Mapping[str, str], namespace: str, secrets: Secrets) -> Submission:
-        """Return what was submitted, from what its config map says; it needs new secrets."""
-        told = json.loads(data[_SUBMISSION])
+        """Return what was submitted, from what its config map says; it needs new secrets. Raises as `noted`."""
+        told = dict(noted(data))
         code = {path: data[_key(path)].encode() for path in told.pop("code")}
         del told["secrets"]
         egress = tuple(told.pop("egress"))
@@ -71,9 +71,20 @@ class Submission:
         return object_name(self.title, self.job)
 
 
+def noted(data: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return what `submit` noted of a job in its config map. Raises `UsageError` when something else has made it."""
+    if _SUBMISSION not in data:
+        raise UsageError(
+            "this job was not made by `antinfer submit`",
+            hint="What made it, Helm or kustomize, removes it and brings it back; then it goes on from its output.",
+        )
+    found: dict[str, Any] = json.loads(data[_SUBMISSION])
+    return found
+
+
 def secrets_named(data: Mapping[str, str]) -> list[str]:
-    """Return which of the secrets that cannot be made anew a job had, as its config map says."""
-    return list(json.loads(data[_SUBMISSION])["secrets"])
+    """Return which of the secrets that cannot be made anew a job had, as its config map says. Raises as `noted`."""
+    return list(noted(data)["secrets"])
 
 
 def object_name(title: str, job: str) -> str:
