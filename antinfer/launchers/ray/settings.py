@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,13 +37,13 @@ class RaySettings:
 
     master: str
     """Where workers find the master."""
-    token: str
+    token: str = field(repr=False)
     """Token that the master asks for."""
     ca: str
     """Authority (PEM) of the job, which vouches for the master as `SERVER_NAME`."""
     cert: str
     """Certificate (PEM) of its workers."""
-    key: str
+    key: str = field(repr=False)
     """Its key."""
     output: str
     """URI of the output place."""
