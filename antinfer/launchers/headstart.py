@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 
 from antinfer.launchers.children import Child, RestartBudget
+from antinfer.launchers.sockets import socket_folder
 
 
 def master_child(address: str, outcome_file: str, *more: str, force: bool = False, verbose: bool = False, retry: int = 0) -> Child:
@@ -32,7 +32,7 @@ class HeadStart:
     """
 
     def __init__(self, *, force: bool = False, verbose: bool = False, retry: int = 0) -> None:
-        self.folder = tempfile.mkdtemp(prefix="antinfer-")
+        self.folder = socket_folder()
         self.address = f"unix://{self.folder}/master.sock"
         self.outcome_file = os.path.join(self.folder, "outcome")
         self._settings = (force, verbose, retry)

@@ -12,13 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from antinfer.errors import StoreError
+from antinfer.launchers.sockets import socket_folder
 
 _log = logging.getLogger("antinfer.store")
 _PR_SET_PDEATHSIG: Final = 1
@@ -97,10 +97,7 @@ class EmbeddedServer:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()
-            self._socket_dir = tempfile.mkdtemp(prefix="antinfer-")
-            if len(self._socket_dir) > 90:  # a socket's path holds 107 bytes
-                os.rmdir(self._socket_dir)
-                self._socket_dir = tempfile.mkdtemp(prefix="antinfer-", dir="/tmp")
+            self._socket_dir = socket_folder()
         except OSError as error:
             raise StoreError(f"the embedded store cannot use its directory {self.directory}: {error}") from error
         try:

@@ -6,12 +6,12 @@ import json
 import logging
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from typing import Any, Final, Self
 
 from antinfer.launchers.kubernetes.api import Api, ApiError
+from antinfer.launchers.sockets import socket_folder
 
 _log = logging.getLogger("antinfer.launchers.kubernetes")
 _CHUNK_BYTES: Final = 1 << 16
@@ -44,7 +44,7 @@ class Forwarding:
         self._guard = threading.Lock()
         # The first is opened before anybody asks for it, so that a refusal is a clear error.
         self._ready: Any = self._forward()
-        self._folder = tempfile.mkdtemp(prefix="antinfer-")
+        self._folder = socket_folder()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{self._folder}/master")
         self._listener.listen()

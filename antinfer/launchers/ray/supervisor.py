@@ -7,7 +7,6 @@ import secrets
 import shlex
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from antinfer.launchers.headstart import master_child
 from antinfer.launchers.outcome import Outcome
 from antinfer.launchers.ray.cluster import require_ray
 from antinfer.launchers.ray.settings import SERVER_NAME, ray_settings
+from antinfer.launchers.sockets import socket_folder
 from antinfer.launchers.supervisor import POLL_S, RESUMES, RunOptions, Supervisor
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class RaySupervisor(Supervisor):
         require_ray()
         super().__init__(options, on_line=on_line, on_status=on_status)
         self._ray = ray
-        self._folder = Path(tempfile.mkdtemp(prefix="antinfer-"))
+        self._folder = Path(socket_folder())
         self._socket, self._ready = self._folder / "driver.sock", self._folder / "cluster"
         self._token_file, self._driver_outcome = self._folder / "token", self._folder / "driver-outcome"
         self._outcome_file = self._folder / "outcome"
