@@ -28,7 +28,8 @@ def configure_logging(*, verbose: bool = False, form: LogFormat = "text") -> Non
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    # Libraries such as Ray put marks of their own on every record of a process.
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")}
 
 
 class _TextFormatter(logging.Formatter):

@@ -86,12 +86,9 @@ class RayCluster:
 
     @classmethod
     def _join(cls, address: str) -> RayCluster:
-        records = logging.getLogRecordFactory()
         import ray
         from ray.exceptions import AuthenticationError
 
-        # Ray puts fields of its own on every record, which would be written behind each of our messages.
-        logging.setLogRecordFactory(records)
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except AuthenticationError as error:

@@ -27,6 +27,23 @@ def test_people_read_the_fields_behind_the_message(root, capsys):
     assert capsys.readouterr().err.rstrip().endswith("WARNING the store is away  [store=redis://h:1/0]")
 
 
+def test_marks_that_a_library_puts_on_every_record_are_left_out(root, capsys):
+    usual = logging.getLogRecordFactory()
+
+    def marked(*args, **keys):
+        record = usual(*args, **keys)
+        record._mark = 1
+        return record
+
+    logging.setLogRecordFactory(marked)
+    try:
+        configure_logging()
+        logging.getLogger("antinfer.master").warning("the store is away", extra={"store": "redis://h:1/0"})
+    finally:
+        logging.setLogRecordFactory(usual)
+    assert capsys.readouterr().err.rstrip().endswith("WARNING the store is away  [store=redis://h:1/0]")
+
+
 def test_ordinary_life_is_told_only_when_asked_for(root, capsys):
     configure_logging()
     logging.getLogger("antinfer.worker").info("drained", extra={"action": "drain"})
