@@ -38,7 +38,7 @@ class Lines:
             yield pa.record_batch({"x": np.arange(at, min(at + STEP, stop, ROWS))})
 
 
-def read(work: Work, between: Callable[[Leases, int], None] = lambda *_: None, source: object = None) -> list[Any]:
+def read(work: Work, between: Callable[[Leases, int], None] = lambda *_: None, source: object = None, step: int = 1) -> list[Any]:
     """Let one reader read one lease; return what the host said."""
     said: list[Any] = []
     credits = Credits(1 << 30)
@@ -50,7 +50,7 @@ def read(work: Work, between: Callable[[Leases, int], None] = lambda *_: None, s
     run = leases.next_to_read()
     assert run is not None
     made: Any = source or Lines(lambda at: between(leases, at))
-    Reader(made, plan, Flow([], leases.collect), leases, credits, 1)._read(run)
+    Reader(made, plan, Flow([], leases.collect), leases, credits, step)._read(run)
     return said
 
 
@@ -103,3 +103,11 @@ def test_chunks_are_cut_by_the_size_of_rows_in_memory(row_bytes: Callable[[int],
     source = Packed(row_bytes)
     read(work(Rows(0, rows), rows), source=source)
     assert source.asked == asked
+
+
+@pytest.mark.parametrize(("step", "chunk"), [(128, 128), (256, 256), (512, 512), (1024, 163)])
+def test_chunks_are_as_large_as_a_batch_while_that_is_not_too_much(step: int, chunk: int) -> None:
+    """Of rows of 100 KiB a chunk has 163, which were put together again for every larger batch."""
+    source = Packed(lambda at: 100 << 10)
+    read(work(Rows(0, 3000), 3000), source=source, step=step)
+    assert source.asked == [(0, 1024), (1024, chunk)]
