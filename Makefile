@@ -10,9 +10,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FLIGHTS := examples/flights
 SEEDS ?= 2000
-DEFAULT := not soak and not gpu
+DEFAULT := not soak and not gpu and not hdfs
 
-.PHONY: help demo test check lint format types contracts proto docs unit integration chaos coverage sim bench clean
+.PHONY: help demo test check lint format types contracts proto docs unit integration hdfs chaos coverage sim bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -69,10 +69,16 @@ docs: $(VENV)/dev.stamp ## The generated reference pages, and the schema of the 
 	$(BIN)/python scripts/gen_chart_schema.py --check
 
 unit: $(VENV)/dev.stamp ## The quick tests
-	$(BIN)/python -m pytest -m 'not slow and not soak and not gpu' tests/unit tests/sim
+	$(BIN)/python -m pytest -m 'not slow and $(DEFAULT)' tests/unit tests/sim
 
 integration: $(VENV)/dev.stamp ## Real processes, servers and faults
 	$(BIN)/python -m pytest tests/integration
+
+$(VENV)/hadoop: | $(VENV)/dev.stamp
+	$(BIN)/python -m tests.integration.hdfs.hadoop $@
+
+hdfs: $(VENV)/hadoop ## Jobs on a real HDFS; needs Java, fetches a Hadoop of 220 MB
+	$(BIN)/python -m pytest -m hdfs tests/integration/test_hdfs.py
 
 chaos: $(VENV)/demo.stamp ## A dark day for the flights: dozens of faults, no row lost
 	$(BIN)/python $(FLIGHTS)/prepare.py

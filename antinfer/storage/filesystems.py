@@ -20,10 +20,10 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from antinfer.errors import AntinferError, InfraError, JobFileError, SourceError
+from antinfer.storage import hdfs
 
 S3_OPTIONS: Final = ("endpoint_url", "endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous", "scheme")
 GS_OPTIONS: Final = ("endpoint_override", "anonymous", "scheme", "project_id")
-HDFS_OPTIONS: Final = ("user", "kerb_ticket", "replication", "buffer_size", "default_block_size")
 S3_ATTEMPTS: Final = 8
 """Tries of one S3 request; the SDK backs off between them."""
 
@@ -75,9 +75,9 @@ def resolve(uri: str, options: Mapping[str, Any] | None = None) -> tuple[pafs.Fi
 
     Args:
         uri: A local path (relative ones count from the working directory), or ``scheme://...``.
-        options: Options of the file system: for S3 those of `S3_OPTIONS`, for Google storage `GS_OPTIONS`, for HDFS `HDFS_OPTIONS`; for
-            others whatever fsspec's implementation takes. What is not given comes from the SDK's usual places (environment, profile,
-            instance role).
+        options: Options of the file system: for S3 those of `S3_OPTIONS`, for Google storage `GS_OPTIONS`, for HDFS properties of a Hadoop
+            configuration; for others whatever fsspec's implementation takes. What is not given comes from the SDK's usual places
+            (environment, profile, instance role).
 
     Raises:
         JobFileError: An option is unknown for this scheme.
@@ -107,9 +107,9 @@ def locate(uri: str, options: Mapping[str, Any] | None = None) -> Location:
             _check_options(scheme, options, GS_OPTIONS)
             return Location(_gs(tuple(sorted(options.items()))), rest, "gs://")
         case "hdfs" | "viewfs":
-            _check_options(scheme, options, HDFS_OPTIONS)
             host, _, path = rest.partition("/")
-            return Location(_hdfs(f"{scheme}://{host}", tuple(sorted(options.items()))), "/" + path, f"{scheme}://{host}")
+            properties = hdfs.configuration(f"{scheme}://{host}", options)
+            return Location(_hdfs(f"{scheme}://{host}", tuple(sorted(properties.items()))), "/" + path, f"{scheme}://{host}")
         case "abfs" | "abfss":
             _check_options(scheme, options, ())
             return _azure(f"{scheme}://{rest}")
@@ -210,12 +210,17 @@ def _gs(options: tuple[tuple[str, Any], ...]) -> pafs.FileSystem:
 
 
 @lru_cache(maxsize=64)
-def _hdfs(authority: str, options: tuple[tuple[str, Any], ...]) -> pafs.FileSystem:
+def _hdfs(authority: str, properties: tuple[tuple[str, Any], ...]) -> pafs.FileSystem:
+    try:
+        from hdfs_native.fsspec import HdfsFileSystem, ViewfsFileSystem
+    except ImportError as cause:
+        message = f"cannot open {authority}: the package hdfs-native is not installed"
+        raise SourceError(message, hint="pip install 'antinfer[hdfs]'.") from cause
     scheme, _, host_port = authority.partition("://")
     host, _, port = host_port.partition(":")
-    host = host or "default"
-    host = host if scheme == "hdfs" else f"{scheme}://{host}"
-    return _opened(authority, lambda: pafs.HadoopFileSystem(host, int(port or 0), **dict(options)))
+    kind = HdfsFileSystem if scheme == "hdfs" else ViewfsFileSystem
+    filesystem = _opened(authority, lambda: kind(host or None, int(port) if port else None, **dict(properties)))
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
 
 
 def _azure(uri: str) -> Location:

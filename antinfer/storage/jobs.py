@@ -63,9 +63,15 @@ def open_output(spec: JobSpec) -> OutputPlace:
     Raises as `open_place` does, and `JobFileError` when ``sink.options.storage`` does not map names to texts.
     """
     options = spec.sink.options.get(STORAGE_OPTION, {})
-    if not isinstance(options, Mapping) or not all(isinstance(value, str) for value in options.values()):
+    if not isinstance(options, Mapping):
         raise JobFileError(f"sink.options.{STORAGE_OPTION}: must map names to texts, not {options!r}")
-    return open_place(spec.sink.path, {str(key): str(value) for key, value in options.items()})
+    return open_place(spec.sink.path, {str(key): _text(key, value) for key, value in options.items()})
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str | int):
+        raise JobFileError(f"sink.options.{STORAGE_OPTION}.{key}: must be a text, a number or a truth value, not {value!r}")
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def part_options(spec: JobSpec) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,9 +22,9 @@ from antinfer import faultpoints
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import InternalError, JobFileError, OutputError
-from antinfer.storage import failures, layout, parts, s3client
-from antinfer.storage.place import EpochClaim, StoredObject
-from antinfer.storage.spool import Spool
+from antinfer.storage import failures, layout, s3client
+from antinfer.storage.place import StoredObject
+from antinfer.storage.placebase import RemotePlace, claim_text
 
 _log = logging.getLogger("antinfer.storage")
 STAGED_KEY: Final = "antinfer-staged"
@@ -39,18 +38,18 @@ _DELETE_BATCH: Final = 1_000
 _CLAIM_TRIES: Final = 5
 
 
-class ObjectPlace:
+class ObjectPlace(RemotePlace):
     """`OutputPlace` on ``s3://bucket/prefix``; see the module for how it stages and publishes."""
 
     def __init__(self, uri: str, options: Mapping[str, str]) -> None:
         """Make a client; touches nothing yet. Raises `JobFileError` for a bad URI or option, `UsageError` without boto3."""
+        super().__init__()
         bucket, _, prefix = uri.partition("://")[2].partition("/")
         if not bucket:
             raise JobFileError(f"output {uri}: no bucket in the URI", hint="Write s3://bucket/folder.")
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._client, self._errors = s3client.connect(uri, options)
-        self._spool = Spool(os.path.join(tempfile.gettempdir(), f"antinfer-{os.getuid()}", layout.SPOOL))
 
     @property
     def uri(self) -> str:
@@ -66,14 +65,11 @@ class ObjectPlace:
             self._abort(self._key(name), upload)
         self.remove((name,))
 
-    def close(self) -> None:
-        self._spool.close()
-
     # -- epochs ------------------------------------------------------------------------------------------------------------------------
 
     def claim_epoch(self, epoch: int, owner: str) -> bool:
         name = layout.epoch_name(epoch)
-        claim = json.dumps({"epoch": epoch, "owner": owner, "nonce": uuid4().hex}).encode()
+        claim = claim_text(epoch, owner)
         with self._wrapped(f"claiming epoch {epoch}"):
             faultpoints.hit("storage.claim", epoch=epoch)
             for _ in range(_CLAIM_TRIES):
@@ -88,14 +84,6 @@ class ObjectPlace:
                     # The client repeats a put whose answer was lost, and is then refused because of its own object.
                     return found == claim
         raise OutputError(f"output {self.uri}: epoch {epoch} could not be claimed: the store reports a conflict each time")
-
-    def highest_epoch(self) -> EpochClaim | None:
-        names = (stored.name.rpartition("/")[2] for stored in self.list_objects(layout.EPOCHS))
-        highest = max((int(name) for name in names if name.isdigit()), default=None)
-        if highest is None:
-            return None
-        data = self.read(layout.epoch_name(highest))
-        return EpochClaim(highest, json.loads(data)["owner"] if data else "")
 
     # -- staging -----------------------------------------------------------------------------------------------------------------------
 
@@ -117,14 +105,6 @@ class ObjectPlace:
             Path(source).unlink(missing_ok=True)
         return StagedObject(kind, json.dumps({"upload": upload, "etags": etags}, separators=(",", ":")))
 
-    def local_spool(self) -> str:
-        try:
-            faultpoints.hit("storage.spool")
-            return self._spool.folder()
-        except OSError as error:
-            message = f"output {self.uri}: no local folder for files on their way there: {error}"
-            raise OutputError(message, hint="Point TMPDIR to a writable disk.") from error
-
     def publish(self, record: CommitRecord, suffix: str) -> None:
         with self._wrapped(f"publishing {record.staged}"):
             for staged, final in zip(record.objects, layout.final_names(record, suffix), strict=True):
@@ -132,10 +112,6 @@ class ObjectPlace:
                 self._publish_one(record, staged, final)
                 faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
             self._delete([self._key(layout.staged_path(record.staged, staged.kind)) for staged in record.objects])
-
-    def list_staging(self) -> list[str]:
-        found = (layout.split_staged(stored.name) for stored in self.list_objects(layout.STAGING))
-        return sorted({name for name, _ in filter(None, found)})
 
     def collect(self, staged: tuple[str, ...]) -> None:
         markers = [layout.staged_path(name, kind) for name in staged for kind in layout.KINDS]
@@ -189,14 +165,6 @@ class ObjectPlace:
         with self._wrapped(f"opening {name}"):
             return s3client.open_object(self._client, self._errors, self._bucket, self._key(name), name)
 
-    def read_part_record(self, name: str) -> CommitRecord | None:
-        with self._wrapped(f"reading {name}"):
-            try:
-                with self.open(name) as file:
-                    return parts.carried_record(file, name)
-            except FileNotFoundError:
-                return None
-
     # -- inside --------------------------------------------------------------------------------------------------------------------------
 
     def _upload_parts(self, key: str, upload: str, source: str) -> list[str]:
@@ -216,11 +184,6 @@ class ObjectPlace:
             return [one(0)]
         with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
             return list(pool.map(one, offsets))
-
-    def _vanished(self, staged: StagedName, source: str) -> OutputError:
-        """Say that a local file is gone: no further try brings it back, but its rows can be computed again."""
-        message = f"output {self.uri}: staging {staged}: its local file {source} is gone"
-        return OutputError(message, hint="Does something clean TMPDIR up while the job runs?", lasting=True)
 
     def _publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> None:
         token = json.loads(staged.token)

@@ -1,7 +1,7 @@
 """The output place: where results are staged, published and proved.
 
-One implementation per way of making a name appear at once: `posix` (atomic rename) and `objectstore` (uncompleted multipart upload,
-completed at publication). `open_place` picks by URI.
+One implementation per way of making a name appear at once: `posix` (atomic rename), `renaming` (the same in a remote store: `hdfs`, `gcs`)
+and `objectstore` (uncompleted multipart upload, completed at publication). `open_place` picks by URI.
 """
 
 from __future__ import annotations
@@ -140,26 +140,41 @@ _SCHEME: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_place(uri: str, options: Mapping[str, str] | None = None) -> OutputPlace:
-    """Return the output place at `uri`: a local path, ``file:///path`` or ``s3://bucket/prefix``. Touches nothing yet.
+    """Return the output place at `uri`; touches nothing yet.
 
-    `options` are for S3 alone: ``endpoint_url``, ``region``, ``access_key``, ``secret_key``, ``session_token``; what is not given comes
-    from the standard AWS environment and files.
+    Args:
+        uri: a local path, ``file:///path``, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``hdfs://host/path``.
+        options: for S3 ``endpoint_url``, ``region``, ``access_key``, ``secret_key``, ``session_token``; for Google Cloud Storage those of
+            `filesystems.GS_OPTIONS`; for HDFS properties of a Hadoop configuration. What is not given comes from the environment and the
+            files that the tools of that store use.
 
-    Raises `JobFileError` for another scheme, an unknown option or a URI without a bucket, and `UsageError` when boto3 is not installed.
+    Raises:
+        JobFileError: Another scheme, an unknown option, or a URI without a bucket.
+        UsageError: The client of the store is not installed.
     """
+    options = options or {}
     found = _SCHEME.match(uri)
-    scheme = found.group(1).lower() if found else "file"
-    if scheme == "file":
-        from antinfer.storage import posix
+    match found.group(1).lower() if found else "file":
+        case "file":
+            from antinfer.storage import posix
 
-        if options:
-            raise JobFileError(f"output {uri}: a local path takes no storage options, got {', '.join(sorted(options))}")
-        return posix.PosixPlace(uri)
-    if scheme in ("s3", "s3a"):
-        from antinfer.storage import objectstore
+            if options:
+                raise JobFileError(f"output {uri}: a local path takes no storage options, got {', '.join(sorted(options))}")
+            return posix.PosixPlace(uri)
+        case "s3" | "s3a":
+            from antinfer.storage import objectstore
 
-        return objectstore.ObjectPlace(uri, options or {})
-    raise JobFileError(
-        f"output {uri}: results cannot be published atomically to {scheme}://",
-        hint="Write to a local or mounted path, or to s3:// (any S3-compatible store, through the option endpoint_url).",
-    )
+            return objectstore.ObjectPlace(uri, options)
+        case "gs" | "gcs":
+            from antinfer.storage import gcs, renaming
+
+            return renaming.RenamePlace(gcs.GcsFiles(uri, options))
+        case "hdfs" | "viewfs":
+            from antinfer.storage import hdfs, renaming
+
+            return renaming.RenamePlace(hdfs.HdfsFiles(uri, options))
+        case scheme:
+            raise JobFileError(
+                f"output {uri}: results cannot be published atomically to {scheme}://",
+                hint="Write to a local or mounted path, to s3:// (any S3-compatible store, through the option endpoint_url), gs:// or hdfs://.",
+            )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from contextlib import AbstractContextManager
@@ -15,13 +14,14 @@ from uuid import uuid4
 from antinfer import faultpoints
 from antinfer.core.ids import StagedName
 from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
-from antinfer.errors import InternalError, JobFileError, OutputError
-from antinfer.storage import failures, layout, parts
-from antinfer.storage.place import EpochClaim, StoredObject
+from antinfer.errors import JobFileError, OutputError
+from antinfer.storage import failures, layout
+from antinfer.storage.place import StoredObject
+from antinfer.storage.placebase import PlaceBase, claim_text, neither, twice
 from antinfer.storage.spool import Spool, collect_dead
 
 
-class PosixPlace:
+class PosixPlace(PlaceBase):
     """`OutputPlace` on a local or mounted path. Staged objects are files in ``_antinfer/staging``, publication is a rename."""
 
     def __init__(self, uri: str) -> None:
@@ -50,7 +50,7 @@ class PosixPlace:
 
     def claim_epoch(self, epoch: int, owner: str) -> bool:
         folder = layout.folder(layout.EPOCHS)
-        claim = json.dumps({"epoch": epoch, "owner": owner}).encode()
+        claim = claim_text(epoch, owner)
         with self._wrapped(f"claiming epoch {epoch}"):
             faultpoints.hit("storage.claim", epoch=epoch)
             self._make_folder(folder)
@@ -66,14 +66,6 @@ class PosixPlace:
             os.unlink(draft)
             _sync_folder(self._path(folder))
         return won
-
-    def highest_epoch(self) -> EpochClaim | None:
-        names = (stored.name.rpartition("/")[2] for stored in self.list_objects(layout.EPOCHS))
-        highest = max((int(name) for name in names if name.isdigit()), default=None)
-        if highest is None:
-            return None
-        data = self.read(layout.epoch_name(highest))
-        return EpochClaim(highest, json.loads(data)["owner"] if data else "")
 
     # -- staging -----------------------------------------------------------------------------------------------------------------------
 
@@ -107,10 +99,6 @@ class PosixPlace:
                 # rename: whoever renamed before us may have died before its sync.
                 _sync_folder(self._path(os.path.dirname(final)))
                 faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
-
-    def list_staging(self) -> list[str]:
-        found = (layout.split_staged(stored.name) for stored in self.list_objects(layout.STAGING))
-        return sorted({name for name, _ in filter(None, found)})
 
     def collect(self, staged: tuple[str, ...]) -> None:
         self.remove(tuple(layout.staged_path(name, kind) for name in staged for kind in layout.KINDS))
@@ -175,31 +163,20 @@ class PosixPlace:
         except OSError as error:
             raise failures.output_error(error, self._root, f"opening {name}") from error
 
-    def read_part_record(self, name: str) -> CommitRecord | None:
-        with self._wrapped(f"reading {name}"):
-            try:
-                with self.open(name) as file:
-                    return parts.carried_record(file, name)
-            except FileNotFoundError:
-                return None
-
     # -- inside --------------------------------------------------------------------------------------------------------------------------
 
     def _publish_one(self, record: CommitRecord, kind: ObjectKind, final: str) -> None:
         source, target = self._path(layout.staged_path(record.staged, kind)), self._path(final)
         if os.path.lexists(target):
             if os.path.lexists(source):
-                raise InternalError(f"output {self._root}: {final} exists already, but {record.staged} is still staged")
-            owner = self.read_part_record(final) if kind == "part" else None
-            if owner is not None and owner.staged != record.staged:
-                raise InternalError(f"output {self._root}: {final} was published from {owner.staged}, not from {record.staged}")
+                raise twice(self._root, record, final)
+            self._check_owner(record, final, is_part=kind == "part")
             return
         try:
             os.rename(source, target)
         except FileNotFoundError as error:
             if not os.path.lexists(target):
-                message = f"output {self._root}: {record.staged} is committed, but its {kind} is neither staged nor published"
-                raise InternalError(message) from error
+                raise neither(self._root, record, kind) from error
 
     def _move(self, source: str, target: str) -> None:
         _sync_file(source)

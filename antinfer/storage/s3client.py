@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final, cast
 
 from antinfer.errors import JobFileError, OutputError, UsageError
+from antinfer.storage.ranged import open_ranged
 
 CONNECTIONS: Final = 32
 """Most requests in flight per place."""
@@ -19,7 +19,6 @@ _OPTIONS: Final = {
     "session_token": "aws_session_token",
 }
 _TAIL_BYTES: Final = 64 << 10
-_READ_BYTES: Final = 1 << 20
 
 _RIGHTS: Final = "Allow these credentials to get, put, delete and list objects, and to abort and list multipart uploads."
 _REFUSED: Final = frozenset({"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
@@ -82,57 +81,23 @@ def output_error(error: Exception, place: str, doing: str) -> OutputError:
 
 def open_object(client: Any, errors: Any, bucket: str, key: str, name: str) -> BinaryIO:
     """Open an object for reading at any position. Raises FileNotFoundError when there is none."""
-    return cast(BinaryIO, io.BufferedReader(_RangedObject(client, errors, bucket, key, name), _READ_BYTES))
+    where = {"Bucket": bucket, "Key": key}
 
-
-class _RangedObject(io.RawIOBase):
-    """Reads ranges of an object. Its tail, where footers lie, comes with the request that tells its size."""
-
-    def __init__(self, client: Any, errors: Any, bucket: str, key: str, name: str) -> None:
-        super().__init__()
-        self._client = client
-        self._errors = errors
-        self._where = {"Bucket": bucket, "Key": key}
-        self._at = 0
+    def fetch(start: int, stop: int) -> bytes:
         try:
-            answer = client.get_object(**self._where, Range=f"bytes=-{_TAIL_BYTES}")
-            self._tail = cast(bytes, answer["Body"].read())
-            self._size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else len(self._tail)
-        except errors.ClientError as error:
-            if code(error) in ("NoSuchKey", "404"):
-                raise FileNotFoundError(name) from error
-            if code(error) not in ("InvalidRange", "416"):
-                raise
-            self._tail, self._size = b"", 0
+            return cast(bytes, client.get_object(**where, Range=f"bytes={start}-{stop - 1}")["Body"].read())
+        except (errors.ClientError, errors.BotoCoreError) as error:
+            raise output_error(error, f"s3://{bucket}/{key}", "reading") from error
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        stop = min(self._at + len(buffer), self._size)
-        if self._at >= stop:
-            return 0
-        data = self._range(self._at, stop)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def _range(self, start: int, stop: int) -> bytes:
-        tail_at = self._size - len(self._tail)
-        if start >= tail_at:
-            return self._tail[start - tail_at : stop - tail_at]
-        try:
-            return cast(bytes, self._client.get_object(**self._where, Range=f"bytes={start}-{stop - 1}")["Body"].read())
-        except (self._errors.ClientError, self._errors.BotoCoreError) as error:
-            raise output_error(error, f"s3://{self._where['Bucket']}/{self._where['Key']}", "reading") from error
+    try:
+        # Its tail, where footers lie, comes with the request that tells its size.
+        answer = client.get_object(**where, Range=f"bytes=-{_TAIL_BYTES}")
+        tail = cast(bytes, answer["Body"].read())
+        size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else len(tail)
+    except errors.ClientError as error:
+        if code(error) in ("NoSuchKey", "404"):
+            raise FileNotFoundError(name) from error
+        if code(error) not in ("InvalidRange", "416"):
+            raise
+        tail, size = b"", 0
+    return open_ranged(size, fetch, tail)

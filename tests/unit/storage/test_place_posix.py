@@ -39,14 +39,16 @@ def test_one_place_has_one_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("uri", "options", "said"),
     [
-        ("hdfs://host/path", {}, "published atomically to hdfs://"),
-        ("gs://bucket/x", {}, "gs://"),
+        ("sftp://host/path", {}, "published atomically to sftp://"),
+        ("gs://", {}, "names no bucket"),
+        ("gs://bucket", {"region": "x"}, "unknown storage option 'region'"),
+        ("hdfs://host:1", {}, "no folder"),
         ("file://elsewhere/path", {}, "another host"),
         ("/tmp/x", {"region": "r"}, "takes no storage options"),
         ("s3:///x", {}, "no bucket"),
         ("s3://bucket", {"regoin": "x"}, "unknown storage option 'regoin'"),
     ],
-    ids=["hdfs", "gs", "host", "options", "bucket", "typo"],
+    ids=["sftp", "gs", "gs-option", "hdfs", "host", "options", "bucket", "typo"],
 )
 def test_bad_uris_are_errors_of_the_job_file(uri: str, options: dict[str, str], said: str):
     with pytest.raises(JobFileError, match=said):

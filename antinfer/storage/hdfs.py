@@ -1,0 +1,181 @@
+"""The files of an HDFS folder, through hdfs-native: no Java, no native Hadoop libraries.
+
+HDFS renames atomically and refuses a name that is taken, but a file can be seen while it is written. So whatever must appear whole is
+written under a name in staging that nobody knows, and renamed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+from uuid import uuid4
+
+from antinfer.errors import JobFileError, OutputError, UsageError
+from antinfer.storage import layout
+from antinfer.storage.place import StoredObject
+from antinfer.storage.ranged import open_ranged
+
+_WRITE_BYTES: Final = 8 << 20
+_MODE: Final = 0o755
+_PATIENCE: Final = {
+    # An unreachable name node is told after some seconds; whoever called has more patience, and says what he waits for.
+    "dfs.client.failover.max.attempts": "6",
+    "dfs.client.failover.sleep.base.millis": "200",
+    "dfs.client.failover.sleep.max.millis": "2000",
+}
+_CAUSES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("AccessControlException", "permission denied", "Give this user the right to write there, or set HADOOP_USER_NAME."),
+    ("QuotaExceededException", "a quota of the folder is used up", "Raise it: a job that runs goes on by itself."),
+    ("SafeModeException", "the name node is in safe mode", "It leaves that by itself after a start: a job that runs waits for it."),
+    ("onnection refused", "the name node cannot be reached", "Check host and port, or HADOOP_CONF_DIR."),
+    ("lookup address", "the host of the name node is not known", "Check the name, or HADOOP_CONF_DIR."),
+    ("rasure", "the folder is erasure-coded, where writes cannot be made durable", "Set it to replication: hdfs ec -setPolicy -replicate."),
+)
+_LASTING: Final = re.compile("AccessControlException|QuotaExceededException|rasure")
+
+
+class HdfsFiles:
+    """`renaming.Files` below ``hdfs://host:port/folder``; without a host, on the file system that the Hadoop configuration names."""
+
+    errors: tuple[type[Exception], ...] = (RuntimeError, OSError)
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        """Make a client; connects to nothing yet.
+
+        Args:
+            uri: of the folder.
+            options: properties of a Hadoop configuration, which win over those in ``HADOOP_CONF_DIR``.
+
+        Raises:
+            JobFileError: A URI without a path, or an option that is no property.
+            UsageError: hdfs-native is not installed.
+        """
+        authority, path = split(uri)
+        if not path.strip("/"):
+            raise JobFileError(f"output {uri}: no folder in the URI", hint="Write hdfs://host:port/folder.")
+        self._root = "/" + path.strip("/")
+        self._uri = f"{authority}{self._root}"
+        self._client = _connect(authority, options)
+        self._drafts: set[str] = set()
+        """Files that are being written here, which no sweep of ours shall meet."""
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    def output_error(self, error: Exception, doing: str) -> OutputError:
+        # With the stack of the server after the first line.
+        text = str(error).partition("\\n\\tat ")[0].partition("\n\tat ")[0]
+        cause, hint = next(((cause, hint) for sign, cause, hint in _CAUSES if sign in text), (text, ""))
+        is_full = "QuotaExceeded" in text
+        return OutputError(
+            f"output {self._uri}: {doing}: {cause}", hint=hint, lasting=bool(_LASTING.search(text)), full=is_full, remote=True
+        )
+
+    def send(self, name: str, source: str) -> None:
+        with open(source, "rb") as file, self._create(name) as writer:
+            while data := file.read(_WRITE_BYTES):
+                writer.write(data)
+            writer.hsync()
+
+    def create(self, name: str, data: bytes) -> bool:
+        try:
+            self._write(name, data, overwrite=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        self._write(name, data, overwrite=True)
+
+    def rename(self, source: str, target: str) -> None:
+        self._rename(source, target, overwrite=False)
+
+    def delete(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            self._client.delete(self._path(name))
+
+    def list(self, folder: str) -> list[StoredObject]:
+        try:
+            found = list(self._client.list_status(self._path(folder)))
+        except FileNotFoundError:
+            return []
+        below = f"{folder}/" if folder else ""
+        files = (StoredObject(f"{below}{each.path.rpartition('/')[2]}", each.length) for each in found if not each.isdir)
+        return [stored for stored in files if stored.name not in self._drafts]
+
+    def size(self, name: str) -> int | None:
+        try:
+            return int(self._client.get_file_info(self._path(name)).length)
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return bytes(self._client.read(self._path(name)).read())
+        except FileNotFoundError:
+            return None
+
+    def open(self, name: str) -> BinaryIO:
+        reader = self._client.read(self._path(name))
+        return open_ranged(len(reader), lambda start, stop: bytes(reader.read_range(start, stop - start)))
+
+    def _write(self, name: str, data: bytes, *, overwrite: bool) -> None:
+        """Write a file under a name that is in nobody's way, and rename it. Who dies in between leaves it to the next sweep."""
+        draft = f"{layout.folder(layout.STAGING)}/{uuid4().hex}.draft"
+        self._drafts.add(draft)
+        try:
+            with self._create(draft) as writer:
+                writer.write(data)
+                writer.hsync()
+            self._rename(draft, name, overwrite=overwrite)
+        except FileExistsError:
+            self.delete((draft,))
+            raise
+        except FileNotFoundError as error:
+            # Either an attempt whose answer was lost has renamed it, or a new master has swept it.
+            if self.read(name) != data:
+                raise OSError(f"{draft} is gone") from error
+        finally:
+            self._drafts.discard(draft)
+
+    def _rename(self, source: str, target: str, *, overwrite: bool) -> None:
+        self._client.mkdirs(self._path(target).rpartition("/")[0], _MODE, True)
+        self._client.rename(self._path(source), self._path(target), overwrite)
+
+    def _create(self, name: str) -> Any:
+        from hdfs_native import WriteOptions
+
+        return self._client.create(self._path(name), WriteOptions(overwrite=True, create_parent=True))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Split a URI into scheme and host (``hdfs://host:port``) and the path."""
+    scheme, _, rest = uri.partition("://")
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host}", f"/{path}"
+
+
+def configuration(what: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the properties for a client. Raises `JobFileError` for an option that is none."""
+    for key in options:
+        if "." not in key:
+            raise JobFileError(f"{what}: storage option {key!r} is no property of a Hadoop configuration", hint="Such as fs.defaultFS.")
+    return {**_PATIENCE, **{key: str(value) for key, value in options.items()}}
+
+
+def _connect(authority: str, options: Mapping[str, str]) -> Any:
+    try:
+        import hdfs_native
+    except ImportError as error:
+        raise UsageError(
+            f"output {authority}: hdfs-native is not installed", hint="Install it with: pip install 'antinfer[hdfs]'"
+        ) from error
+    try:
+        return hdfs_native.Client(None if authority.endswith("://") else authority, configuration(f"output {authority}", options))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise JobFileError(f"output {authority}: {error}", hint="Check the host, and HADOOP_CONF_DIR.") from error

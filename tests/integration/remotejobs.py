@@ -1,0 +1,53 @@
+"""Jobs from a folder of a remote store to another one, as processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from antinfer.errors import OutputError
+from antinfer.spec.schema import JobSpec
+from antinfer.storage import layout
+from antinfer.storage.place import open_place
+from antinfer.testing.chaos.cluster import Cluster
+from tests.integration.jobs import Scoring
+
+
+class RemoteJob:
+    """A job that reads ``<folder>/in``, where its owner puts what lies in ``in`` below `local`, and writes ``<folder>/out``."""
+
+    def __init__(
+        self, local: Path, logs: Path, folder: str, environment: Mapping[str, str], storage: Mapping[str, Any] | None = None
+    ) -> None:
+        self.scoring = Scoring(local, shards=16, shard_rows=100, pause_s=0.001)
+        options = {"storage": dict(storage)} if storage else {}
+        self.spec: JobSpec = self.scoring.make(
+            source={"type": "parquet", "path": f"{folder}/in/*.parquet", "options": options},
+            sink={"path": f"{folder}/out", "row_ids": True, "options": options},
+            tuning="off",
+        )
+        self._place = open_place(f"{folder}/out", {key: str(value).lower() for key, value in (storage or {}).items()})
+        self._seen: list[str] = []
+        # The state of the embedded store lies below the home directory when the output is far away.
+        variables = {"HOME": str(local), **environment}
+        self._cluster = Cluster(self.spec, self.scoring.rows, logs, 2.0, variables, self._names, (local,))
+
+    def _names(self) -> list[str]:
+        """List what is published; while the store does not answer, what was there before."""
+        try:
+            ended = [] if self._place.read(layout.SUCCESS) is None else [layout.SUCCESS]
+            self._seen = [*ended, *(part.name for part in self._place.list_parts())]
+        except OutputError as error:
+            print(error)
+        return self._seen
+
+    @contextmanager
+    def running(self) -> Iterator[Cluster]:
+        """Give the processes for the time of the block; in the end there are none."""
+        try:
+            yield self._cluster
+        finally:
+            self._cluster.close()
+            print(self._cluster.logs())
