@@ -12,6 +12,10 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
+# Where the objects of the bucket "data" are, for requests of bare HTTP.
+OBJECTS = "/storage/v1/b/data/o"
+UPLOAD = "/upload" + OBJECTS
+
 
 def client_of(url: str) -> Any:
     """Return a client of google-cloud-storage."""

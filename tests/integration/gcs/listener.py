@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,51 +60,29 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, page_size: int, token: str | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.service = Service(f"http://127.0.0.1:{self.server_port}", page_size, token)
-        self._connections: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # Clients that are killed leave their connections in the middle of a request.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
-    def server_close(self) -> None:
-        self.service.trouble.clear()
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        super().server_close()
-
 
 class Double:
     """A service that listens from the first moment on, in this process."""
 
     def __init__(self, page_size: int, token: str | None) -> None:
-        self._server = _Server(page_size, token)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="gcs-double", daemon=True)
-        self._thread.start()
+        server = _Server(page_size, token)
+        self._service = server.service
+        threading.Thread(target=server.serve_forever, name="gcs-double", daemon=True).start()
 
     def url(self) -> str:
-        return self._server.service.url
+        return self._service.url
 
     def store(self) -> Store:
-        return self._server.service.store
+        return self._service.store
 
     def trouble(self) -> Trouble:
-        return self._server.service.trouble
+        return self._service.trouble
 
     def log(self) -> RequestLog:
-        return self._server.service.log
-
-    def close(self) -> None:
-        """Listen no more, and break the connections that there are."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        return self._service.log

@@ -58,4 +58,3 @@ def gcs_server(*buckets: str, page_size: int = 1000, token: str | None = None) -
         for bucket in buckets:
             server.store.create_bucket(bucket)
         yield server
-        double.close()
