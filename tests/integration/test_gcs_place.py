@@ -1,0 +1,164 @@
+"""The output place on Google Cloud Storage, against a double of it that keeps to the documented protocol."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from antinfer.errors import InternalError, OutputError
+from antinfer.storage import layout
+from antinfer.storage.audit import audit
+from antinfer.storage.place import OutputPlace, open_place
+from antinfer.storage.renaming import RenamePlace
+from antinfer.testing.checks import OUTPUT_PLACE_CHECKS, SUFFIX, stage_commit
+from tests.integration.remotejobs import RemoteJob
+
+pytest.importorskip("google.cloud.storage")
+
+from tests.integration.gcs.clients import environment_of
+from tests.integration.gcs.server import GcsServer, gcs_server
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[GcsServer]:
+    # Pages so small that every list has several.
+    with gcs_server("data", page_size=3) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: GcsServer) -> Iterator[GcsServer]:
+    yield running
+    running.trouble.clear()
+    running.log.clear()
+
+
+@pytest.fixture
+def options(server: GcsServer) -> dict[str, str]:
+    return {"endpoint_override": server.url.removeprefix("http://"), "scheme": "http", "anonymous": "true"}
+
+
+@pytest.fixture
+def make_place(options: dict[str, str]) -> Callable[[], OutputPlace]:
+    uri = f"gs://data/{uuid4().hex}/out"
+    return lambda: open_place(uri, options)
+
+
+@pytest.mark.parametrize("check", OUTPUT_PLACE_CHECKS, ids=lambda check: check.__name__)
+def test_conforms(check: Callable[[Callable[[], OutputPlace]], None], make_place: Callable[[], OutputPlace]) -> None:
+    check(make_place)
+
+
+def test_a_bucket_may_be_the_place(server: GcsServer, options: dict[str, str]) -> None:
+    server.store.create_bucket("whole")
+    place = open_place("gcs://whole/", options)
+    record = stage_commit(place)
+    place.publish(record, SUFFIX)
+    assert place.uri == "gs://whole"
+    assert [part.name for part in place.list_parts()] == layout.final_names(record, SUFFIX) == server.store.names("whole")
+
+
+def test_a_neighbour_with_a_like_name_is_left_alone(options: dict[str, str]) -> None:
+    folder = uuid4().hex
+    place, neighbour = open_place(f"gs://data/{folder}/out", options), open_place(f"gs://data/{folder}/out2", options)
+    record = stage_commit(neighbour)
+    place.sweep(1 << 60, ())
+    neighbour.publish(record, SUFFIX)
+    assert len(neighbour.list_parts()) == 1
+    assert place.list_parts() == []
+
+
+def test_a_move_whose_answer_was_lost_is_no_loss(server: GcsServer, make_place: Callable[[], OutputPlace]) -> None:
+    place = make_place()
+    record = stage_commit(place, kinds=("record", "quarantine", "part"))
+    lost = server.trouble.lose_reply(None, method="POST", path="/moveTo/", times=3)
+    place.publish(record, SUFFIX)
+    assert lost.hits() == 3
+    assert [part.name for part in place.list_parts()] == layout.final_names(record, SUFFIX)[2:]
+    assert place.list_staging() == []
+
+
+def test_a_claim_whose_answer_was_lost_is_ours(server: GcsServer, make_place: Callable[[], OutputPlace]) -> None:
+    place, other = make_place(), make_place()
+    lost = server.trouble.lose_reply(None, method="POST", path=f"/{layout.EPOCHS}/")
+    assert place.claim_epoch(1, "first")
+    assert lost.hits() == 1
+    assert not other.claim_epoch(1, "second")
+
+
+def test_an_object_of_somebody_else_under_a_final_name_is_no_publication(make_place: Callable[[], OutputPlace]) -> None:
+    place = make_place()
+    first, second = stage_commit(place), stage_commit(place)
+    place.publish(first, SUFFIX)
+    with pytest.raises(InternalError, match=f"exists already, but {second.staged} is still staged"):
+        place.publish(second, SUFFIX)
+    place.collect((second.staged,))
+    with pytest.raises(InternalError, match=f"was published from {first.staged}"):
+        place.publish(second, SUFFIX)
+
+
+def test_a_busy_service_is_asked_again(server: GcsServer, make_place: Callable[[], OutputPlace]) -> None:
+    place = make_place()
+    busy = server.trouble.fail(503, times=2)
+    place.write("x", b"data")
+    assert place.read("x") == b"data"
+    assert busy.hits() == 2
+
+
+def test_what_is_wrong_is_named(server: GcsServer, options: dict[str, str], make_place: Callable[[], OutputPlace]) -> None:
+    place = make_place()
+    with pytest.raises(OutputError, match="writing x: the bucket does not exist") as caught:
+        open_place("gs://nowhere/out", options).write("x", b"")
+    assert caught.value.lasting and caught.value.remote
+    refused = server.trouble.refuse_writes()
+    with pytest.raises(OutputError, match="writing x: access denied") as caught:
+        place.write("x", b"")
+    assert caught.value.lasting and "Storage Object User" in caught.value.hint
+    refused.release()
+    place.check_writable()
+
+
+def test_a_service_that_is_away_is_no_lasting_trouble(options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = open_place("gs://data/out", {**options, "endpoint_override": "127.0.0.1:1"})
+    assert isinstance(place, RenamePlace)
+    monkeypatch.setattr("antinfer.storage.gcs._RETRY_S", 1.0)
+    with pytest.raises(OutputError, match="the service cannot be reached") as caught:
+        place.write("x", b"")
+    assert not caught.value.lasting and caught.value.remote
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("from_environment", [False, True], ids=["options", "environment"])
+def test_a_job_whose_worker_is_killed(
+    server: GcsServer, options: dict[str, str], tmp_path: Path, from_environment: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From Cloud Storage to Cloud Storage, some answers lost on the way; what is there in the end is read without us."""
+    folder = uuid4().hex
+    variables = environment_of(server.url) if from_environment else {}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with tempfile.TemporaryDirectory(prefix="ai-") as logs:
+        job = RemoteJob(tmp_path, Path(logs), f"gs://data/{folder}", variables, {"anonymous": True} if from_environment else options)
+        for file in sorted((tmp_path / "in").iterdir()):
+            server.store.insert("data", f"{folder}/in/{file.name}", file.read_bytes())
+        lost = server.trouble.lose_reply(None, method="POST", path=f"{folder}/out/part-", times=3)
+        with job.running() as cluster:
+            master = cluster.master()
+            first = cluster.worker("first")
+            cluster.wait_for_rows(200)
+            cluster.fault("kill -9 of a worker", first.kill)
+            cluster.finish(cluster.worker("second"), master)
+        assert lost.hits() == 3
+    for name in server.store.names("data"):
+        if name.startswith(f"{folder}/out/"):
+            assert "/staging/" not in name
+            local = tmp_path / "fetched" / name.removeprefix(f"{folder}/out/")
+            local.parent.mkdir(parents=True, exist_ok=True)
+            local.write_bytes(server.store.get("data", name).data)
+    job.scoring.assert_right(tmp_path / "fetched")
+    assert audit(open_place(f"gs://data/{folder}/out", {"anonymous": "true"} if from_environment else options)).proven
