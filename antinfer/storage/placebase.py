@@ -66,6 +66,30 @@ class PlaceBase(ABC):
             raise InternalError(f"output {self.uri}: {final} was published from {owner.staged}, not from {record.staged}")
 
 
+class FilePlace(PlaceBase):
+    """A place in which staged objects are files, that get their final names by being renamed."""
+
+    @abstractmethod
+    def remove(self, names: tuple[str, ...]) -> None: ...
+
+    @abstractmethod
+    def _list(self, folder: str) -> list[StoredObject]:
+        """List the files directly inside a folder, by name; of the place itself where it is empty."""
+
+    def collect(self, staged: tuple[str, ...]) -> None:
+        self.remove(tuple(layout.staged_path(name, kind) for name in staged for kind in layout.KINDS))
+
+    def sweep(self, before: int, keep: tuple[str, ...]) -> None:
+        kept = frozenset(keep)
+        self.remove(tuple(stored.name for stored in self.list_objects(layout.STAGING) if layout.is_swept(stored.name, before, kept)))
+
+    def list_parts(self) -> list[StoredObject]:
+        return [stored for stored in self._list("") if layout.is_part(stored.name)]
+
+    def list_objects(self, folder: str) -> list[StoredObject]:
+        return self._list(layout.folder(folder))
+
+
 class RemotePlace(PlaceBase):
     """A place to which files are sent from a folder of this machine."""
 

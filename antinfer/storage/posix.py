@@ -17,11 +17,11 @@ from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import JobFileError, OutputError
 from antinfer.storage import failures, layout
 from antinfer.storage.place import StoredObject
-from antinfer.storage.placebase import PlaceBase, claim_text, neither, twice
+from antinfer.storage.placebase import FilePlace, claim_text, neither, twice
 from antinfer.storage.spool import Spool, collect_dead
 
 
-class PosixPlace(PlaceBase):
+class PosixPlace(FilePlace):
     """`OutputPlace` on a local or mounted path. Staged objects are files in ``_antinfer/staging``, publication is a rename."""
 
     def __init__(self, uri: str) -> None:
@@ -100,22 +100,12 @@ class PosixPlace(PlaceBase):
                 _sync_folder(self._path(os.path.dirname(final)))
                 faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
 
-    def collect(self, staged: tuple[str, ...]) -> None:
-        self.remove(tuple(layout.staged_path(name, kind) for name in staged for kind in layout.KINDS))
-
     def sweep(self, before: int, keep: tuple[str, ...]) -> None:
-        kept = frozenset(keep)
-        self.remove(tuple(stored.name for stored in self.list_objects(layout.STAGING) if layout.is_swept(stored.name, before, kept)))
+        super().sweep(before, keep)
         with self._wrapped("removing spool folders of dead processes"):
             collect_dead(self._path(layout.folder(layout.SPOOL)))
 
     # -- final names -------------------------------------------------------------------------------------------------------------------
-
-    def list_parts(self) -> list[StoredObject]:
-        return [stored for stored in self._list("") if layout.is_part(stored.name)]
-
-    def list_objects(self, folder: str) -> list[StoredObject]:
-        return self._list(layout.folder(folder))
 
     def remove(self, names: tuple[str, ...]) -> None:
         with self._wrapped("removing"):

@@ -18,7 +18,7 @@ from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import OutputError
 from antinfer.storage import failures, layout
 from antinfer.storage.place import StoredObject
-from antinfer.storage.placebase import RemotePlace, claim_text, neither, twice
+from antinfer.storage.placebase import FilePlace, RemotePlace, claim_text, neither, twice
 
 
 class Files(Protocol):
@@ -75,7 +75,7 @@ class Files(Protocol):
         ...
 
 
-class RenamePlace(RemotePlace):
+class RenamePlace(FilePlace, RemotePlace):
     """`OutputPlace` on `Files`; see the module for how it stages and publishes."""
 
     def __init__(self, files: Files) -> None:
@@ -124,20 +124,7 @@ class RenamePlace(RemotePlace):
                 self._publish_one(record, staged.kind, final)
                 faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
 
-    def collect(self, staged: tuple[str, ...]) -> None:
-        self.remove(tuple(layout.staged_path(name, kind) for name in staged for kind in layout.KINDS))
-
-    def sweep(self, before: int, keep: tuple[str, ...]) -> None:
-        kept = frozenset(keep)
-        self.remove(tuple(stored.name for stored in self.list_objects(layout.STAGING) if layout.is_swept(stored.name, before, kept)))
-
     # -- final names -------------------------------------------------------------------------------------------------------------------
-
-    def list_parts(self) -> list[StoredObject]:
-        return [stored for stored in self._list("") if layout.is_part(stored.name)]
-
-    def list_objects(self, folder: str) -> list[StoredObject]:
-        return self._list(layout.folder(folder))
 
     def remove(self, names: tuple[str, ...]) -> None:
         with self._wrapped("removing"):

@@ -170,3 +170,16 @@ def test_server_that_does_not_answer_is_no_fault_of_the_data(storage: dict[str, 
     nobody = {**storage, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
     with pytest.raises(InfraError, match="s3://inputs/csv"):
         open_source("csv", "s3://inputs/csv", options={"storage": nobody}).list_files()
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("parquet", [f"parquet/day={i}/part.parquet" for i in range(4)]), ("jsonl", ["jsonl/a.jsonl"]), ("jsonl", ["gz/a.jsonl.gz"])],
+)
+def test_another_protocol_by_fsspec(storage: dict[str, Any], kind: str, names: list[str]) -> None:
+    """The same objects by bare HTTP, without our knowing of it."""
+    pytest.importorskip("aiohttp")
+    source = open_source(kind, [f"{storage['endpoint_url']}/inputs/{name}" for name in names])
+    assert ids(source, planned(source, target_bytes=10_000)) == list(range(ROWS))
+    with pytest.raises(SourceError, match="nothing"):
+        open_source(kind, f"{storage['endpoint_url']}/inputs/nothing.parquet").list_files()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("torch", "boto3", "botocore", "pandas", "ray", "kubernetes", "moto", "fsspec")
+EXTRAS = ("torch", "boto3", "botocore", "pandas", "ray", "kubernetes", "moto", "fsspec", "hdfs_native")
 
 BLOCK_EXTRAS = f"""
 import sys
