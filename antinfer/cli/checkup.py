@@ -65,7 +65,14 @@ def _memory() -> Finding:
 
 def _packages() -> list[Finding]:
     needed = {"pyarrow": "", "numpy": "", "grpcio": "", "protobuf": "", "redis": "", "pydantic": ""}
-    extras = {"torch": "torch", "boto3": "s3", "google-cloud-storage": "gcs", "hdfs-native": "hdfs", "kubernetes": "kubernetes", "ray": "ray"}
+    extras = {
+        "torch": "torch",
+        "boto3": "s3",
+        "google-cloud-storage": "gcs",
+        "hdfs-native": "hdfs",
+        "kubernetes": "kubernetes",
+        "ray": "ray",
+    }
     optional = {name: f"antinfer[{extra}]" for name, extra in extras.items()}
     return [_package(name, extra, name in needed) for name, extra in {**needed, **optional}.items()]
 
