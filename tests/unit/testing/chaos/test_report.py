@@ -12,10 +12,10 @@ import pytest
 
 from antinfer.errors import InfraError
 from antinfer.rpc.values import Status, WorkerStatus
-from antinfer.testing.chaos.blows import commits
 from antinfer.testing.chaos.comparison import Comparison
 from antinfer.testing.chaos.conductor import Run
 from antinfer.testing.chaos.happenings import Chronicle, Fault, Recovery
+from antinfer.testing.chaos.hits import commits
 from antinfer.testing.chaos.plan import FaultPlan
 from antinfer.testing.chaos.report import ChaosReport
 from antinfer.testing.chaos.timeline import picture
