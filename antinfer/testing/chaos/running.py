@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from antinfer.errors import InfraError
+from antinfer.errors import InfraError, SourceError
 from antinfer.spec.load import load_job
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
@@ -111,15 +111,25 @@ class _Session:
 
     def _count_rows(self) -> int:
         """Return the number of rows of the input; where only reading tells, by reading."""
-        if self._spec.limit is None:
-            known = forecast(self._spec).rows
-            if known is not None:
-                return known
+        known = self._known_rows()
+        if known is not None:
+            return known
         self._say("counting the rows of the input")
         counted = self._once("counting", FaultPlan("none", workers=self._plan.workers), 0, 0, 0.0)
         if counted.run.failure is not None:
             raise counted.run.failure
         return int(_report_of(counted.spec)["rows_in"])
+
+    def _known_rows(self) -> int | None:
+        if self._spec.limit is not None:
+            return None
+        try:
+            return forecast(self._spec).rows
+        except SourceError as error:
+            if self._venue.launcher == "local":
+                raise
+            self._say(f"the input cannot be read from here: {error}")
+            return None
 
     def _once(self, name: str, plan: FaultPlan, seed: int, rows: int, pace: float, expected_s: float = 0.0) -> _Done:
         spec = self._venue.prepare(name, self._plan, pace)

@@ -27,6 +27,8 @@ class Line:
         self._open = ExitStack()
         self._admin: AdminClient | None = None
         self._not_before = 0.0
+        self.trouble = ""
+        """Why no master answered last."""
 
     def status(self) -> Status | None:
         """Return what the master says; None while none answers. Raises `ApiError` when we may not reach it."""
@@ -34,11 +36,11 @@ class Line:
             return None
         try:
             return self._reached().status(timeout_s=PATIENCE_S)
-        except ApiError as error:
-            if error.status == _FORBIDDEN:
+        except (ApiError, MasterError) as error:
+            if isinstance(error, ApiError) and error.status == _FORBIDDEN:
                 raise
-        except MasterError:
-            pass  # it is away, and that is what we are here for
+            # It is away, and that is what we are here for.
+            self.trouble = str(error)
         self.close()
         self._not_before = time.monotonic() + _AGAIN_S
         return None

@@ -38,6 +38,11 @@ class Pod:
         return self.facts.name
 
     @property
+    def title(self) -> str:
+        """What it is called in a report: a worker by its own name."""
+        return f"master {self.name.rpartition('-')[2]}" if self.component == "master" else self.name
+
+    @property
     def is_whole(self) -> bool:
         """It works, and nobody has told it to go."""
         return self.facts.phase == "Running" and self.ended_at is None and not self.doomed and not self.facts.is_deleting

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from antinfer.errors import AntinferError, InfraError, OutputError
+from antinfer.errors import AntinferError, InfraError, OutputError, UsageError
 from antinfer.launchers.kubernetes.api import Api, ApiError
 from antinfer.launchers.kubernetes.jobs import Jobs, SubmittedJob
 from antinfer.launchers.kubernetes.submission import Submission
@@ -71,6 +71,7 @@ class KubernetesStage:
         self._next_look = 0.0
         self._ruled_at: float | None = None
         self._is_visible = False
+        self._told = ""
         self._is_begun = self._is_over = False
         self.surprises: list[str] = []
         self.failure: AntinferError | None = None
@@ -79,7 +80,12 @@ class KubernetesStage:
     def start(self) -> None:
         """Submit the job. Raises as `submit`."""
         self._is_begun = True
-        submit(self._api, self._what)
+        try:
+            submit(self._api, self._what)
+        except UsageError:
+            # Nothing of ours is there, and what bears our name is somebody else's.
+            self._is_begun = False
+            raise
         self._say(f"submitted as job {self._what.name} in namespace {self._what.namespace}")
         self._pods.start()
 
@@ -93,6 +99,7 @@ class KubernetesStage:
             if pod.ended_at is not None and pod.uid not in ended and pod.fell_by_itself:
                 self.surprises.append(f"{pod.name} ended by itself: {_end_of(pod)}")
         self._complete_proofs()
+        self._say_why_nobody_rules()
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _LOOK_S
@@ -116,10 +123,10 @@ class KubernetesStage:
         return []
 
     def lives(self) -> list[Life]:
-        return [Life(pod.name, pod.started_at, pod.ended_at) for pod in self._seen if pod.started_at is not None]
+        return [Life(pod.title, pod.started_at, pod.ended_at) for pod in self._seen if pod.started_at is not None]
 
     def last_words(self) -> str:
-        return logs.last_words(self._kept.folder)
+        return f"{self._line.trouble}\n{logs.last_words(self._kept.folder)}"
 
     def bugs(self) -> list[str]:
         return logs.bugs(self._kept.folder)
@@ -139,9 +146,9 @@ class KubernetesStage:
         if not self._delete(victim, grace_s):
             return None
         victim.doomed = True
-        proof: dict[str, Any] = {"uid": victim.uid, "grace_s": grace_s}
+        proof: dict[str, Any] = {"pod": victim.name, "uid": victim.uid, "grace_s": grace_s}
         self._victims.append(_Victim(victim, time.monotonic(), proof))
-        return Hit(victim.name, proof, _next_reign(now) if is_master else [has_no_leases(victim.name)])
+        return Hit(victim.title, proof, _next_reign(now) if is_master else [has_no_leases(victim.name)])
 
     def _delete(self, pod: Pod, grace_s: int | None) -> bool:
         """Delete a pod; False when it is gone already. Without `grace_s` it has its own grace period."""
@@ -188,11 +195,18 @@ class KubernetesStage:
             try:
                 # Else every worker waits for a master that is gone until its grace period is over.
                 self._line.cancel("the chaos run was ended")
-            except InfraError as error:
+            except AntinferError as error:
                 self._say(f"its master could not be told, so that workers take their time to go: {error}")
         self._jobs.cancel(self._job, forget=True)
 
     # -- what is said --------------------------------------------------------------------------------------------------------------------
+    def _say_why_nobody_rules(self) -> None:
+        """Images take their time, and people wait."""
+        trouble = self._line.trouble
+        if self._ruled_at is None and trouble not in ("", self._told):
+            self._told = trouble
+            self._say(trouble)
+
     def _check_visible(self) -> None:
         """Whoever rules has claimed the output before: once that is seen from here, the output is one and the same place."""
         self._ruled_at = self._ruled_at or time.monotonic()
