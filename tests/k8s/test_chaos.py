@@ -105,7 +105,7 @@ def test_a_job_comes_through_whole_when_its_pods_are_deleted(cluster: Cluster, t
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("plan", ["spot", "rolling"])
 def test_ready_made_plans_are_played(cluster: Cluster, tmp_path: Path, seed: int, plan: str) -> None:
-    scoring, _ = write_job(tmp_path, pause_s=0.0)
+    write_job(tmp_path, pause_s=0.0)
     done = command_line(*words(cluster, tmp_path, plan, "--seed", str(seed), "--json"), seconds=500)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)

@@ -94,6 +94,13 @@ def test_accumulators_over_other_rows_differ_rightly() -> None:
     assert a_report(comparison=Comparison(rows=100, given_up=1), accumulators="different").verdict == "whole"
 
 
+def test_rows_that_nobody_could_count_are_unknown() -> None:
+    report = a_report(rows_computed=None)
+    assert (report.verdict, report.rows_recomputed, report.wasted) == ("whole", None, None)
+    assert report.to_json()["rows_recomputed"] is None
+    assert "an unknown share of the work" in picture(report)
+
+
 def test_too_few_faults_prove_nothing() -> None:
     assert a_report(plan=FaultPlan("mine", at_least=4)).verdict == "unproven"
 
