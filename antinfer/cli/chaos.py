@@ -42,7 +42,7 @@ def cluster_of(
 ) -> Kubernetes | None:
     """Return the cluster that is meant, None for this machine. Raises `UsageError` when what is said of pods does not fit."""
     if launcher == "local":
-        if image or pods is not None or where != ClusterOptions():
+        if image or pods is not None or where != ClusterOptions() or made["egress"] or made["certificates"] is not None:
             raise UsageError("an image, pods and a cluster are for --launcher kubernetes")
         return None
     if not image:

@@ -64,10 +64,10 @@ def run(
     spec = job if isinstance(job, JobSpec) else load_job(job)
     plan = plan if isinstance(plan, FaultPlan) else load_plan(plan if isinstance(plan, Path) else str(plan))
     folder = Path(tempfile.mkdtemp(prefix="antinfer-chaos-") if folder is None else folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     venue: Venue = LocalVenue(spec, folder, seed) if cluster is None else KubernetesVenue(spec, folder, cluster, say)
     plan = plan.under(venue.launcher)
     venue.check(plan)
+    folder.mkdir(parents=True, exist_ok=True)
     session = _Session(spec, plan, venue, folder, say)
     try:
         return session.run(seed)

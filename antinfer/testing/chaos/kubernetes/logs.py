@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Final
 
 from antinfer.launchers.kubernetes.api import Api, ApiError
+
+_TAIL: Final = 20
 
 
 class PodLogs:
@@ -29,8 +32,16 @@ class PodLogs:
         for thread in self._followed.values():
             thread.join(seconds / max(1, len(self._followed)))
 
+    def tail(self, name: str) -> str:
+        """Return the last lines of a pod."""
+        path = self._file(name)
+        return "\n".join(path.read_text(errors="replace").splitlines()[-_TAIL:]) if path.exists() else "it said nothing"
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
     def _follow(self, name: str, container: str) -> None:
-        with (self.folder / f"{name}.log").open("ab", buffering=0) as file:
+        with self._file(name).open("ab", buffering=0) as file:
             try:
                 for data in self._api.text(f"{self._path}/{name}/log", container=container, follow="true"):
                     file.write(data)

@@ -98,6 +98,6 @@ class Pods:
         with self._guard:
             pod = self._known.setdefault(uid, Pod(uid, obj["metadata"]["labels"].get(_COMPONENT, ""), facts, now))
             pod.facts = facts
-            if pod.started_at is None and facts.phase == "Running":
+            if pod.started_at is None and facts.phase != "Pending":
                 pod.started_at = now
         return facts

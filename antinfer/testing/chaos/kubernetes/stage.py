@@ -219,11 +219,9 @@ class KubernetesStage:
             )
 
     def _words_of_master(self) -> str:
-        masters = self._jobs.pods(self._job, "master")
-        if not masters:
-            return "its master had no pod"
-        path = f"/api/v1/namespaces/{self._what.namespace}/pods/{masters[-1]['metadata']['name']}/log"
-        return b"".join(self._api.text(path, container="master", tailLines=20)).decode("utf-8", "replace")
+        self._kept.finish(_LOG_S)
+        masters = [pod.name for pod in self._seen if pod.component == "master"]
+        return self._kept.tail(masters[-1]) if masters else "its master had no pod"
 
 
 def _next_reign(now: Sample) -> list[Condition]:

@@ -84,6 +84,7 @@ class KubernetesVenue:
         counts = "" if "://" in output else self._make_counts(run, Path(f"{output}.counts"))
         spec = prepare(self._spec, plan, output, counts, rows_per_second=rows_per_second, workers=plan.workers)
         self._made.append(open_output(spec))
+        self._say(f"{run}: writes to {output}")
         return spec
 
     @contextmanager
