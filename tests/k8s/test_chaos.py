@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.integration.jobs import ROOT, command_line
 from tests.integration.objectstores import client_of, object_store
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
+from tests.k8s.double.objects import name_of
 from tests.k8s.jobs import ENV
 from tests.k8s.submitted import mine, pods, wait, write_job
 from tests.k8s.talk import Talk
@@ -63,6 +65,20 @@ def words(cluster: Cluster, folder: Path, plan: str, *more: str, token: str | No
     kubeconfig = cluster.kubeconfig(folder / "kubeconfig", token=token)
     given = ["--plan", plan, "--output", str(folder / "report"), "--kubeconfig", str(kubeconfig)]
     return ["chaos", str(folder / "job.yaml"), "--launcher", "kubernetes", "--image", "antinfer:1", *given, *more]
+
+
+@contextmanager
+def begun(folder: Path, given: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command for the time of the block; what it says goes to the file `said`."""
+    with (folder / "said").open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, *given], stdout=file, stderr=file, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def refused(cluster: Cluster, folder: Path, *more: str, plan: str = ONE_KILL, code: int = 2, token: str | None = None) -> str:
@@ -136,19 +152,25 @@ def test_what_cannot_be_counted_in_a_bucket_is_said_to_be_unknown(cluster: Clust
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_when_it_is_interrupted(cluster: Cluster, tmp_path: Path, number: signal.Signals) -> None:
     write_job(tmp_path, pause_s=0.0)
-    said = tmp_path / "said"
     given = words(cluster, tmp_path, "{workers: 2, seconds: 300s, faults: [{kill: worker, every: 1s}]}")
-    with said.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, *given], stdout=file, stderr=file, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
-    try:
+    with begun(tmp_path, given) as process:
         wait(cluster, lambda: list(tmp_path.glob("out-chaos-*-undisturbed/part-*")), "a part")
         process.send_signal(number)
-        assert process.wait(60) == 130, said.read_text()
-    finally:
-        process.kill()
-    assert "the job's own output was not touched" in said.read_text()
+        assert process.wait(60) == 130, (tmp_path / "said").read_text()
+    assert "the job's own output was not touched" in (tmp_path / "said").read_text()
+    assert_nothing_left(cluster, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_worker_that_dies_of_no_fault_of_the_plan_is_a_problem(cluster: Cluster, tmp_path: Path) -> None:
+    write_job(tmp_path, pause_s=0.0)
+    with begun(tmp_path, words(cluster, tmp_path, "{workers: 2, seconds: 6s, faults: [{kill: worker, at: 60%}]}")) as process:
+        wait(cluster, lambda: list(tmp_path.glob("out-chaos-*-disturbed/part-*")), "a part")
+        victim = next(name_of(pod) for pod in pods(cluster, "worker") if pod["status"]["phase"] == "Running")
+        cluster.oom_kill(victim, "worker")
+        assert process.wait(90) == 4, (tmp_path / "said").read_text()
+    assert f"PROBLEM {victim} ended by itself: exit code 137, OOMKilled" in (tmp_path / "said").read_text()
     assert_nothing_left(cluster, tmp_path)
 
 
