@@ -153,7 +153,7 @@ class ObjectPlace(RemotePlace):
             # Page by page: what is deleted before the next one is asked for is not missed in it.
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._key("")):
                 keys = [item["Key"] for item in page.get("Contents", ())]
-                self._delete([key for key in keys if layout.is_ours(key[above:]) or key[above:] == layout.SUCCESS])
+                self._delete([key for key in keys if layout.is_ours(key[above:])])
 
     # -- whole small objects -------------------------------------------------------------------------------------------------------------
 

@@ -215,7 +215,7 @@ class KubernetesStage:
         elif time.monotonic() - self._ruled_at > _VISIBLE_S:
             raise OutputError(
                 f"the job in the cluster writes to {self._place.uri}, and nothing of that is seen here",
-                hint="Both have to reach one place: s3://..., or a volume that is mounted at the same path here and in all pods.",
+                hint="Both have to reach one place: a bucket, HDFS, or a volume that is mounted at the same path here and in all pods.",
             )
 
     def _words_of_master(self) -> str:

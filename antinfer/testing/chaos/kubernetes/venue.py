@@ -75,7 +75,7 @@ class KubernetesVenue:
         except OutputError as error:
             raise OutputError(
                 f"the outputs have to be reached from here as well as from the pods: {error}",
-                hint="Write to s3://..., or to a volume that is mounted at the same path here and in all pods.",
+                hint="Write to a bucket, to HDFS, or to a volume that is mounted at the same path here and in all pods.",
             ) from error
         place.clear()
 
