@@ -6,42 +6,65 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from antinfer.cli import render
-from antinfer.errors import InfraError, Interrupted, VerifyFault
+from antinfer.cli.places import ClusterOptions
+from antinfer.cli.submitting import options_of
+from antinfer.errors import InfraError, Interrupted, UsageError, VerifyFault
 from antinfer.spec.load import load_job
 
 if TYPE_CHECKING:
-    from antinfer.testing.chaos import ChaosReport
+    from antinfer.testing.chaos import ChaosReport, Kubernetes
 
 
-def chaos(
-    job: Path,
-    plan: str,
-    seed: int,
-    overrides: Sequence[str],
-    *,
-    output: Path | None,
-    workers: int | None,
-    seconds: float | None,
-    keep: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a plan is played."""
+
+    seed: int
+    output: Path | None
+    """Folder of the report."""
+    workers: int | None
+    seconds: float | None
+    keep: bool
+    as_json: bool
+
+
+def cluster_of(
+    launcher: Literal["local", "kubernetes"], image: str, where: ClusterOptions, pods: Path | None, **made: Any
+) -> Kubernetes | None:
+    """Return the cluster that is meant, None for this machine. Raises `UsageError` when what is said of pods does not fit."""
+    if launcher == "local":
+        if image or pods is not None or where != ClusterOptions() or made["egress"] or made["certificates"] is not None:
+            raise UsageError("an image, pods and a cluster are for --launcher kubernetes")
+        return None
+    if not image:
+        raise UsageError("the pods need an image", hint="--image NAME: with antinfer and what the pipeline needs.")
+    from antinfer.testing.chaos import Kubernetes
+
+    options = options_of(image, where.namespace or "default", pods, **made)
+    return Kubernetes(options, where.context, where.kubeconfig)
+
+
+def chaos(job: Path, plan: str, overrides: Sequence[str], options: Options, cluster: Kubernetes | None) -> None:
     from antinfer.testing.chaos import load_plan, run
 
     faults = load_plan(plan)
-    faults = replace(faults, workers=workers or faults.workers, seconds=faults.seconds if seconds is None else seconds)
+    seconds = faults.seconds if options.seconds is None else options.seconds
+    faults = replace(faults, workers=options.workers or faults.workers, seconds=seconds)
     spec = load_job(job, overrides)
-    folder = output or Path(f"chaos-{spec.name}-{faults.name}-{seed}")
+    folder = options.output or Path(f"chaos-{spec.name}-{faults.name}-{options.seed}")
+    say = partial(typer.echo, err=True)
     with _interruptible():
-        report = run(spec, faults, seed, folder=folder, keep_outputs=keep, say=lambda line: typer.echo(line, err=True))
-    if as_json:
+        report = run(spec, faults, options.seed, cluster=cluster, folder=folder, keep_outputs=options.keep, say=say)
+    if options.as_json:
         render.as_json(report.to_json())
     else:
         _show(report)
@@ -66,7 +89,7 @@ def _show(report: ChaosReport) -> None:
             ("values", f"{found.differing:,} results differ" if found.differing else "the same to the last bit"),
             ("accumulators", f"{report.accumulators}, over other rows" if report.counts_other_rows else report.accumulators),
             ("faults", f"{len(report.faults)} met the job, {len(report.disturbed.chronicle.missed)} met nobody"),
-            ("recomputed", f"{report.rows_recomputed:,} rows, {report.wasted:.1%} of the work"),
+            ("recomputed", _recomputed(report)),
             (
                 "time",
                 f"{report.disturbed.seconds:.1f} s against {report.undisturbed.seconds:.1f} s undisturbed: goodput {report.goodput:.2f}",
@@ -77,6 +100,12 @@ def _show(report: ChaosReport) -> None:
     for kind, each in report.recoveries().items():
         times = "" if each.median_s is None else f"recovered after {each.median_s:.2f} s (median), {each.longest_s:.2f} s (longest)"
         typer.echo(f"  {each.faults:>3} x {kind:<16} {times}")
+
+
+def _recomputed(report: ChaosReport) -> str:
+    if report.rows_recomputed is None or report.wasted is None:
+        return "unknown: the pods share no folder with this machine in which rows can be counted"
+    return f"{report.rows_recomputed:,} rows, {report.wasted:.1%} of the work"
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from antinfer.cli.parameters import (
     AsJson,
     Certificates,
     Context,
+    Egress,
     Force,
+    Grace,
     JobFile,
     JobPlace,
     Kubeconfig,
@@ -22,6 +24,7 @@ from antinfer.cli.parameters import (
     OutputOption,
     OutputUri,
     Overrides,
+    PodsFile,
     RayActors,
     RayAddress,
     RayListen,
@@ -278,16 +281,29 @@ def chaos(
         float | None, typer.Option("--seconds", min=0, metavar="S", help="Slow the job down to about this long; 0: as fast as it is.")
     ] = None,
     overrides: Overrides = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep both outputs, beside the report.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep both outputs.")] = False,
     as_json: AsJson = False,
+    launcher: Annotated[Literal["local", "kubernetes"], typer.Option("--launcher", help="Where it runs: here, or in a cluster.")] = "local",
+    image: Annotated[str, typer.Option("--image", metavar="NAME", help="On Kubernetes: image for all pods.")] = "",
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    pods: PodsFile = None,
+    grace: Grace = 30,
+    egress: Egress = None,
+    certificates: Certificates = None,
 ) -> None:
     """Run a job under a plan of faults, and prove that it lost nothing.
 
-    Twice, as local processes: undisturbed, and while its parts are killed, stopped and cut off. The job's own output is not touched.
+    Twice: undisturbed, and while its parts are killed, stopped and cut off. The job's own output is not touched. On Kubernetes pods are
+    deleted, and both outputs lie beside the job's own, which pods and this machine must both reach.
     """
     from antinfer.cli import chaos as running
 
-    running.chaos(job, plan, seed, overrides or [], output=output, workers=workers, seconds=seconds, keep=keep, as_json=as_json)
+    made = {"grace_s": grace, "egress": egress or (), "certificates": certificates}
+    cluster = running.cluster_of(launcher, image, ClusterOptions(namespace, context, kubeconfig), pods, **made)
+    options = running.Options(seed, output=output, workers=workers, seconds=seconds, keep=keep, as_json=as_json)
+    running.chaos(job, plan, overrides or [], options, cluster)
 
 
 app.add_typer(quarantine, name="quarantine")
@@ -406,27 +422,13 @@ def submit(
     namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Where its objects are created.")] = "default",
     context: Context = "",
     kubeconfig: Kubeconfig = "",
-    pods: Annotated[
-        Path | None,
-        typer.Option(
-            "--pods", metavar="FILE", help="YAML laid over the pods of `master`, `worker`, `protected`, `preemptible` (metadata, spec)."
-        ),
-    ] = None,
+    pods: PodsFile = None,
     output: Annotated[str | None, typer.Option("--output", metavar="URI", help="Write there instead of the job file's sink.path.")] = None,
     overrides: Overrides = None,
     store: Annotated[str, typer.Option("--store", metavar="URL", envvar="ANTINFER_STORE", help="Redis or Valkey, kept in a Secret.")] = "",
-    grace: Annotated[int, typer.Option("--grace", min=6, metavar="SECONDS", help="Time that a worker has to leave.")] = 30,
+    grace: Grace = 30,
     certificates: Certificates = None,
-    egress: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--egress",
-            min=1,
-            max=65_535,
-            metavar="PORT",
-            help="Port that the master connects to and the job file does not tell; repeatable.",
-        ),
-    ] = None,
+    egress: Egress = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, and create nothing.")] = False,
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Let --dry-run print tokens, keys and passwords too.")] = False,
     format_: Annotated[Literal["yaml"], typer.Option("-o", help="How --dry-run prints.")] = "yaml",
@@ -438,11 +440,9 @@ def submit(
     """
     from antinfer.cli import submitting
 
-    options = submitting.Options(
-        image, namespace, pods, store, grace, tuple(egress or ()), certificates, dry_run=dry_run, show_secrets=show_secrets
-    )
+    options = submitting.options_of(image, namespace, pods, grace_s=grace, egress=egress or (), certificates=certificates, store=store)
     cluster = ClusterOptions(namespace, context, kubeconfig)
-    submitting.submit(job, overrides or [], output, options, cluster)
+    submitting.submit(job, overrides or [], output, options, cluster, dry_run=dry_run, show_secrets=show_secrets)
 
 
 @app.command()

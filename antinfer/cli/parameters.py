@@ -37,6 +37,19 @@ Kubeconfig = Annotated[str, typer.Option("--kubeconfig", metavar="FILE", help="D
 JobPlace = Annotated[
     str, typer.Argument(metavar="WHERE", help="Name of a job on Kubernetes, output place of a running job, or its master's HOST:PORT.")
 ]
+PodsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pods", metavar="FILE", help="YAML laid over the pods of `master`, `worker`, `protected`, `preemptible` (metadata, spec)."
+    ),
+]
+Grace = Annotated[int, typer.Option("--grace", min=6, metavar="SECONDS", help="Time that a worker has to leave.")]
+Egress = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--egress", min=1, max=65_535, metavar="PORT", help="Port that the master connects to and the job file does not tell; repeatable."
+    ),
+]
 Certificates = Annotated[
     Path | None,
     typer.Option(

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, BinaryIO, Final
 
 from antinfer.errors import JobFileError, OutputError, UsageError
+from antinfer.storage import layout
 from antinfer.storage.filesystems import GS_OPTIONS, split_uri
 from antinfer.storage.place import StoredObject
 from antinfer.storage.ranged import open_ranged
@@ -93,6 +94,13 @@ class GcsFiles:
     def delete(self, names: tuple[str, ...]) -> None:
         with ThreadPoolExecutor(_DELETE_THREADS) as pool:
             list(pool.map(self._delete, names))
+
+    def clear(self) -> None:
+        above = len(self._key(""))
+        found = self._client.list_blobs(
+            self._bucket, prefix=self._key(""), fields="items(name),nextPageToken", timeout=_TIMEOUT_S, retry=self._retry
+        )
+        self.delete(tuple(name for blob in found if layout.is_ours(name := blob.name[above:])))
 
     def list(self, folder: str) -> list[StoredObject]:
         below = f"{folder}/" if folder else ""

@@ -96,6 +96,9 @@ class HdfsFiles:
         for name in names:
             self._client.delete(self._path(name))
 
+    def clear(self) -> None:
+        self._client.delete(self._root, True)
+
     def list(self, folder: str) -> list[StoredObject]:
         try:
             found = list(self._client.list_status(self._path(folder)))

@@ -163,4 +163,4 @@ def is_part(name: str) -> bool:
 
 def is_ours(name: str) -> bool:
     """Tell whether an object named so belongs to this output, and not to another one below it or to somebody else."""
-    return is_part(name) or name.startswith(f"{HIDDEN}/")
+    return is_part(name) or name == SUCCESS or name.startswith(f"{HIDDEN}/")

@@ -144,6 +144,17 @@ class ObjectPlace(RemotePlace):
             faultpoints.hit("storage.remove", objects=len(names))
             self._delete([self._key(name) for name in names])
 
+    def clear(self) -> None:
+        with self._wrapped("removing everything"):
+            for key, upload in self._uploads():
+                self._abort(key, upload)
+            pages = self._client.get_paginator("list_objects_v2")
+            above = len(self._key(""))
+            # Page by page: what is deleted before the next one is asked for is not missed in it.
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._key("")):
+                keys = [item["Key"] for item in page.get("Contents", ())]
+                self._delete([key for key in keys if layout.is_ours(key[above:])])
+
     # -- whole small objects -------------------------------------------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes | None:

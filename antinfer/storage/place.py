@@ -114,6 +114,10 @@ class OutputPlace(Protocol):
         """Delete objects by name relative to the place; missing ones are fine."""
         ...
 
+    def clear(self) -> None:
+        """Delete everything here, finished or not, for an output that was made to be thrown away. Nobody may write here any more."""
+        ...
+
     # -- whole small objects (documents, chunks, records) ----------------------------------------------------------------------------
     def read(self, name: str) -> bytes | None:
         """Return the object, None when there is none."""

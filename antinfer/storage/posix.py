@@ -121,6 +121,12 @@ class PosixPlace(FilePlace):
             for folder in gone:
                 _sync_folder(self._path(folder))
 
+    def clear(self) -> None:
+        self._synced.clear()
+        with self._wrapped("removing everything"):
+            if os.path.exists(self._root):
+                shutil.rmtree(self._root)
+
     # -- whole small objects -------------------------------------------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes | None:

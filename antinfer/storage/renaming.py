@@ -58,6 +58,10 @@ class Files(Protocol):
         """Delete files; missing ones are fine."""
         ...
 
+    def clear(self) -> None:
+        """Delete every file of an output that there is, in all folders."""
+        ...
+
     def list(self, folder: str) -> list[StoredObject]:
         """List the files directly inside a folder, in any order; of a folder that is not there, none."""
         ...
@@ -130,6 +134,10 @@ class RenamePlace(FilePlace, RemotePlace):
         with self._wrapped("removing"):
             faultpoints.hit("storage.remove", objects=len(names))
             self._files.delete(names)
+
+    def clear(self) -> None:
+        with self._wrapped("removing everything"):
+            self._files.clear()
 
     # -- whole small objects -------------------------------------------------------------------------------------------------------------
 

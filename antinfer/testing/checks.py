@@ -236,6 +236,21 @@ def check_writable(make_place: MakePlace) -> None:
     assert place.list_parts() == []
 
 
+def check_clearing_leaves_nothing(make_place: MakePlace) -> None:
+    """After it the place is as if nobody had ever been there: what was staged is never published."""
+    place = make_place()
+    published, staged = stage_commit(place), stage_commit(place, shard=1)
+    place.publish(published, SUFFIX)
+    place.write(layout.SUCCESS, b"")
+    place.claim_epoch(1, "somebody")
+    make_place().clear()
+    assert (place.list_parts(), place.list_staging(), place.highest_epoch()) == ([], [], None)
+    assert place.read(layout.SUCCESS) is None
+    with _raises(InternalError):
+        place.publish(staged, SUFFIX)
+    make_place().clear()
+
+
 OUTPUT_PLACE_CHECKS: Final[tuple[Callable[[MakePlace], None], ...]] = (
     check_claims_are_exclusive,
     check_staged_is_hidden_and_published_whole,
@@ -250,6 +265,7 @@ OUTPUT_PLACE_CHECKS: Final[tuple[Callable[[MakePlace], None], ...]] = (
     check_part_records,
     check_large_objects,
     check_writable,
+    check_clearing_leaves_nothing,
 )
 
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 _FORBIDDEN: Final = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]*)")?'
 )
+
+
+class Right(NamedTuple):
+    """What somebody may do to objects of one kind."""
+
+    group: str
+    resource: str
+    """With its subresource: ``pods/log``."""
+    verb: str
+
+    @property
+    def rule(self) -> str:
+        """The rule that gives it."""
+        return f'{{apiGroups: ["{self.group}"], resources: ["{self.resource}"], verbs: ["{self.verb}"]}}'
 
 
 def explain(status: int, message: str) -> str:
@@ -17,5 +31,5 @@ def explain(status: int, message: str) -> str:
     if found is None:
         return message
     kind = f"a Role in namespace {found['namespace']}" if found["namespace"] else "a ClusterRole"
-    rule = f'{{apiGroups: ["{found["group"]}"], resources: ["{found["resource"]}"], verbs: ["{found["verb"]}"]}}'
+    rule = Right(found["group"], found["resource"], found["verb"]).rule
     return f"{message} (the missing right: the rule {rule} in {kind}, bound to {found['user']})"

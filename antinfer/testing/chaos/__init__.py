@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
+from antinfer.testing.chaos.kubernetes.venue import Kubernetes
 from antinfer.testing.chaos.plan import FaultPlan, Moment, Rule, load_plan
 from antinfer.testing.chaos.report import ChaosReport
 from antinfer.testing.chaos.running import run
 
-__all__ = ["ChaosReport", "FaultPlan", "Moment", "Rule", "load_plan", "run"]
+__all__ = ["ChaosReport", "FaultPlan", "Kubernetes", "Moment", "Rule", "load_plan", "run"]

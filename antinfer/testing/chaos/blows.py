@@ -1,39 +1,18 @@
-"""What all faults have in common once they strike: whom they pick, what they leave as proof, and when they count as got over."""
+"""What all faults of local processes have in common once they strike: whom they pick, and when a master counts as being back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from antinfer.testing.chaos.crew import Crew, Member
 from antinfer.testing.chaos.happenings import Condition
-from antinfer.testing.chaos.points import Proof
+from antinfer.testing.chaos.hits import Armed, Hit, publishes
 from antinfer.testing.chaos.schedule import Strike
 from antinfer.testing.chaos.watching import Sample
 
 PROGRAMS: Final = {"host": "antinfer.worker.host", "predictor": "antinfer.worker.predictors"}
 """What the command line of a worker's process holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A fault that was done."""
-
-    victim: str
-    proof: dict[str, Any]
-    recovery: list[Condition]
-
-
-@dataclass(frozen=True, slots=True)
-class Armed:
-    """A fault that waits at a fault point for the first who comes there."""
-
-    names: tuple[str, ...]
-    """Under which proofs speak of it: the first one counts."""
-    describe: Callable[[Proof, Sample], Hit]
-    """Says what happened, given the proof and the sample before it."""
-
 
 Blow = Callable[[Crew, Strike, Sample], Hit | Armed | None]
 
@@ -44,22 +23,6 @@ def pick_worker(crew: Crew, what: Strike, now: Sample) -> Member | None:
     return busy[what.pick(len(busy))] if busy else None
 
 
-def commits(name: str, since: Sample) -> Condition:
-    """This worker has committed rows since the sample; each reign counts anew."""
-    epoch, rows = (since.status.epoch if since.status else 0), since.rows_of(name)
-    return lambda sample: sample.rules and sample.rows_of(name) > (rows if sample.status and sample.status.epoch == epoch else 0)
-
-
-def has_no_leases(name: str) -> Condition:
-    """The ranges of this worker are free again."""
-    return lambda sample: sample.rules and not sample.leases_of(name)
-
-
 def rules_again(crew: Crew, now: Sample) -> list[Condition]:
     """A master grants work, and results of it are published."""
     return [lambda sample: crew.master_listens and sample.rules, *publishes(now)]
-
-
-def publishes(now: Sample) -> list[Condition]:
-    """More rows are published than were before."""
-    return [lambda sample: sample.rules and sample.published > now.published]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from antinfer.core.records import parse_output_name
 from antinfer.errors import AntinferError, InfraError, MasterError
 from antinfer.rpc.client import AdminClient
 from antinfer.rpc.values import Status
@@ -18,8 +17,9 @@ from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
 from antinfer.storage.audit import audit
 from antinfer.storage.jobs import open_output
-from antinfer.testing.chaos import processes
+from antinfer.testing.chaos import logs, processes
 from antinfer.testing.chaos.processes import NotInTime, Process, wait_until
+from antinfer.testing.chaos.watching import rows_behind
 
 
 @dataclass
@@ -93,8 +93,7 @@ class Cluster:
 
     def published(self) -> int:
         """Count the input rows behind the parts that are there, by their names."""
-        names = [name for name in self._listed() if name.startswith(layout.PART_PREFIX)]
-        return sum(stop - start for _, start, stop, _ in map(parse_output_name, names))
+        return rows_behind(self._listed())
 
     def _listed(self) -> list[str]:
         if self.names is not None:
@@ -130,7 +129,7 @@ class Cluster:
 
     def logs(self) -> str:
         """Return the last words of every process, for people."""
-        return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-6000:]}" for path in sorted(self.folder.glob("*.log")))
+        return logs.last_words(self.folder)
 
     # -- the end -----------------------------------------------------------------------------------------------------------------------
     def finish(self, *ending: Process) -> None:
@@ -153,13 +152,7 @@ class Cluster:
 
     def bugs(self) -> list[str]:
         """Return what processes said that only a bug of ours makes them say."""
-        lines = (
-            f"{path.name}: {line}"
-            for path in self.folder.glob("*.log")
-            for line in path.read_text(errors="replace").splitlines()
-            if "InvariantViolation" in line
-        )
-        return list(lines)
+        return logs.bugs(self.folder)
 
     def close(self) -> None:
         """Leave nothing behind, whatever went wrong."""

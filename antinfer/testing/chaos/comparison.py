@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ import pyarrow.parquet
 from antinfer.core.records import parse_output_name
 from antinfer.errors import OutputError
 from antinfer.storage import layout
+from antinfer.storage.place import OutputPlace
 
 _SHARD: Final = "_shard"
 _OFFSET: Final = "_offset"
@@ -58,7 +60,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare(undisturbed: Path, disturbed: Path) -> Comparison:
+def compare(undisturbed: OutputPlace, disturbed: OutputPlace) -> Comparison:
     """Compare two outputs of one job, shard by shard.
 
     Raises:
@@ -76,13 +78,14 @@ def compare(undisturbed: Path, disturbed: Path) -> Comparison:
 class _Output:
     """Parts and quarantined rows of an output, by shard."""
 
-    def __init__(self, folder: Path) -> None:
-        self._parts: dict[int, list[Path]] = defaultdict(list)
-        for path in sorted(folder.glob(f"{layout.PART_PREFIX}*")):
-            self._parts[parse_output_name(path.name)[0]].append(path)
+    def __init__(self, place: OutputPlace) -> None:
+        self._place = place
+        self._parts: dict[int, list[str]] = defaultdict(list)
+        for part in place.list_parts():
+            self._parts[parse_output_name(part.name)[0]].append(part.name)
         self._quarantined: dict[int, list[int]] = defaultdict(list)
-        for path in sorted((folder / layout.folder(layout.QUARANTINE)).glob("*")):
-            table = _read_arrow(path)
+        for kept in place.list_objects(layout.QUARANTINE):
+            table = _read(place, kept.name, _read_arrow)
             for shard, offset in zip(table.column("shard").to_pylist(), table.column("offset").to_pylist(), strict=True):
                 self._quarantined[shard].append(offset)
 
@@ -95,7 +98,7 @@ class _Output:
 
     def results(self, shard: int) -> pa.Table | None:
         """Return the rows in the parts of a shard in the order of their offsets; None when there are none."""
-        tables = [table for path in self._parts.get(shard, []) if (table := _read(path)).num_rows]
+        tables = [table for name in self._parts.get(shard, []) if (table := _read_part(self._place, name)).num_rows]
         if not tables:
             return None
         table = pa.concat_tables(tables, promote_options="permissive")
@@ -209,19 +212,26 @@ def alike(a: Any, b: Any, *, exact: bool) -> bool:
 # -- reading -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> pa.Table:
+def _read_part(place: OutputPlace, name: str) -> pa.Table:
     readers = {".parquet": pyarrow.parquet.read_table, ".arrow": _read_arrow, ".jsonl": pyarrow.json.read_json}
     try:
-        table = readers[path.suffix](path)
+        reader = readers[PurePosixPath(name).suffix]
     except KeyError:
-        raise OutputError(f"{path}: parts of this format cannot be read back for a comparison") from None
-    except (pa.ArrowException, OSError) as error:
-        raise OutputError(f"{path} cannot be read: {error}") from error
+        raise OutputError(f"{place.uri}/{name}: parts of this format cannot be read back for a comparison") from None
+    table = _read(place, name, reader)
     if table.num_rows and not {_SHARD, _OFFSET} <= set(table.column_names):
-        raise OutputError(f"the rows of {path} carry no identity")
+        raise OutputError(f"the rows of {place.uri}/{name} carry no identity")
     return table
 
 
-def _read_arrow(path: Path) -> pa.Table:
-    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+def _read(place: OutputPlace, name: str, reader: Callable[[BinaryIO], pa.Table]) -> pa.Table:
+    try:
+        with place.open(name) as file:
+            return reader(file)
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(f"{place.uri}/{name} cannot be read: {error}") from error
+
+
+def _read_arrow(file: BinaryIO) -> pa.Table:
+    with pa.ipc.open_file(file) as reader:
         return reader.read_all()

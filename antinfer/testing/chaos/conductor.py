@@ -1,4 +1,4 @@
-"""Runs a job with real processes while a schedule of faults strikes them, until it is done."""
+"""Runs a job on a stage while a schedule of faults strikes it, until it is done."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from antinfer.errors import AntinferError, InfraError
-from antinfer.testing.chaos.blows import Armed, Hit
-from antinfer.testing.chaos.crew import Crew
 from antinfer.testing.chaos.happenings import Chronicle, Fault, Recovery
+from antinfer.testing.chaos.hits import Armed, Hit
 from antinfer.testing.chaos.schedule import Schedule, Strike
-from antinfer.testing.chaos.strikes import strike
+from antinfer.testing.chaos.stage import Stage
 from antinfer.testing.chaos.watching import Sample, Watcher
 
 _POLL_S: Final = 0.02
-_WAIT_FOR_VICTIM_S: Final = 10.0
-"""Time in which somebody must turn up whom a fault can meet."""
-_LEAVE_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +42,15 @@ class Run:
 class Conductor:
     """One run."""
 
-    def __init__(self, crew: Crew, schedule: Schedule, rows: int, say: Callable[[str], None]) -> None:
+    def __init__(self, stage: Stage, schedule: Schedule, rows: int, say: Callable[[str], None]) -> None:
         """
         Args:
-            crew: not started.
+            stage: not started.
             schedule: what shall happen.
             rows: of the input.
             say: is told of every fault.
         """
-        self._crew = crew
+        self._stage = stage
         self._schedule = schedule
         self._rows = rows
         self._say = say
@@ -66,14 +62,14 @@ class Conductor:
 
     def run(self, give_up_s: float) -> Run:
         """Run the job to its end. Raises `InfraError` when it makes no start, or is not done after `give_up_s` seconds."""
-        crew = self._crew
-        crew.start()
-        with Watcher(crew.addresses, crew.cluster.published) as watcher:
+        stage = self._stage
+        stage.start()
+        with Watcher(stage.ask, stage.published) as watcher:
             began = self._first_lease(watcher, give_up_s)
-            while not crew.tend():
+            while not stage.tend():
                 if time.monotonic() - began > give_up_s:
                     done = watcher.last.published
-                    raise InfraError(f"after {give_up_s:.0f} s, {done:,} of {self._rows:,} rows were done: gave up\n{crew.cluster.logs()}")
+                    raise InfraError(f"after {give_up_s:.0f} s, {done:,} of {self._rows:,} rows were done: gave up\n{stage.last_words()}")
                 self._strike(watcher.last, began)
                 self._look_at_points(watcher.last, began)
                 self._look(watcher)
@@ -81,23 +77,22 @@ class Conductor:
             ended = time.monotonic()
         self._look_at_points(watcher.last, began)
         self._look(watcher)
-        left = crew.end(_LEAVE_S) if crew.failure is None else []
+        left = stage.end() if stage.failure is None else []
         chronicle = self._chronicle
         chronicle.missed += [(what, "the job was done before") for what in (*self._schedule.never_due(), *(w for _, w in self._waiting))]
         chronicle.missed += [(what, "nobody came to the point") for what, _ in self._armed]
-        chronicle.surprises += crew.surprises
-        members = (*crew.masters, *crew.workers)
-        chronicle.spans = [(each.name, each.started_at - began, (each.ended_at or ended) - began) for each in members]
-        return Run(began, ended - began, self._rows, watcher.samples, chronicle, crew.failure, left, crew.cluster.bugs())
+        chronicle.surprises += stage.surprises
+        chronicle.spans = [(each.name, each.started_at - began, (each.ended_at or ended) - began) for each in stage.lives()]
+        return Run(began, ended - began, self._rows, watcher.samples, chronicle, stage.failure, left, stage.bugs())
 
     def _first_lease(self, watcher: Watcher, give_up_s: float) -> float:
         deadline = time.monotonic() + give_up_s
         while True:
-            over, last = self._crew.tend(), watcher.last
+            over, last = self._stage.tend(), watcher.last
             if over or last.published or (last.status is not None and last.status.rows_leased):
                 return time.monotonic()
             if time.monotonic() > deadline:
-                raise InfraError(f"no row was leased within {give_up_s:.0f} s\n{self._crew.cluster.logs()}")
+                raise InfraError(f"no row was leased within {give_up_s:.0f} s\n{self._stage.last_words()}")
             time.sleep(_POLL_S)
 
     def _strike(self, now: Sample, began: float) -> None:
@@ -109,7 +104,7 @@ class Conductor:
             if now.published >= self._rows:
                 self._chronicle.missed.append((what, "all rows were done"))
             elif not self._meet(what, now, began):
-                if at - since < _WAIT_FOR_VICTIM_S:
+                if at - since < self._stage.patience_s:
                     left.append((since, what))
                 else:
                     self._chronicle.missed.append((what, "there was nobody whom it could meet"))
@@ -117,7 +112,7 @@ class Conductor:
 
     def _meet(self, what: Strike, now: Sample, began: float) -> bool:
         at = time.monotonic()
-        done = strike(self._crew, what, now)
+        done = self._stage.strike(what, now)
         if isinstance(done, Armed):
             self._armed.append((what, done))
         elif done is not None:
@@ -135,9 +130,9 @@ class Conductor:
 
     def _look_at_points(self, now: Sample, began: float) -> None:
         """Note the faults that somebody has come to since."""
-        if self._crew.points is None or not self._armed:
+        if not self._armed:
             return
-        proofs = self._crew.points.proofs()
+        proofs = self._stage.proofs()
         left = []
         for what, armed in self._armed:
             proof = next((proof for proof in proofs if proof.armed in armed.names), None)

@@ -14,16 +14,20 @@ from typing import Any, Final
 from antinfer.errors import AntinferError, FencedError, InfraError
 from antinfer.launchers.children import explain_exit
 from antinfer.launchers.outcome import Outcome
+from antinfer.rpc.values import Status
 from antinfer.testing.chaos.cluster import Cluster
 from antinfer.testing.chaos.kinds import NETWORK, POINTED
 from antinfer.testing.chaos.plan import FaultPlan
-from antinfer.testing.chaos.points import PointFolder
+from antinfer.testing.chaos.points import PointFolder, Proof
 from antinfer.testing.chaos.processes import Process, signal_all, state_of
 from antinfer.testing.chaos.proxy import Proxy
 from antinfer.testing.chaos.servers import ValkeyServer
+from antinfer.testing.chaos.stage import Life
+from antinfer.testing.chaos.watching import ask_first
 
 _MASTERS: Final = ("master", "second-master")
 _MOST_SURPRISES: Final = 20
+_LEAVE_S: Final = 20.0
 _JOINED: Final = "connected to the master"
 """A worker says so once it has met one."""
 
@@ -50,7 +54,9 @@ class Member:
 
 
 class Crew:
-    """Starts, replaces and ends the processes of one run."""
+    """Starts, replaces and ends the processes of one run. A `Stage`, but for the faults."""
+
+    patience_s = 10.0
 
     def __init__(self, cluster: Cluster, plan: FaultPlan, store: ValkeyServer | None) -> None:
         """
@@ -146,6 +152,24 @@ class Crew:
         known = {member.name: member for member in self.masters}
         return [self.cluster.address(member.name) for member in reversed(known.values()) if member.is_whole]
 
+    def ask(self) -> Status | None:
+        return ask_first(self.addresses())
+
+    def published(self) -> int:
+        return self.cluster.published()
+
+    def proofs(self) -> list[Proof]:
+        return [] if self.points is None else self.points.proofs()
+
+    def lives(self) -> list[Life]:
+        return [Life(each.name, each.started_at, each.ended_at) for each in (*self.masters, *self.workers)]
+
+    def last_words(self) -> str:
+        return self.cluster.logs()
+
+    def bugs(self) -> list[str]:
+        return self.cluster.bugs()
+
     # -- as time goes ---------------------------------------------------------------------------------------------------------------------
     def later(self, seconds: float, do: Callable[[], object]) -> None:
         """Have something done after so many seconds."""
@@ -179,7 +203,7 @@ class Crew:
             self.replace_later()
 
     def _fell_at_point(self, member: Member) -> bool:
-        return self.points is not None and any(proof.pid == member.process.pid for proof in self.points.proofs())
+        return any(proof.pid == member.process.pid for proof in self.proofs())
 
     def _tend_masters(self) -> bool:
         for member in self.masters:
@@ -229,8 +253,8 @@ class Crew:
         member.frozen.clear()
 
     # -- the end -------------------------------------------------------------------------------------------------------------------------
-    def end(self, seconds: float) -> list[str]:
-        """Let everybody leave who should by now; return what still runs after `seconds`. `Cluster.close` ends that by force."""
+    def end(self) -> list[str]:
+        """Let everybody leave who should by now; return what still runs after a while. `close` ends that by force."""
         for member in (*self.workers, *self.masters):
             self.thaw(member)
         for proxy in self._proxies:
@@ -241,7 +265,7 @@ class Crew:
             # One that came too late to meet a master would wait for one for ever, and rightly.
             if member.process.is_alive and _JOINED not in member.process.log:
                 member.process.send(signal.SIGTERM)
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + _LEAVE_S
         while (left := self.cluster.living()) and time.monotonic() < deadline:
             time.sleep(0.05)
         for member in (*self.workers, *self.masters):

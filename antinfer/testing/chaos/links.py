@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from antinfer.testing.chaos.blows import Blow, Hit, commits, pick_worker, publishes
+from antinfer.testing.chaos.blows import Blow, pick_worker
 from antinfer.testing.chaos.crew import Crew, Member
 from antinfer.testing.chaos.happenings import Condition
+from antinfer.testing.chaos.hits import Hit, commits, publishes
 from antinfer.testing.chaos.proxy import Proxy
 from antinfer.testing.chaos.schedule import Strike
 from antinfer.testing.chaos.watching import Sample

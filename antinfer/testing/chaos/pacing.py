@@ -20,16 +20,12 @@ class Pace:
     def __init__(self, folder: str, rows_per_second: float) -> None:
         """
         Args:
-            folder: where the counts of all processes lie.
+            folder: where the counts of all processes lie; empty: nothing is counted.
             rows_per_second: 0: as many as come.
         """
         self._second_per_row = 1 / rows_per_second if rows_per_second else 0.0
         self._due = 0.0
-        path = Path(folder) / f"{os.getpid()}-{secrets.token_hex(4)}"
-        path.write_bytes(_COUNT.pack(0))
-        with path.open("r+b") as file:
-            # A shared page: what is written there stays when the process is killed.
-            self._page = mmap.mmap(file.fileno(), _COUNT.size)
+        self._page = _page_in(Path(folder)) if folder else None
         self._rows = 0
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -38,8 +34,17 @@ class Pace:
             self._due = max(self._due, now) + batch.num_rows * self._second_per_row
             time.sleep(max(0.0, self._due - now))
         self._rows += batch.num_rows
-        self._page[:] = _COUNT.pack(self._rows)
+        if self._page is not None:
+            self._page[:] = _COUNT.pack(self._rows)
         return batch
+
+
+def _page_in(folder: Path) -> mmap.mmap:
+    path = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
+    path.write_bytes(_COUNT.pack(0))
+    with path.open("r+b") as file:
+        # A shared page: what is written there stays when the process is killed.
+        return mmap.mmap(file.fileno(), _COUNT.size)
 
 
 def rows_passed(folder: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -21,6 +21,7 @@ Spread = Literal["poisson", "scattered", "steady"]
 Store = Literal["embedded", "server"]
 Strictness = Literal["exact", "close", "off"]
 Failing = Literal["raise", "crash", "hang"]
+Launcher = Literal["local", "kubernetes"]
 _PERCENT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _FOLDER: Final = "plans"
 
@@ -63,6 +64,8 @@ class Rule:
     """How much later everything is."""
     how: Failing = "raise"
     """How a poisonous row fails."""
+    launcher: Launcher | None = None
+    """Where alone it strikes; None: everywhere."""
 
     @property
     def is_pointed(self) -> bool:
@@ -98,6 +101,10 @@ class FaultPlan:
     values: Strictness = "close"
     """How alike the values must be to those of the undisturbed run: models may give other last digits with other batches."""
     accumulators: Strictness = "close"
+
+    def under(self, launcher: Launcher) -> FaultPlan:
+        """Return what there is of it under this launcher."""
+        return replace(self, rules=tuple(rule for rule in self.rules if rule.launcher in (None, launcher)))
 
 
 def ready_made() -> dict[str, Path]:
@@ -276,6 +283,7 @@ _RULE_KEYS: Final[dict[str, tuple[str, Any]]] = {
     "error": ("error", _errno),
     "by": ("by_s", parse_duration),
     "how": ("how", _one_of(Failing)),
+    "launcher": ("launcher", _one_of(Launcher)),
 }
 _PLAN_KEYS: Final[dict[str, tuple[str, Any]]] = {
     "about": ("about", _text),

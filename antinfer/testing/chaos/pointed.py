@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from antinfer.faultpoints import POINTS
-from antinfer.testing.chaos.blows import PROGRAMS, Armed, Blow, Hit, publishes
+from antinfer.testing.chaos.blows import PROGRAMS, Blow
 from antinfer.testing.chaos.crew import Crew
+from antinfer.testing.chaos.hits import Armed, Hit, publishes
 from antinfer.testing.chaos.kinds import KINDS, MESSAGES
 from antinfer.testing.chaos.points import PointFolder, Proof
 from antinfer.testing.chaos.schedule import Strike

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
 from antinfer.errors import UsageError
@@ -24,15 +23,16 @@ _MOST_BATCH_ROWS: Final = 4096
 _PACE: Final = "antinfer.testing.chaos.pacing:Pace"
 
 
-def prepare(spec: JobSpec, plan: FaultPlan, output: Path, counts: Path, *, rows_per_second: float) -> JobSpec:
+def prepare(spec: JobSpec, plan: FaultPlan, output: str, counts: str, *, rows_per_second: float, workers: int | None = None) -> JobSpec:
     """Return `spec` as a job of its own that writes to `output`.
 
     Args:
         spec: the user's job; left as it is.
         plan: for its overrides.
-        output: local folder of the output.
-        counts: folder in which the rows that are computed are counted; created.
+        output: place of the output, a local folder or a URI.
+        counts: folder in which the rows that are computed are counted; empty: they are not.
         rows_per_second: of one worker; 0: as fast as it can.
+        workers: how many there shall be, neither more nor less; None: whoever starts them knows.
 
     Raises:
         JobFileError: An override of the plan does not fit.
@@ -40,11 +40,13 @@ def prepare(spec: JobSpec, plan: FaultPlan, output: Path, counts: Path, *, rows_
     """
     if spec.store.url:
         raise UsageError("the job names a store", hint="A job under test gets its own: leave store.url out, or override it with --set.")
-    counts.mkdir(parents=True, exist_ok=True)
     document: dict[str, Any] = json.loads(document_json(spec))
     base_dir = document.pop("base_dir")
-    document["sink"]["options"].pop(STORAGE_OPTION, None)
-    document["sink"].update({"path": str(output), "row_ids": True})
+    if "://" not in output:
+        document["sink"]["options"].pop(STORAGE_OPTION, None)
+    document["sink"].update({"path": output, "row_ids": True})
+    if workers is not None:
+        document["workers"].update({"min": workers, "max": workers})
     document["pipeline"] = [_pace(spec, counts, rows_per_second), *document["pipeline"]]
     if rows_per_second:
         _cut_batches(document["pipeline"], max(1, int(rows_per_second * _LONGEST_BATCH_S)))
@@ -54,13 +56,13 @@ def prepare(spec: JobSpec, plan: FaultPlan, output: Path, counts: Path, *, rows_
     return build_job(document, Lines(f"plan {plan.name}", {}), base_dir, overrides)
 
 
-def _pace(spec: JobSpec, counts: Path, rows_per_second: float) -> dict[str, Any]:
+def _pace(spec: JobSpec, counts: str, rows_per_second: float) -> dict[str, Any]:
     sizes = [stage.batch_size for stage in spec.pipeline if isinstance(stage.batch_size, int)]
     batch = _batch_rows(rows_per_second, sizes)
     return {
         "map_batches": _PACE,
         "name": "pace",
-        "args": {"folder": str(counts), "rows_per_second": rows_per_second},
+        "args": {"folder": counts, "rows_per_second": rows_per_second},
         "batch_format": "arrow",
         "workers_as": "threads",
         # One, for ever: more of them would be faster.

@@ -43,8 +43,8 @@ class ChaosReport:
     """What the audit of the output under faults found."""
     accumulators: Literal["same", "close", "different", "none"]
     """Those of both runs; they differ where a fault has cost good rows."""
-    rows_computed: int
-    """Rows that came through the first step, those that were computed again included."""
+    rows_computed: int | None
+    """Rows that came through the first step, those that were computed again included; None: nobody could count them."""
     folder: Path
     """Where report, picture, logs and outputs lie."""
 
@@ -61,13 +61,15 @@ class ChaosReport:
         return self.comparison.doubled
 
     @property
-    def rows_recomputed(self) -> int:
-        return max(0, self.rows_computed - self.input_rows)
+    def rows_recomputed(self) -> int | None:
+        """None: not known."""
+        return None if self.rows_computed is None else max(0, self.rows_computed - self.input_rows)
 
     @property
-    def wasted(self) -> float:
-        """Share of the work that was done in vain."""
-        return self.rows_recomputed / max(1, self.rows_computed)
+    def wasted(self) -> float | None:
+        """Share of the work that was done in vain; None: not known."""
+        recomputed = self.rows_recomputed
+        return None if recomputed is None or self.rows_computed is None else recomputed / max(1, self.rows_computed)
 
     @property
     def goodput(self) -> float:

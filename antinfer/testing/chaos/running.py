@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from antinfer.errors import InfraError
+from antinfer.errors import InfraError, SourceError
 from antinfer.spec.load import load_job
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
 from antinfer.storage.audit import audit
 from antinfer.storage.forecast import forecast
 from antinfer.storage.jobs import open_output
-from antinfer.testing.chaos.cluster import Cluster
 from antinfer.testing.chaos.comparison import Comparison, alike, compare
 from antinfer.testing.chaos.conductor import Conductor, Run
-from antinfer.testing.chaos.crew import Crew
-from antinfer.testing.chaos.pacing import rows_passed
+from antinfer.testing.chaos.kubernetes.venue import Kubernetes, KubernetesVenue
+from antinfer.testing.chaos.local import LocalVenue
 from antinfer.testing.chaos.plan import FaultPlan, load_plan
-from antinfer.testing.chaos.poisoning import pick_rows
-from antinfer.testing.chaos.preparing import prepare
 from antinfer.testing.chaos.report import ChaosReport
 from antinfer.testing.chaos.schedule import Schedule
-from antinfer.testing.chaos.servers import ValkeyServer
+from antinfer.testing.chaos.stage import Venue
 from antinfer.testing.chaos.timeline import picture
 
 _SLOWEST: Final = 10
 """A run under faults that takes so many times as long as the undisturbed one is given up."""
 _LEAST_GIVE_UP_S: Final = 300.0
 _SHOWN: Final = 5
-_MOST_POISONED: Final = 50
 
 
 def run(
@@ -44,11 +38,12 @@ def run(
     plan: FaultPlan | str | os.PathLike[str],
     seed: int = 0,
     *,
+    cluster: Kubernetes | None = None,
     folder: str | os.PathLike[str] | None = None,
     keep_outputs: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> ChaosReport:
-    """Run a job twice as local processes, the second time under a plan of faults, and compare what came out.
+    """Run a job twice, the second time under a plan of faults, and compare what came out.
 
     The job's own output is not touched.
 
@@ -56,24 +51,29 @@ def run(
         job: a job, a job file, or a folder with a ``job.yaml``.
         plan: a plan, the name of a ready-made one, or a plan file.
         seed: chooses instants and victims; the same plan and seed plan the same faults.
-        folder: where report, picture and logs go, and the outputs while they are compared; created. None: a new temporary one.
-        keep_outputs: leave both outputs there.
+        cluster: where it runs; None: as local processes.
+        folder: where report, picture and logs go, and the outputs of local processes while they are compared; created. None: a new
+            temporary one.
+        keep_outputs: leave both outputs where they are.
         say: is told how it goes, line by line.
 
     Raises:
-        UsageError: The job or the plan is wrong.
+        UsageError: The job or the plan is wrong, or the cluster cannot do what the plan wants.
         AntinferError: The job fails although nothing disturbs it, or never ends.
     """
     spec = job if isinstance(job, JobSpec) else load_job(job)
     plan = plan if isinstance(plan, FaultPlan) else load_plan(plan if isinstance(plan, Path) else str(plan))
     folder = Path(tempfile.mkdtemp(prefix="antinfer-chaos-") if folder is None else folder).resolve()
+    venue: Venue = LocalVenue(spec, folder, seed) if cluster is None else KubernetesVenue(spec, folder, cluster, say)
+    plan = plan.under(venue.launcher)
+    venue.check(plan)
     folder.mkdir(parents=True, exist_ok=True)
-    session = _Session(spec, plan, folder, say)
+    session = _Session(spec, plan, venue, folder, say)
     try:
         return session.run(seed)
     finally:
         if not keep_outputs:
-            session.remove_outputs()
+            venue.remove_outputs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +82,16 @@ class _Done:
 
     run: Run
     spec: JobSpec
-    rows_computed: int
+    rows_computed: int | None
 
 
 class _Session:
-    def __init__(self, spec: JobSpec, plan: FaultPlan, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, spec: JobSpec, plan: FaultPlan, venue: Venue, folder: Path, say: Callable[[str], None]) -> None:
         self._spec = spec
         self._plan = plan
+        self._venue = venue
         self._folder = folder
         self._say = say
-        self._outputs: list[Path] = []
 
     def run(self, seed: int) -> ChaosReport:
         rows = self._count_rows()
@@ -109,57 +109,38 @@ class _Session:
         (self._folder / "timeline.svg").write_text(picture(report), encoding="utf-8")
         return report
 
-    def remove_outputs(self) -> None:
-        for output in self._outputs:
-            shutil.rmtree(output, ignore_errors=True)
-
     def _count_rows(self) -> int:
         """Return the number of rows of the input; where only reading tells, by reading."""
-        if self._spec.limit is None:
-            known = forecast(self._spec).rows
-            if known is not None:
-                return known
+        known = self._known_rows()
+        if known is not None:
+            return known
         self._say("counting the rows of the input")
         counted = self._once("counting", FaultPlan("none", workers=self._plan.workers), 0, 0, 0.0)
         if counted.run.failure is not None:
             raise counted.run.failure
         return int(_report_of(counted.spec)["rows_in"])
 
+    def _known_rows(self) -> int | None:
+        if self._spec.limit is not None:
+            return None
+        try:
+            return forecast(self._spec).rows
+        except SourceError as error:
+            if self._venue.launcher == "local":
+                raise
+            self._say(f"the input cannot be read from here: {error}")
+            return None
+
     def _once(self, name: str, plan: FaultPlan, seed: int, rows: int, pace: float, expected_s: float = 0.0) -> _Done:
-        output, counts = self._folder / name, self._folder / f"{name}.counts"
-        for path in (output, counts):
-            shutil.rmtree(path, ignore_errors=True)
-        self._outputs += [output, counts]
-        spec = prepare(self._spec, self._plan, output, counts, rows_per_second=pace)
-        # Short: the path of a socket may have 107 bytes at most.
-        with tempfile.TemporaryDirectory(prefix="ai-") as sockets:
-            cluster = Cluster(spec, rows, Path(sockets), plan.ttl_s)
-            store = ValkeyServer(Path(sockets) / "store") if plan.store == "server" else None
-            crew = Crew(cluster, plan, store)
-            crew.rows_to_poison = self._rows_to_poison(plan, seed)
-            try:
-                give_up_s = max(_LEAST_GIVE_UP_S, _SLOWEST * max(expected_s, plan.seconds))
-                done = Conductor(crew, Schedule(plan, seed), rows, self._say).run(give_up_s)
-            finally:
-                crew.close()
-                self._keep_logs(Path(sockets), self._folder / f"{name}.logs")
-        return _Done(done, spec, rows_passed(counts))
-
-    def _rows_to_poison(self, plan: FaultPlan, seed: int) -> list[dict[str, Any]]:
-        if not any(rule.kind == "poison" for rule in plan.rules):
-            return []
-        return pick_rows(self._spec, _MOST_POISONED, random.Random(seed))
-
-    @staticmethod
-    def _keep_logs(sockets: Path, kept: Path) -> None:
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir()
-        for log in sockets.glob("*.log"):
-            shutil.copy(log, kept)
+        spec = self._venue.prepare(name, self._plan, pace)
+        with self._venue.stage(name, spec, plan, rows) as stage:
+            give_up_s = max(_LEAST_GIVE_UP_S, _SLOWEST * max(expected_s, plan.seconds))
+            done = Conductor(stage, Schedule(plan, seed), rows, self._say).run(give_up_s)
+        return _Done(done, spec, self._venue.rows_computed(name, rows))
 
     def _report(self, seed: int, rows: int, calm: _Done, stormy: _Done) -> ChaosReport:
         is_done = stormy.run.failure is None
-        comparison = compare(Path(calm.spec.sink.path), Path(stormy.spec.sink.path)) if is_done else Comparison(lost=rows)
+        comparison = compare(open_output(calm.spec), open_output(stormy.spec)) if is_done else Comparison(lost=rows)
         return ChaosReport(
             job=self._spec.name,
             plan=self._plan,

@@ -6,8 +6,9 @@ import signal
 from typing import Any, Final
 
 from antinfer.testing.chaos import links, pointed
-from antinfer.testing.chaos.blows import PROGRAMS, Armed, Blow, Hit, commits, has_no_leases, pick_worker, publishes, rules_again
+from antinfer.testing.chaos.blows import PROGRAMS, Blow, pick_worker, rules_again
 from antinfer.testing.chaos.crew import Crew
+from antinfer.testing.chaos.hits import Armed, Hit, commits, has_no_leases, publishes
 from antinfer.testing.chaos.processes import NotInTime, signal_all, state_of, wait_until
 from antinfer.testing.chaos.schedule import Strike
 from antinfer.testing.chaos.watching import Sample

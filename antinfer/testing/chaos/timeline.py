@@ -81,7 +81,8 @@ class _Drawing:
             f"{report.job} under plan {report.plan.name}, seed {report.seed}: {report.verdict}, {report.rows_lost:,} rows lost, "
             f"{report.rows_doubled:,} doubled of {report.input_rows:,}; {len(report.faults)} faults"
         )
-        cost = f"goodput {report.goodput:.2f} of undisturbed, {report.wasted:.1%} of the work done in vain"
+        wasted = "an unknown share" if report.wasted is None else f"{report.wasted:.1%}"
+        cost = f"goodput {report.goodput:.2f} of undisturbed, {wasted} of the work done in vain"
         self._write(_LEFT, 20, title, size=14)
         self._write(_LEFT, 38, cost)
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
 
-from antinfer.errors import MasterError
+from antinfer.core.records import parse_output_name
+from antinfer.errors import AntinferError, MasterError
 from antinfer.rpc.channel import open_channel
 from antinfer.rpc.client import AdminClient
 from antinfer.rpc.values import Status
+from antinfer.storage import layout
 
 _EVERY_S: Final = 0.1
-_PATIENCE_S: Final = 1.0
+PATIENCE_S: Final = 1.0
+"""How long a master may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,12 @@ class Sample:
 class Watcher:
     """Keeps every sample of a run."""
 
-    addresses: Callable[[], list[str]]
-    """Of all masters that there may be."""
+    ask: Callable[[], Status | None]
+    """Of the master that rules; None: nobody answers."""
     published: Callable[[], int]
     samples: list[Sample] = field(default_factory=list)
+    _failure: AntinferError | None = None
+    """Why nothing is looked at any more."""
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -69,15 +74,14 @@ class Watcher:
 
     @property
     def last(self) -> Sample:
+        """The newest one. Raises `AntinferError` when there will be none any more."""
+        if self._failure is not None:
+            raise self._failure
         return self.samples[-1]
 
     def look(self) -> Sample:
         """Take a sample now."""
-        status = None
-        for address in self.addresses():
-            status = _ask(address)
-            if status is not None:
-                break
+        status = self.ask()
         # The time is that of the look at the output: what was seen there was there by then.
         sample = Sample(time.monotonic(), self.published(), status)
         self.samples.append(sample)
@@ -85,7 +89,11 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._over.wait(_EVERY_S):
-            self.look()
+            try:
+                self.look()
+            except AntinferError as error:
+                self._failure = error
+                return
 
 
 @functools.cache
@@ -95,9 +103,18 @@ def _keep_core_up() -> Any:
     return open_channel("unix:///dev/null/nobody")
 
 
-def _ask(address: str) -> Status | None:
-    try:
-        with AdminClient(address) as admin:
-            return admin.status(timeout_s=_PATIENCE_S)
-    except MasterError:
-        return None
+def ask_first(addresses: Iterable[str]) -> Status | None:
+    """Return what the first master says that answers at one of these addresses; None: none does."""
+    for address in addresses:
+        try:
+            with AdminClient(address) as admin:
+                return admin.status(timeout_s=PATIENCE_S)
+        except MasterError:
+            continue
+    return None
+
+
+def rows_behind(names: Iterable[str]) -> int:
+    """Count the input rows behind the parts among these names of an output."""
+    parts = (parse_output_name(name) for name in names if name.startswith(layout.PART_PREFIX))
+    return sum(stop - start for _, start, stop, _ in parts)

@@ -12,10 +12,10 @@ import pytest
 
 from antinfer.errors import InfraError
 from antinfer.rpc.values import Status, WorkerStatus
-from antinfer.testing.chaos.blows import commits
 from antinfer.testing.chaos.comparison import Comparison
 from antinfer.testing.chaos.conductor import Run
 from antinfer.testing.chaos.happenings import Chronicle, Fault, Recovery
+from antinfer.testing.chaos.hits import commits
 from antinfer.testing.chaos.plan import FaultPlan
 from antinfer.testing.chaos.report import ChaosReport
 from antinfer.testing.chaos.timeline import picture
@@ -92,6 +92,13 @@ def test_close_values_are_whole_unless_the_plan_is_strict() -> None:
 
 def test_accumulators_over_other_rows_differ_rightly() -> None:
     assert a_report(comparison=Comparison(rows=100, given_up=1), accumulators="different").verdict == "whole"
+
+
+def test_rows_that_nobody_could_count_are_unknown() -> None:
+    report = a_report(rows_computed=None)
+    assert (report.verdict, report.rows_recomputed, report.wasted) == ("whole", None, None)
+    assert report.to_json()["rows_recomputed"] is None
+    assert "an unknown share of the work" in picture(report)
 
 
 def test_too_few_faults_prove_nothing() -> None:
