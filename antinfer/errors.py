@@ -44,6 +44,8 @@ class Blame(Enum):
     INTERNAL = "internal"
 
 
+LAST_LINE: Final = "antinfer: "
+"""How the line begins in which a command, a master or a worker says why it has ended."""
 _HINT: Final = "\n  hint: "
 
 

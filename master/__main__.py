@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antinfer.errors import AntinferError, InternalError, Interrupted, UsageError, UserCodeError
+from antinfer.errors import LAST_LINE, AntinferError, InternalError, Interrupted, UsageError, UserCodeError
 from antinfer.launchers.leaving import leave
 from antinfer.launchers.outcome import Outcome
 from antinfer.launchers.parent import die_with_parent
@@ -158,7 +158,7 @@ def _settings(path: Path | None) -> KubernetesSettings | None:
 def _print(error: AntinferError) -> None:
     if isinstance(error, UserCodeError) and error.user_traceback:
         sys.stderr.write(error.user_traceback + "\n")
-    sys.stderr.write(f"antinfer: {error.text}\n")
+    sys.stderr.write(f"{LAST_LINE}{error.text}\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Final
 
 from antinfer.core.ids import WorkerId
 from antinfer.core.scaling import exits
-from antinfer.errors import AntinferError
+from antinfer.errors import LAST_LINE, AntinferError
 from antinfer.launchers.parent import die_with_parent
 from antinfer.rpc.channel import Tls, parse_addresses, read_token, tls_of
 from antinfer.telemetry.logs import configure_logging
@@ -128,5 +128,5 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
             is_alone=args.parent is None,
         )
     except AntinferError as error:
-        sys.stderr.write(f"antinfer: {error.text}\n")
+        sys.stderr.write(f"{LAST_LINE}{error.text}\n")
         return error.exit_code

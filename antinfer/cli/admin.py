@@ -132,7 +132,8 @@ def ended(jobs: Jobs, job: SubmittedJob) -> Status | None:
 
     data = jobs.config_map(job.name) or {}
     output = json.loads(data["job.json"])["sink"]["path"] if "job.json" in data else ""
-    return Status(job=job.id, output=output, epoch=0, phase=job.phase, reason="" if job.phase == "done" else job.reason)
+    reason = "" if job.phase == "done" else jobs.last_words(job) or job.reason
+    return Status(job=job.id, output=output, epoch=0, phase=job.phase, reason=reason)
 
 
 def _config_map(jobs: Jobs, name: str) -> Mapping[str, str] | None:

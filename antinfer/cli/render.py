@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from antinfer.errors import AntinferError, InternalError, UserCodeError
+from antinfer.errors import LAST_LINE, AntinferError, InternalError, UserCodeError
 
 
 def error(problem: AntinferError) -> int:
@@ -21,7 +21,7 @@ def error(problem: AntinferError) -> int:
         traceback.print_exception(problem, file=sys.stderr)
     if isinstance(problem, UserCodeError) and problem.user_traceback:
         typer.echo(problem.user_traceback.rstrip("\n"), err=True)
-    typer.echo(f"antinfer: {problem.text}", err=True)
+    typer.echo(f"{LAST_LINE}{problem.text}", err=True)
     return problem.exit_code
 
 

@@ -36,6 +36,16 @@ def write_job(folder: Path, *, shards: int = 8, pause_s: float = 0.001, **change
     return scoring, spec
 
 
+def crawl(folder: Path, *, until: Path) -> None:
+    """Let the job take minutes for all but its first two shards, until a file is there."""
+    pause = 'time.sleep(self.pause_s * len(batch["key"]))'
+    slow = f'len(batch["key"]) * (200 if batch["key"].max() >= 400 and not os.path.exists({str(until)!r}) else 1)'
+    steps = folder / "steps.py"
+    text = steps.read_text()
+    assert pause in text
+    steps.write_text("import os\n" + text.replace(pause, f"time.sleep(self.pause_s * {slow})"))
+
+
 def submit(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     kubeconfig = cluster.kubeconfig(folder / "kubeconfig")
     return command_line(
@@ -52,6 +62,11 @@ def mine(cluster: Cluster) -> dict[str, list[Object]]:
 
 def pods(cluster: Cluster, component: str) -> list[Object]:
     return [pod for pod in cluster.store.each(PODS) if pod["metadata"]["labels"].get("app.kubernetes.io/component") == component]
+
+
+def alive(cluster: Cluster) -> list[Object]:
+    """The pods of workers that run and have not been told to go."""
+    return [pod for pod in pods(cluster, "worker") if not pod["metadata"].get("deletionTimestamp") and pod["status"]["phase"] == "Running"]
 
 
 def wait(cluster: Cluster, condition: Callable[[], object], why: str) -> None:

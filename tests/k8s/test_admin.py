@@ -18,9 +18,9 @@ from antinfer.storage import layout
 from tests.integration.jobs import assert_proven, command_line
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
-from tests.k8s.double.objects import Object, name_of
+from tests.k8s.double.objects import name_of
 from tests.k8s.jobs import ENV
-from tests.k8s.submitted import COLLECTIONS, is_complete, mine, pods, submit, wait, write_job
+from tests.k8s.submitted import COLLECTIONS, alive, crawl, is_complete, mine, pods, submit, wait, write_job
 from tests.k8s.talk import JOBS, Talk
 
 
@@ -56,20 +56,6 @@ def start(cluster: Cluster, folder: Path, *, shards: int = 8, pause_s: float = 0
     done = submit(cluster, folder)
     assert done.returncode == 0, done.stderr
     return scoring, spec, Outside(cluster, folder)
-
-
-def crawl(folder: Path, *, until: Path) -> None:
-    """Let the job take minutes for all but its first two shards, until a file is there."""
-    pause = 'time.sleep(self.pause_s * len(batch["key"]))'
-    slow = f'len(batch["key"]) * (200 if batch["key"].max() >= 400 and not os.path.exists({str(until)!r}) else 1)'
-    steps = folder / "steps.py"
-    text = steps.read_text()
-    assert pause in text
-    steps.write_text("import os\n" + text.replace(pause, f"time.sleep(self.pause_s * {slow})"))
-
-
-def alive(cluster: Cluster) -> list[Object]:
-    return [pod for pod in pods(cluster, "worker") if not pod["metadata"].get("deletionTimestamp") and pod["status"]["phase"] == "Running"]
 
 
 @pytest.mark.slow
@@ -204,6 +190,15 @@ def test_a_job_that_runs_says_what_it_says(cluster: Cluster, tmp_path: Path) -> 
     outside.told("cancel")
     assert submit(cluster, tmp_path).returncode == 0, "what was kept for resume does not stand in the way"
     assert sorted(mine(cluster)) == sorted(COLLECTIONS)
+
+
+def test_a_job_that_has_failed_is_said_with_the_words_of_its_master(cluster: Cluster, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    (tmp_path / "steps.py").write_text("raise RuntimeError('no model here')")
+    assert submit(cluster, tmp_path).returncode == 0
+    outside = Outside(cluster, tmp_path)
+    wait(cluster, lambda: json.loads(outside.told("status", "--json"))["phase"] == "failed", "the end of the job")
+    assert "no model here" in json.loads(outside.told("status", "--json"))["reason"]
 
 
 def test_a_master_that_does_not_run_is_said_with_the_reason(cluster: Cluster, tmp_path: Path) -> None:

@@ -100,6 +100,14 @@ def test_volumes_are_folders_to_which_paths_lead(cluster: Cluster, talk: Talk) -
     assert (cluster.kubelets.run_of("default", "p").folder / "volumes" / "mixed" / "token").read_text()
 
 
+def test_a_container_that_failed_leaves_its_last_words_where_it_wants_that(cluster: Cluster, talk: Talk) -> None:
+    script = "seq 1 100; echo why; exit 3"
+    talk.create(PODS, pod_of(shell(script, terminationMessagePolicy="FallbackToLogsOnError"), shell(script, "other")))
+    ended = wait_for_phase(cluster, "Failed")
+    assert state(ended)["terminated"]["message"].split() == [*map(str, range(22, 101)), "why"]
+    assert "message" not in state(ended, "other")["terminated"]
+
+
 def test_an_images_own_command_is_used_where_the_container_has_none(cluster: Cluster, talk: Talk) -> None:
     talk.create(PODS, pod_of({"name": "main", "image": "greeter"}))
     wait_for_phase(cluster, "Succeeded")

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from antinfer.errors import InfraError, MasterError, UsageError
+from antinfer.errors import LAST_LINE, InfraError, MasterError, UsageError
 from antinfer.launchers.kubernetes import secret
 from antinfer.launchers.kubernetes.api import Api, ApiError
 from antinfer.launchers.kubernetes.forwarding import Forwarding
 from antinfer.launchers.kubernetes.manifests import JOB_LABEL
-from antinfer.launchers.kubernetes.submission import PORT, server_names
+from antinfer.launchers.kubernetes.submission import CONTAINER, PORT, server_names
 from antinfer.launchers.kubernetes.submit import COLLECTIONS
 from antinfer.rpc.channel import Tls
 from antinfer.rpc.client import AdminClient
@@ -73,6 +73,18 @@ class Jobs:
         selector = f"{JOB_LABEL}={job.id},app.kubernetes.io/component={component}"
         found = self.api.ask("GET", f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=selector).get("items") or []
         return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+
+    def last_words(self, job: SubmittedJob) -> str:
+        """Return what the last master said last, as far as its pod is there and says so; empty otherwise."""
+        ends = [
+            (each.get("state") or {}).get("terminated") or {}
+            for pod in self.pods(job, "master")[-1:]
+            for each in (pod.get("status") or {}).get("containerStatuses") or ()
+            if each["name"] == CONTAINER
+        ]
+        said = "".join(end.get("message") or "" for end in ends)
+        errors = [line.removeprefix(LAST_LINE) for line in said.splitlines() if line.startswith(LAST_LINE)]
+        return errors[-1] if errors else ""
 
     def secret(self, name: str) -> dict[str, bytes] | None:
         """Return the Secret of a job; None: it is gone."""

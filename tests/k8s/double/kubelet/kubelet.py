@@ -150,7 +150,7 @@ class Kubelets(Controller):
             if each.process is None or each.process.exit_code is None:
                 continue
             lasted = time.time() - each.started_at
-            each.end()
+            each.end(run.log(each.name, each.restarts))
             restarts = run.policy == "Always" or (run.policy == "OnFailure" and each.exit_code != 0)
             if each in run.inits and each.exit_code == 0:
                 restarts = False

@@ -6,10 +6,13 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from tests.k8s.double.kubelet.processes import Process
 from tests.k8s.double.objects import Object, dig, is_finished, set_condition, stamp
+
+_MOST_LINES: Final = 80
+_MOST_BYTES: Final = 2048
 
 
 @dataclass
@@ -62,10 +65,13 @@ class ContainerRun:
         self.container_id = f"double://{uuid.uuid4().hex}"
         self.out_of_memory = False
 
-    def end(self) -> None:
-        """Note that the process has ended."""
+    def end(self, log: Path) -> None:
+        """Note that the process, whose output is in `log`, has ended."""
         assert self.process is not None and self.process.exit_code is not None
         code, failure = self.process.exit_code, self.process.failure
+        message = failure
+        if code and not failure and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            message = _last_words(log)
         reason = "Completed" if code == 0 else "Error"
         if failure:
             reason = "StartError"
@@ -74,7 +80,7 @@ class ContainerRun:
         self.terminated = {
             "exitCode": code,
             "reason": reason,
-            **({"message": failure} if failure else {}),
+            **({"message": message} if message else {}),
             "startedAt": stamp(self.started_at),
             "finishedAt": stamp(),
             "containerID": self.container_id,
@@ -202,6 +208,12 @@ class PodRun:
         set_condition(pod, "Initialized", "True" if initialized else "False", **({} if initialized else incomplete))
         for kind in ("Ready", "ContainersReady"):
             set_condition(pod, kind, "True" if ready else "False", **({} if ready else told))
+
+
+def _last_words(log: Path) -> str:
+    """What a kubelet keeps of the output of a container that failed."""
+    lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
+    return b"".join(lines[-_MOST_LINES:])[-_MOST_BYTES:].decode("utf-8", "replace")
 
 
 def container_named(pod: Object, name: str) -> Object:
