@@ -22,9 +22,9 @@ _DOOM: Final = frozenset(
         "cloud.google.com/impending-node-termination",
         "karpenter.sh/disrupted",
         "karpenter.sh/disruption",
-        "kubernetes.azure.com/scalesetpriority-evicting",
         "node.cloudprovider.kubernetes.io/shutdown",
         "node.kubernetes.io/out-of-service",
+        "remediator.kubernetes.azure.com/unschedulable",
     )
 )
 """Keys of taints by which clouds and autoscalers say that a node is about to go."""

@@ -57,7 +57,8 @@ def test_a_pod_of_no_class_that_we_know_is_preemptible() -> None:
         ("Unknown", [], NodeState.LOST),
         ("False", ["karpenter.sh/disrupted"], NodeState.LOST),
         ("True", ["karpenter.sh/disrupted"], NodeState.DOOMED),
-        ("True", ["nvidia.com/gpu"], NodeState.READY),
+        ("True", ["kubernetes.azure.com/scalesetpriority", "remediator.kubernetes.azure.com/unschedulable"], NodeState.DOOMED),
+        ("True", ["kubernetes.azure.com/scalesetpriority", "nvidia.com/gpu"], NodeState.READY),
     ],
 )
 def test_nodes(ready: str, taints: list[str], state: NodeState) -> None:
