@@ -1,4 +1,4 @@
-"""``python -m tests.k8s.show``: a job on the double of a cluster, with `kubectl get pods -w` beside it, while nodes and pods are taken away.
+"""``python -m tests.k8s.show``: a job on the double of a cluster, with `kubectl get pods -w` beside it, while nodes and pods go.
 
 Prints what everybody says, as it comes. The exit status is 1 when anything is not as it must be.
 """
