@@ -167,6 +167,22 @@ def test_a_pod_that_finds_no_place_is_told_with_the_words_of_the_scheduler(bench
         assert not it.failures
 
 
+def test_a_quota_that_is_used_up_is_told_and_waited_for(bench: MakeBench) -> None:
+    template = {"spec": {"containers": [{"name": "worker", "resources": {"requests": {"cpu": "1"}}}]}}
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, template=template, least=3, most=3) as it:
+        talk, quotas = Talk(cluster.url), "/api/v1/namespaces/default/resourcequotas"
+        talk.create(quotas, {"metadata": {"name": "few"}, "spec": {"hard": {"requests.cpu": "2"}}})
+        it.wait(lambda: len(it.running()) == 2, "as many as the quota allows")
+        it.join_all()
+        it.wait(lambda: "exceeded quota: few, requested: requests.cpu=1, used: requests.cpu=2" in it.troubles.text, "to be told")
+        assert not it.failures
+        assert talk.patch(f"{quotas}/few", {"spec": {"hard": {"requests.cpu": "3"}}}).code == 200
+        it.wait(lambda: len(it.running()) == 3, "the third")
+        it.join_all()
+        it.wait(lambda: not it.troubles.text, "nothing to be told any more")
+        assert not it.failures
+
+
 def test_nothing_is_missed_when_watches_break_and_the_server_forgets(bench: MakeBench) -> None:
     with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=3, most=3) as it:
         it.wait(lambda: len(it.running()) == 3, "three workers")
