@@ -1,4 +1,4 @@
-"""What the pages about Kubernetes tell users to write: job files that load, and overlays that bring each pod to the nodes it is meant for."""
+"""What the pages about Kubernetes have users write: job files that load, and overlays that bring each pod to its nodes."""
 
 from __future__ import annotations
 
