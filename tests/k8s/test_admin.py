@@ -20,6 +20,7 @@ from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import name_of
 from tests.k8s.jobs import ENV
+from tests.k8s.rights import limited
 from tests.k8s.submitted import COLLECTIONS, alive, crawl, is_complete, mine, pods, submit, wait, write_job
 from tests.k8s.talk import JOBS, Talk
 
@@ -147,13 +148,7 @@ def test_what_is_wrong_is_said(cluster: Cluster, tmp_path: Path) -> None:
 def test_rights_that_are_missing_are_named_one_after_the_other(cluster: Cluster, tmp_path: Path) -> None:
     start(cluster, tmp_path, pause_s=0.1)
     wait(cluster, lambda: alive(cluster), "a worker")
-    talk, rbac = Talk(cluster.url), "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
-    talk.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "viewer"}})
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "viewer"}
-    subjects = [{"kind": "ServiceAccount", "name": "viewer", "namespace": "default"}]
-    talk.create(f"{rbac}/rolebindings", {"metadata": {"name": "viewer"}, "roleRef": reference, "subjects": subjects})
-    talk.create(f"{rbac}/roles", {"metadata": {"name": "viewer"}, "rules": []})
-    outside = Outside(cluster, tmp_path, cluster.service_account_token("default", "viewer"))
+    outside = Outside(cluster, tmp_path, limited(cluster, []))
     rules: list[dict[str, Any]] = []
     for group, resource, verb in (
         ("batch", "jobs", "get"),
@@ -165,7 +160,7 @@ def test_rights_that_are_missing_are_named_one_after_the_other(cluster: Cluster,
         said = outside.refused("status", code=1)
         assert f'the rule {{apiGroups: ["{group}"], resources: ["{resource}"], verbs: ["{verb}"]}} in a Role in namespace default' in said
         rules.append({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
-        talk.patch(f"{rbac}/roles/viewer", {"rules": rules})
+        Talk(cluster.url).patch(f"{COLLECTIONS['Role']}/limited", {"rules": rules})
     assert "running" in outside.told("status")
 
 

@@ -29,6 +29,7 @@ from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.kinds import PODS
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import Object, dig, name_of
+from tests.k8s.rights import limited
 from tests.k8s.scenes import pod_of, shell
 from tests.k8s.talk import PODS as PATH
 from tests.k8s.talk import Talk
@@ -235,16 +236,19 @@ def test_a_node_that_is_lost_gives_its_workers_up_at_once(bench: MakeBench) -> N
         assert not it.failures
 
 
-def limited(cluster: Cluster, rules: list[dict[str, Any]]) -> str:
-    """Return the token of a service account with these rights."""
-    talk = Talk(cluster.url)
-    rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
-    talk.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "master"}})
-    talk.create(f"{rbac}/roles", {"metadata": {"name": "master"}, "rules": rules})
-    subject = {"kind": "ServiceAccount", "name": "master", "namespace": "default"}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "master"}
-    talk.create(f"{rbac}/rolebindings", {"metadata": {"name": "master"}, "subjects": [subject], "roleRef": reference})
-    return cluster.service_account_token("default", "master")
+def test_a_node_that_is_about_to_go_is_left_by_its_workers_before_it_goes(bench: MakeBench) -> None:
+    nodes = [Node("n1", cpu="64", pretend=True), Node("n2", cpu="64", pretend=True)]
+    with Cluster(nodes) as cluster, bench(cluster, least=4, most=4) as it:
+        it.wait(lambda: len(it.running()) == 4, "four workers")
+        it.join_all()
+        it.elastic.turn(now_ms())
+        node = it.pods()[min(it.running())]["spec"]["nodeName"]
+        there = {name for name, pod in it.pods().items() if pod["spec"]["nodeName"] == node}
+        cluster.taint_node(node, "aws-node-termination-handler/spot-itn", "NoSchedule")
+        it.wait(lambda: len(it.running() - there) == 4, "others on the other node")
+        assert there <= it.running(), "who leaves has been asked by its master, and has not left yet"
+        assert len(it.posted) == len(there)
+        assert not it.failures
 
 
 def test_workers_that_are_given_back_are_remembered_by_the_next_reign(bench: MakeBench, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +18,13 @@ from antinfer.launchers.certificates import make_certificates
 from antinfer.launchers.kubernetes.secret import REDACTED, Secrets
 from antinfer.launchers.kubernetes.submission import Submission, object_name, objects, server_names
 from antinfer.master.jobfile import job_id
-from antinfer.spec.canonical import to_yaml
-from antinfer.spec.schema import JobSpec
-from tests.integration.jobs import assert_proven
+from antinfer.testing.chaos.servers import valkey
+from tests.integration.jobs import assert_proven, command_line
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import name_of
 from tests.k8s.jobs import ENV
+from tests.k8s.rights import limited
 from tests.k8s.submitted import COLLECTIONS, is_complete, mine, pods, submit, wait, write_job
 from tests.k8s.talk import JOBS, Talk
 
@@ -83,16 +84,28 @@ def test_a_job_runs_to_its_end_and_goes_with_all_that_belongs_to_it(cluster: Clu
     cluster.wait(lambda: not mine(cluster) and not pods(cluster, "master"), "everything to go")
 
 
+@pytest.fixture(params=["of its pod", "of one's own"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, ...]]:
+    """The options by which a job is told of its store."""
+    if request.param == "of its pod":
+        yield ()
+        return
+    with valkey(tmp_path / "store") as server:
+        yield ("--store", server.url)
+
+
 @pytest.mark.slow
-def test_a_master_that_dies_is_followed_by_another_that_keeps_the_workers(tmp_path: Path) -> None:
+def test_a_master_that_dies_is_followed_by_another_that_keeps_the_workers(tmp_path: Path, store: tuple[str, ...]) -> None:
     # A mounted folder is another path in each pod of the double, and the dead master's is gone: workers have the code in their image.
     env = {**ENV, "PYTHONPATH": f"{ENV['PYTHONPATH']}{os.pathsep}{tmp_path}"}
-    scoring, spec = write_job(tmp_path)
-    slower = spec.model_dump(mode="json")
-    slower["pipeline"][1]["args"]["pause_s"] = 0.005
-    (tmp_path / "job.yaml").write_text(to_yaml(JobSpec.model_validate(slower)))
+    scoring, spec = write_job(tmp_path, pause_s=0.005)
+    computed = tmp_path / "computed"
+    steps = tmp_path / "steps.py"
+    call = "def __call__(self, batch):"
+    noted = f'with open({str(computed)!r}, "a") as log: print(len(batch["key"]), file=log)'
+    steps.write_text(steps.read_text().replace(call, f"{call}\n        {noted}"))
     with Cluster([Node("n1"), Node("n2")], env=env) as cluster:
-        assert submit(cluster, tmp_path).returncode == 0
+        assert submit(cluster, tmp_path, *store).returncode == 0
         wait(cluster, lambda: list(Path(spec.sink.path).glob("part-*")), "a part")
         (first,) = pods(cluster, "master")
         before = {name_of(pod) for pod in pods(cluster, "worker")}
@@ -102,6 +115,12 @@ def test_a_master_that_dies_is_followed_by_another_that_keeps_the_workers(tmp_pa
         wait(cluster, lambda: seen.update(map(name_of, pods(cluster, "worker"))) or is_complete(cluster), "the end of the job")
         scoring.assert_right(Path(spec.sink.path))
         assert seen == before, "workers that live are kept"
+        if store:
+            story = command_line("story", spec.sink.path, "0").stdout
+            assert re.search(r"reign 2 began .* from the store ", story), story
+            bad = len([n for n in range(scoring.rows) if n % 499 == 7])
+            rows = sum(map(int, computed.read_text().split()))
+            assert rows == scoring.rows - bad, "no row is computed twice"
 
 
 def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, tmp_path: Path) -> None:
@@ -130,6 +149,17 @@ def test_a_job_that_cannot_be_created_whole_leaves_nothing(cluster: Cluster, tmp
     assert done.returncode == 2
     assert "NetworkPolicy" in done.stderr and "not you" in done.stderr
     cluster.wait(lambda: not mine(cluster), "the rest to go")
+
+
+def test_a_right_that_is_missing_is_named_and_what_was_created_goes(cluster: Cluster, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    jobs = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "delete"]}
+    kubeconfig = cluster.kubeconfig(tmp_path / "limited", token=limited(cluster, [jobs]))
+    done = submit(cluster, tmp_path, "--kubeconfig", str(kubeconfig))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    right = 'the rule {apiGroups: [""], resources: ["serviceaccounts"], verbs: ["create"]} in a Role in namespace default'
+    assert right in done.stderr
+    cluster.wait(lambda: not mine(cluster), "the job to go")
 
 
 def test_user_code_that_is_too_large_is_refused() -> None:
