@@ -71,6 +71,18 @@ class Bench:
         """All workers that run have joined, and hold rows."""
         self.job = replace(self.job, workers={name: WorkerSight(leases=1, uncommitted_rows=100) for name in self.running()})
 
+    def settle(self, count: int) -> None:
+        """Wait until so many workers run, and let them join."""
+        self.wait(lambda: len(self.running()) == count, f"{count} workers")
+        self.join_all()
+        self.elastic.turn(now_ms())
+
+    def neighbours(self) -> tuple[str, set[str]]:
+        """Return the node of the first worker, and the names of all that are there."""
+        pods = self.pods()
+        node = pods[min(self.running())]["spec"]["nodeName"]
+        return node, {name for name, pod in pods.items() if pod["spec"]["nodeName"] == node}
+
 
 MakeBench = Callable[..., Any]
 
@@ -103,9 +115,7 @@ def bench(tmp_path: Path) -> MakeBench:
 
 def test_thirty_pods_deleted_at_once_are_replaced(bench: MakeBench) -> None:
     with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=30, most=30) as it:
-        it.wait(lambda: len(it.running()) == 30, "thirty workers")
-        it.join_all()
-        it.elastic.turn(now_ms())
+        it.settle(30)
         first = it.running()
         calls = cluster.calls.of("create", "pods")
         assert Talk(cluster.url).delete("/api/v1/namespaces/default/pods").code == 200
@@ -212,9 +222,7 @@ def test_a_server_that_has_too_much_to_do_is_left_alone_for_a_while(bench: MakeB
 
 def test_nothing_is_asked_while_nothing_changes(bench: MakeBench) -> None:
     with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=2, most=2) as it:
-        it.wait(lambda: len(it.running()) == 2, "two workers")
-        it.join_all()
-        it.elastic.turn(now_ms())
+        it.settle(2)
         verbs = ("create", "list", "watch", "get", "delete", "patch", "update")
         before = [cluster.calls.of(verb, "pods") for verb in verbs]
         for _ in range(50):
@@ -225,11 +233,8 @@ def test_nothing_is_asked_while_nothing_changes(bench: MakeBench) -> None:
 def test_a_node_that_is_lost_gives_its_workers_up_at_once(bench: MakeBench) -> None:
     nodes = [Node("n1", cpu="64", pretend=True), Node("n2", cpu="64", pretend=True)]
     with Cluster(nodes) as cluster, bench(cluster, least=4, most=4) as it:
-        it.wait(lambda: len(it.running()) == 4, "four workers")
-        it.join_all()
-        it.elastic.turn(now_ms())
-        node = it.pods()[min(it.running())]["spec"]["nodeName"]
-        on_lost = {name for name, pod in it.pods().items() if pod["spec"]["nodeName"] == node}
+        it.settle(4)
+        node, on_lost = it.neighbours()
         cluster.lose_node(node)
         it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name not in on_lost})
         it.wait(lambda: len(it.running() - on_lost) == 4, "others on the other node")
@@ -239,11 +244,8 @@ def test_a_node_that_is_lost_gives_its_workers_up_at_once(bench: MakeBench) -> N
 def test_a_node_that_is_about_to_go_is_left_by_its_workers_before_it_goes(bench: MakeBench) -> None:
     nodes = [Node("n1", cpu="64", pretend=True), Node("n2", cpu="64", pretend=True)]
     with Cluster(nodes) as cluster, bench(cluster, least=4, most=4) as it:
-        it.wait(lambda: len(it.running()) == 4, "four workers")
-        it.join_all()
-        it.elastic.turn(now_ms())
-        node = it.pods()[min(it.running())]["spec"]["nodeName"]
-        there = {name for name, pod in it.pods().items() if pod["spec"]["nodeName"] == node}
+        it.settle(4)
+        node, there = it.neighbours()
         cluster.taint_node(node, "aws-node-termination-handler/spot-itn", "NoSchedule")
         it.wait(lambda: len(it.running() - there) == 4, "others on the other node")
         assert there <= it.running(), "who leaves has been asked by its master, and has not left yet"
