@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from redis import AuthenticationError, Redis
 
 from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED
 from antinfer.launchers.certificates import make_certificates
@@ -23,7 +22,6 @@ from antinfer.master.__main__ import _parse
 from antinfer.master.jobfile import job_id
 from antinfer.spec.canonical import from_document
 from antinfer.storage.filesystems import canonical_uri
-from antinfer.testing.chaos.servers import valkey
 from tests.deploy.charts import CHART, VALUES, Object, helm, needs_helm, one, refusal, render, values
 from tests.k8s.double.kinds import RESOURCES
 from tests.k8s.double.schema import check
@@ -244,26 +242,6 @@ def test_secrets_are_in_the_secret_alone() -> None:
     assert "job.json" not in one(rendered, "ConfigMap")["data"]
 
 
-def test_valkey_keeps_what_it_says_it_has_written_and_asks_for_a_password() -> None:
-    rendered = render(FULL)
-    conf = one(rendered, "Secret", "-valkey")["stringData"]
-    lines = dict(line.split(" ", 1) for line in conf["valkey.conf"].splitlines())
-    assert (lines["appendonly"], lines["appendfsync"], lines["maxmemory-policy"]) == ("yes", "always", "noeviction")
-    assert lines["requirepass"] == conf["password"] and len(conf["password"]) > 30
-    service = one(rendered, "Service", "-valkey")
-    (store,) = [each["stringData"]["store-url"] for each in rendered if "store-url" in each.get("stringData", {})]
-    assert store == f"redis://:{conf['password']}@{service['metadata']['name']}.batch.svc:6379/0"
-    pod = one(rendered, "StatefulSet")["spec"]["template"]
-    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
-    (claim,) = one(rendered, "StatefulSet")["spec"]["volumeClaimTemplates"]
-    (container,) = pod["spec"]["containers"]
-    assert {"name": claim["metadata"]["name"], "mountPath": lines["dir"]} in container["volumeMounts"]
-    policy = one(rendered, "NetworkPolicy", "-valkey")["spec"]
-    assert policy["egress"] == []
-    (peer,) = policy["ingress"][0]["from"]
-    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "master"
-
-
 def test_what_changes_the_pod_or_what_it_reads_changes_the_print() -> None:
     prints = {
         print_of(one(render(given), "Job"))
@@ -286,18 +264,6 @@ def test_the_print_tells_nothing_of_secrets_but_follows_the_rest() -> None:
     first, other = ({"storage": {"secret_key": key}} for key in "ab")
     assert job(options=first) == job(options=other)
     assert job(options=first) != job(options=first, columns=["id"])
-
-
-def test_a_server_takes_the_configuration_of_valkey(tmp_path: Path) -> None:
-    conf = one(render(FULL), "Secret", "-valkey")["stringData"]
-    settings = dict(line.split(" ", 1) for line in conf["valkey.conf"].splitlines())
-    own = {name: value.strip('"') for name, value in settings.items() if name not in ("port", "dir")}
-    with valkey(tmp_path, **own) as server:
-        with pytest.raises(AuthenticationError):
-            Redis(port=server.port).ping()
-        with Redis(port=server.port, password=conf["password"], decode_responses=True) as client:
-            assert client.config_get("append*")["appendfsync"] == "always"
-            assert client.config_get("save")["save"] == ""
 
 
 @pytest.mark.parametrize(

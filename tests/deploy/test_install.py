@@ -95,6 +95,21 @@ def test_a_job_is_changed_by_installing_it_again_and_goes_on_from_its_output(clu
     assert parts <= set((tmp_path / "out").glob("part-*")), "nothing was done a second time"
 
 
+def test_an_upgrade_keeps_what_valkey_and_the_master_know_each_other_by(tmp_path: Path) -> None:
+    _, _, given = values_of(tmp_path)
+    given["valkey"] = {"enabled": True}
+    with Cluster() as cluster:  # without nodes nothing starts
+
+        def ours() -> dict[str, Any]:
+            return {name: each["data"] for each in cluster.store.each(SECRETS) if (name := name_of(each)).startswith("antinfer-")}
+
+        in_cluster(cluster, tmp_path, "install", given)
+        before = ours()
+        assert [{"server.key", "password"} <= each.keys() for _, each in sorted(before.items())] == [False, True]
+        in_cluster(cluster, tmp_path, "upgrade", given)
+        assert ours() == before
+
+
 def test_each_installation_has_secrets_of_its_own(cluster: Cluster, tmp_path: Path) -> None:
     _, _, given = values_of(tmp_path)
     contents = []

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from antinfer.errors import StoreError
 from antinfer.master.store.base import Applied, Batch
 from antinfer.master.store.redis import RedisStore
 from antinfer.testing.chaos.servers import valkey
+from tests.integration.tls import tls_in_front_of
 
 
 def _certificate(folder: Path) -> Path:
@@ -47,38 +45,11 @@ def _certificate(folder: Path) -> Path:
     return path
 
 
-@asynccontextmanager
-async def _tls_in_front_of(port: int, certificate: Path) -> AsyncIterator[int]:
-    """Accept TLS connections and pass their bytes on to a plain port."""
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            return  # the other end hung up first
-        finally:
-            writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
 def test_a_store_behind_tls_with_a_user_and_a_password(tmp_path: Path) -> None:
     certificate = _certificate(tmp_path)
 
     async def use(port: int) -> Applied:
-        async with _tls_in_front_of(port, certificate) as outer:
+        async with tls_in_front_of(port, certificate) as outer:
             store = RedisStore(f"rediss://clerk:secret@127.0.0.1:{outer}/0?ssl_ca_certs={certificate}", "job")
             await store.open()
             try:
@@ -96,7 +67,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
     certificate = _certificate(tmp_path)
 
     async def use(port: int) -> None:
-        async with _tls_in_front_of(port, certificate) as outer:
+        async with tls_in_front_of(port, certificate) as outer:
             store = RedisStore(f"rediss://127.0.0.1:{outer}/0", "job", start_patience_s=0.2)
             try:
                 await store.open()
