@@ -20,9 +20,7 @@ class Kubectl:
     """Somebody at a terminal of their own."""
 
     def __init__(self, kubeconfig: Path, transcript: Transcript) -> None:
-        """Raises FileNotFoundError where `kubectl` is not on this machine."""
-        if PROGRAM is None:
-            raise FileNotFoundError("kubectl is not on this machine")
+        assert PROGRAM is not None, "kubectl is not on this machine"
         self._command = [PROGRAM, "--kubeconfig", str(kubeconfig), "--cache-dir", str(kubeconfig.parent / "cache")]
         self._transcript = transcript
 
