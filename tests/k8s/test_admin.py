@@ -18,7 +18,7 @@ from antinfer.storage import layout
 from tests.integration.jobs import assert_proven, command_line
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
-from tests.k8s.double.objects import name_of
+from tests.k8s.double.objects import condition_of, name_of
 from tests.k8s.jobs import ENV
 from tests.k8s.rights import limited
 from tests.k8s.submitted import COLLECTIONS, alive, crawl, is_complete, mine, pods, submit, wait, write_job
@@ -192,7 +192,7 @@ def test_a_job_that_has_failed_is_said_with_the_words_of_its_master(cluster: Clu
     (tmp_path / "steps.py").write_text("raise RuntimeError('no model here')")
     assert submit(cluster, tmp_path).returncode == 0
     outside = Outside(cluster, tmp_path)
-    wait(cluster, lambda: json.loads(outside.told("status", "--json"))["phase"] == "failed", "the end of the job")
+    wait(cluster, lambda: condition_of(mine(cluster)["Job"][0], "Failed"), "the end of the job")
     assert "no model here" in json.loads(outside.told("status", "--json"))["reason"]
 
 
