@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from antinfer.core.scaling.values import Desired, GiveBack, ScalingPolicy
+from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED, Desired, GiveBack, ScalingPolicy
 from antinfer.errors import UserError
 from antinfer.launchers.kubernetes.api import Api
+from antinfer.launchers.kubernetes.facts import CLASS_LABEL
 from antinfer.launchers.kubernetes.launcher import KubernetesLauncher
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
 from antinfer.master.controller.account import Account
@@ -90,9 +92,10 @@ MakeBench = Callable[..., Any]
 @pytest.fixture
 def bench(tmp_path: Path) -> MakeBench:
     @contextmanager
-    def make(cluster: Cluster, *, token: str | None = None, template: dict[str, Any] | None = None, **desired: Any) -> Iterator[Bench]:
+    def make(cluster: Cluster, *, token: str | None = None, **wanted: Any) -> Iterator[Bench]:
         kubeconfig = cluster.kubeconfig(tmp_path / "kubeconfig", token=token)
-        settings = KubernetesSettings(image=desired.pop("image", "antinfer:1"), grace_s=2, template=template or {})
+        given = {name: wanted.pop(name) for name in ("image", "template", "classes") if name in wanted}
+        settings = KubernetesSettings(**{"image": "antinfer:1", "grace_s": 2, **given})
         launcher = KubernetesLauncher(Api.connect(str(kubeconfig)), settings, job="j1", master="127.0.0.1:1")
         launcher.open(lambda: None)
         around = Surroundings(
@@ -103,8 +106,8 @@ def bench(tmp_path: Path) -> MakeBench:
             troubles=Troubles(),
             place=open_place(str(tmp_path / "out")),
         )
-        wanted = Desired(**{"prefix": "job-1", "policy": HASTY, **desired})
-        made = Bench(cluster, Elastic(launcher, wanted, Account(time.time(), {}), around), troubles=around.troubles)
+        desired = Desired(**{"prefix": "job-1", "policy": HASTY, **wanted})
+        made = Bench(cluster, Elastic(launcher, desired, Account(time.time(), {}), around), troubles=around.troubles)
         try:
             yield made
         finally:
@@ -146,6 +149,17 @@ def test_pods_are_as_restricted_as_can_be_and_go_with_their_owner(bench: MakeBen
         assert spec["securityContext"]["runAsNonRoot"] and not spec["automountServiceAccountToken"]
         assert (spec["restartPolicy"], spec["terminationGracePeriodSeconds"], spec["nodeSelector"]) == ("Never", 2, {"pool": "spot"})
         assert worker["resources"]["limits"]["cpu"] == "1" and worker["command"][-4:] == ["--name", "job-1-1", "--grace", "1"]
+
+
+def test_the_share_that_is_protected_is_on_nodes_that_stay(bench: MakeBench) -> None:
+    nodes = [Node(pool, cpu="64", labels={"pool": pool}, pretend=True) for pool in ("on-demand", "spot")]
+    classes = {name: {"spec": {"nodeSelector": {"pool": pool}}} for name, pool in ((PROTECTED, "on-demand"), (PREEMPTIBLE, "spot"))}
+    with Cluster(nodes) as cluster, bench(cluster, classes=classes, least=7, most=7, on_demand=0.6) as it:
+        it.settle(7)
+        assert Counter(pod["spec"]["nodeName"] for pod in it.pods().values()) == {"on-demand": 5, "spot": 2}
+        assert Talk(cluster.url).delete(PATH, labelSelector=f"{CLASS_LABEL}={PREEMPTIBLE}").code == 200
+        it.settle(7)
+        assert Counter(pod["spec"]["nodeName"] for pod in it.pods().values()) == {"on-demand": 5, "spot": 2}
 
 
 def test_an_image_that_cannot_be_pulled_fails_the_job_with_the_words_of_the_kubelet(bench: MakeBench) -> None:

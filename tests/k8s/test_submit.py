@@ -131,6 +131,15 @@ def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_a_cluster_that_cannot_be_reached_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    nowhere = tmp_path / "nowhere"
+    nowhere.write_text(cluster.kubeconfig(nowhere).read_text().replace(cluster.url, "http://127.0.0.1:9"))
+    done = submit(cluster, tmp_path, "--kubeconfig", str(nowhere))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "the API server at http://127.0.0.1:9 cannot be reached" in done.stderr and "--context" in done.stderr
+
+
 def test_a_name_that_something_else_has_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     _, spec = write_job(tmp_path)
     name = object_name("score", job_id(spec.sink.path))
