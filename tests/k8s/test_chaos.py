@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from antinfer.core.causes import Cause
 from antinfer.core.scaling import exits
 from antinfer.errors import OutputError
 from antinfer.launchers.kubernetes.api import Api
@@ -25,7 +26,7 @@ from antinfer.testing.chaos import load_plan
 from antinfer.testing.chaos.kubernetes import stage as staging
 from antinfer.testing.chaos.kubernetes.logs import PodLogs
 from antinfer.testing.chaos.kubernetes.possible import RIGHTS
-from tests.integration.jobs import ROOT, command_line
+from tests.integration.jobs import ROOT, command_line, read_report
 from tests.integration.objectstores import client_of, object_store
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
@@ -128,6 +129,28 @@ def test_ready_made_plans_are_played(cluster: Cluster, tmp_path: Path, seed: int
     assert (report["verdict"], report["rows_lost"], report["rows_doubled"]) == ("whole", 0, 0)
     assert report["faults_fired"] >= load_plan(plan).at_least
     assert_nothing_left(cluster, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_hundred_preemptions_cost_neither_a_row_nor_a_budget(cluster: Cluster, tmp_path: Path, seed: int) -> None:
+    scoring, _ = write_job(tmp_path, pause_s=0.0)
+    plan = """
+    workers: 4
+    seconds: 180s
+    at_least: 100
+    faults: [{kill: worker, every: 3s}, {term: worker, grace: 5s, every: 3s}]
+    """
+    done = command_line(*words(cluster, tmp_path, plan, "--seed", str(seed), "--json", "--keep"), seconds=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert (report["verdict"], report["rows_lost"], report["rows_doubled"]) == ("whole", 0, 0)
+    assert report["faults_fired"] >= 100
+    (disturbed,) = tmp_path.glob("out-chaos-*-disturbed")
+    scoring.assert_right(disturbed)
+    causes = read_report(disturbed)["causes"]
+    print(report["faults_fired"], "preemptions:", causes)
+    assert causes and all(Cause(cause).is_blameless for cause in causes), causes
 
 
 @pytest.mark.slow
