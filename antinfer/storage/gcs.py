@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from antinfer.errors import JobFileError, OutputError, UsageError
 from antinfer.storage import layout
 from antinfer.storage.filesystems import GS_OPTIONS, split_uri
 from antinfer.storage.place import StoredObject
-from antinfer.storage.ranged import open_ranged
+from antinfer.storage.ranged import Fetch
 
 _BYTES: Final = "application/octet-stream"
 _NEW: Final = 0
@@ -126,15 +126,18 @@ class GcsFiles:
         except self._exceptions.NotFound:
             return None
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> tuple[int, Fetch]:
         blob = self._bucket.get_blob(self._key(name), timeout=_TIMEOUT_S, retry=self._retry)
         if blob is None:
             raise FileNotFoundError(name)
 
         def fetch(start: int, stop: int) -> bytes:
-            return bytes(blob.download_as_bytes(start=start, end=stop - 1, checksum=None, timeout=_TIMEOUT_S, retry=self._retry))
+            try:
+                return bytes(blob.download_as_bytes(start=start, end=stop - 1, checksum=None, timeout=_TIMEOUT_S, retry=self._retry))
+            except self._exceptions.NotFound as error:
+                raise FileNotFoundError(f"{name} is gone, or another one now") from error
 
-        return open_ranged(int(blob.size), fetch)
+        return int(blob.size), fetch
 
     def _upload(self, name: str, data: bytes, **condition: int) -> None:
         self._blob(name).upload_from_string(data, content_type=_BYTES, timeout=_TIMEOUT_S, retry=self._retry, **condition)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 from uuid import uuid4
 
 from antinfer.errors import JobFileError, OutputError, UsageError
 from antinfer.storage import layout
 from antinfer.storage.place import StoredObject
-from antinfer.storage.ranged import open_ranged
+from antinfer.storage.ranged import Fetch
 
 _WRITE_BYTES: Final = 8 << 20
 _MODE: Final = 0o755
@@ -28,6 +28,7 @@ _CAUSES: Final[tuple[tuple[str, str, str], ...]] = (
     ("AccessControlException", "permission denied", "Give this user the right to write there, or set HADOOP_USER_NAME."),
     ("QuotaExceededException", "a quota of the folder is used up", "Raise it: a job that runs goes on by itself."),
     ("SafeModeException", "the name node is in safe mode", "It leaves that by itself after a start: a job that runs waits for it."),
+    ("All DataNodes failed", "no data node answers", "Check the data nodes: a job that runs waits for them."),
     ("onnection refused", "the name node cannot be reached", "Check host and port, or HADOOP_CONF_DIR."),
     ("lookup address", "the host of the name node is not known", "Check the name, or HADOOP_CONF_DIR."),
     ("rasure", "the folder is erasure-coded, where writes cannot be made durable", "Set it to replication: hdfs ec -setPolicy -replicate."),
@@ -120,9 +121,9 @@ class HdfsFiles:
         except FileNotFoundError:
             return None
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> tuple[int, Fetch]:
         reader = self._client.read(self._path(name))
-        return open_ranged(len(reader), lambda start, stop: bytes(reader.read_range(start, stop - start)))
+        return len(reader), lambda start, stop: bytes(reader.read_range(start, stop - start))
 
     def _write(self, name: str, data: bytes, *, overwrite: bool) -> None:
         """Write a file under a name that is in nobody's way, and rename it. Who dies in between leaves it to the next sweep."""

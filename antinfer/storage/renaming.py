@@ -19,6 +19,7 @@ from antinfer.errors import OutputError
 from antinfer.storage import failures, layout
 from antinfer.storage.place import StoredObject
 from antinfer.storage.placebase import FilePlace, RemotePlace, claim_text, neither, twice
+from antinfer.storage.ranged import Fetch, open_ranged
 
 
 class Files(Protocol):
@@ -74,8 +75,8 @@ class Files(Protocol):
         """Return a file whole; None when there is none."""
         ...
 
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading at any position. Raises FileNotFoundError when there is none."""
+    def open(self, name: str) -> tuple[int, Fetch]:
+        """Return the size of a file, and what reads it. Raises FileNotFoundError when there is none."""
         ...
 
 
@@ -153,7 +154,17 @@ class RenamePlace(FilePlace, RemotePlace):
 
     def open(self, name: str) -> BinaryIO:
         with self._wrapped(f"opening {name}"):
-            return self._files.open(name)
+            size, fetch = self._files.open(name)
+
+        def fetch_wrapped(start: int, stop: int) -> bytes:
+            # Who reads takes an error that is an OSError for a damaged file.
+            with self._wrapped(f"reading {name}"):
+                try:
+                    return fetch(start, stop)
+                except FileNotFoundError as error:
+                    raise self._files.output_error(error, f"reading {name}") from error
+
+        return open_ranged(size, fetch_wrapped)
 
     # -- inside --------------------------------------------------------------------------------------------------------------------------
 

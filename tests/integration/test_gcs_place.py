@@ -131,6 +131,29 @@ def test_a_service_that_is_away_is_no_lasting_trouble(options: dict[str, str], m
     assert not caught.value.lasting and caught.value.remote
 
 
+def test_trouble_behind_an_open_file_is_the_place_s_and_no_damage(
+    server: GcsServer, make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads waits for a place that is away; a part that seems damaged instead would be thought of as nobody's."""
+    monkeypatch.setattr("antinfer.storage.gcs._RETRY_S", 1.0)
+    place = make_place()
+    record = stage_commit(place)
+    place.publish(record, SUFFIX)
+    (name,) = layout.final_names(record, SUFFIX)
+    away = server.trouble.fail(None, path="alt=media", times=None)
+    with place.open(name) as file, pytest.raises(OutputError, match=f"reading {name}") as caught:
+        file.read()
+    assert not caught.value.lasting
+    with pytest.raises(OutputError, match=f"reading {name}"):
+        place.read_part_record(name)
+    away.release()
+    with place.open(name) as file:
+        place.write(name, b"other")
+        with pytest.raises(OutputError, match="is gone, or another one now") as caught:
+            file.read()
+    assert not caught.value.lasting
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("from_environment", [False, True], ids=["options", "environment"])

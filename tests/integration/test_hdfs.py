@@ -100,6 +100,23 @@ def test_a_quota_counts_as_a_full_disk(store: Hdfs) -> None:
     assert caught.value.full
 
 
+def test_a_data_node_that_is_away_is_no_damage(store: Hdfs, make_place: Callable[[], OutputPlace]) -> None:
+    place = make_place()
+    record = stage_commit(place)
+    place.publish(record, SUFFIX)
+    (name,) = layout.final_names(record, SUFFIX)
+    store.kill("datanode")
+    try:
+        with pytest.raises(OutputError, match=f"reading {name}: no data node answers") as caught:
+            place.read_part_record(name)
+        with place.open(name) as file, pytest.raises(OutputError, match=f"reading {name}"):
+            file.read()
+        assert not caught.value.lasting
+    finally:
+        store.start("datanode")
+    assert place.read_part_record(name) is not None
+
+
 def test_a_job_whose_worker_and_name_node_are_killed(store: Hdfs, tmp_path: Path, logs: Path) -> None:
     """From HDFS to HDFS; what is there in the end is fetched and read without us."""
     folder = uuid4().hex
