@@ -7,7 +7,7 @@ here files are sent from a local folder, and a request may be carried out althou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
@@ -95,7 +95,9 @@ class RenamePlace(FilePlace, RemotePlace):
         name = f"{layout.HIDDEN}/check-{uuid4().hex}"
         self.write(name, b"")
         with self._wrapped("renaming a file just written"):
-            self._files.rename(name, f"{name}-renamed")
+            # Repeated after its answer was lost it finds none; what is listed tells whether it was done.
+            with suppress(FileNotFoundError):
+                self._files.rename(name, f"{name}-renamed")
             found = {stored.name for stored in self._files.list(layout.HIDDEN)}
         if f"{name}-renamed" not in found:
             raise OutputError(f"output {self.uri}: a file just renamed is not listed")

@@ -101,6 +101,14 @@ def test_an_object_of_somebody_else_under_a_final_name_is_no_publication(make_pl
         place.publish(second, SUFFIX)
 
 
+def test_a_rename_whose_answer_was_lost_proves_the_place_as_well(server: GcsServer, make_place: Callable[[], OutputPlace]) -> None:
+    lost = server.trouble.lose_reply(None, method="POST", path="/moveTo/")
+    place = make_place()
+    place.check_writable()
+    assert lost.hits() == 1
+    assert place.list_objects("") == []
+
+
 def test_a_busy_service_is_asked_again(server: GcsServer, make_place: Callable[[], OutputPlace]) -> None:
     place = make_place()
     busy = server.trouble.fail(503, times=2)
