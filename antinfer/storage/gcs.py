@@ -20,6 +20,8 @@ from antinfer.storage.ranged import Fetch
 _BYTES: Final = "application/octet-stream"
 _NEW: Final = 0
 """The generation of an object that is not there."""
+_CHUNK_BYTES: Final = 16 << 20
+"""Of a large file: kept in memory, and sent again where a request for it fails."""
 _TIMEOUT_S: Final = (10, 60)
 """To connect, and between two answers."""
 _RETRY_S: Final = 60.0
@@ -70,8 +72,15 @@ class GcsFiles:
         words, hint = _CAUSES.get(said, (str(cause), ""))
         return OutputError(f"output {self.uri}: {doing}: {words}", hint=hint, lasting=said in _LASTING, remote=True)
 
-    def send(self, name: str, source: str) -> None:
-        self._blob(name).upload_from_filename(source, content_type=_BYTES, timeout=_TIMEOUT_S, retry=self._retry)
+    def send(self, name: str, source: str) -> str:
+        # A request may be carried out when the next one has long been answered. It must not take the place of what that one has sent, and
+        # what it sends behind a sweep must not be taken for it: the generation tells.
+        blob = self._bucket.blob(self._key(name), chunk_size=_CHUNK_BYTES)
+        try:
+            blob.upload_from_filename(source, content_type=_BYTES, if_generation_match=_NEW, timeout=_TIMEOUT_S, retry=self._retry)
+        except self._exceptions.PreconditionFailed:
+            blob.reload(timeout=_TIMEOUT_S, retry=self._retry)
+        return str(blob.generation)
 
     def create(self, name: str, data: bytes) -> bool:
         try:
@@ -83,9 +92,11 @@ class GcsFiles:
     def replace(self, name: str, data: bytes) -> None:
         self._upload(name, data)
 
-    def rename(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str, token: str = "") -> None:
+        condition = {"if_source_generation_match": int(token)} if token else {}
+        old, new = self._blob(source), self._key(target)
         try:
-            self._bucket.move_blob(self._blob(source), self._key(target), if_generation_match=_NEW, timeout=_TIMEOUT_S, retry=self._retry)
+            self._bucket.move_blob(old, new, if_generation_match=_NEW, timeout=_TIMEOUT_S, retry=self._retry, **condition)
         except self._exceptions.NotFound as error:
             raise FileNotFoundError(source) from error
         except self._exceptions.PreconditionFailed as error:
@@ -116,9 +127,9 @@ class GcsFiles:
         # Some tools show folders as objects of their own.
         return [StoredObject(blob.name[above:], int(blob.size)) for blob in found if not blob.name.endswith("/")]
 
-    def size(self, name: str) -> int | None:
+    def exists(self, name: str, token: str = "") -> bool:
         blob = self._bucket.get_blob(self._key(name), timeout=_TIMEOUT_S, retry=self._retry)
-        return None if blob is None else int(blob.size)
+        return blob is not None and token in ("", str(blob.generation))
 
     def read(self, name: str) -> bytes | None:
         try:

@@ -74,11 +74,12 @@ class HdfsFiles:
             f"output {self._uri}: {doing}: {cause}", hint=hint, lasting=bool(_LASTING.search(text)), full=is_full, remote=True
         )
 
-    def send(self, name: str, source: str) -> None:
+    def send(self, name: str, source: str) -> str:
         with open(source, "rb") as file, self._create(name) as writer:
             while data := file.read(_WRITE_BYTES):
                 writer.write(data)
             writer.hsync()
+        return ""
 
     def create(self, name: str, data: bytes) -> bool:
         try:
@@ -90,7 +91,7 @@ class HdfsFiles:
     def replace(self, name: str, data: bytes) -> None:
         self._write(name, data, overwrite=True)
 
-    def rename(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str, token: str = "") -> None:
         self._rename(source, target, overwrite=False)
 
     def delete(self, names: tuple[str, ...]) -> None:
@@ -109,11 +110,12 @@ class HdfsFiles:
         files = (StoredObject(f"{below}{each.path.rpartition('/')[2]}", each.length) for each in found if not each.isdir)
         return [stored for stored in files if stored.name not in self._drafts]
 
-    def size(self, name: str) -> int | None:
+    def exists(self, name: str, token: str = "") -> bool:
         try:
-            return int(self._client.get_file_info(self._path(name)).length)
+            self._client.get_file_info(self._path(name))
         except FileNotFoundError:
-            return None
+            return False
+        return True
 
     def read(self, name: str) -> bytes | None:
         try:

@@ -39,8 +39,11 @@ class Files(Protocol):
         """Describe one of `errors`, met while `doing`."""
         ...
 
-    def send(self, name: str, source: str) -> None:
-        """Create or replace a file from a local one, durably. Until it is done, there may be a part of it."""
+    def send(self, name: str, source: str) -> str:
+        """Make a file of a local one that has the same content each time, durably. Until it is done, there may be a part of it.
+
+        Returns what tells the file from one that is sent to the same name later, empty where the store has no such thing.
+        """
         ...
 
     def create(self, name: str, data: bytes) -> bool:
@@ -51,8 +54,11 @@ class Files(Protocol):
         """Create or replace a file, whole and durable at once."""
         ...
 
-    def rename(self, source: str, target: str) -> None:
-        """Give a file another name, at once. Raises FileNotFoundError without `source`, FileExistsError where `target` is taken."""
+    def rename(self, source: str, target: str, token: str = "") -> None:
+        """Give a file another name, at once; with the `token` of `send` that file only.
+
+        Raises FileNotFoundError without `source`, FileExistsError where `target` is taken; either where another file has the name `source`.
+        """
         ...
 
     def delete(self, names: tuple[str, ...]) -> None:
@@ -67,8 +73,8 @@ class Files(Protocol):
         """List the files directly inside a folder, in any order; of a folder that is not there, none."""
         ...
 
-    def size(self, name: str) -> int | None:
-        """Return the size of a file in bytes; None when there is none."""
+    def exists(self, name: str, token: str = "") -> bool:
+        """Tell whether there is a file; with the `token` of `send`, whether it is that one."""
         ...
 
     def read(self, name: str) -> bytes | None:
@@ -118,17 +124,17 @@ class RenamePlace(FilePlace, RemotePlace):
         with self._wrapped(f"staging {staged}"):
             faultpoints.hit("storage.stage", staged=staged, kind=kind)
             try:
-                self._files.send(layout.staged_path(staged, kind), source)
+                token = self._files.send(layout.staged_path(staged, kind), source)
             except FileNotFoundError as error:
                 raise self._vanished(staged, source) from error
             Path(source).unlink(missing_ok=True)
-        return StagedObject(kind)
+        return StagedObject(kind, token)
 
     def publish(self, record: CommitRecord, suffix: str) -> None:
         with self._wrapped(f"publishing {record.staged}"):
             for staged, final in zip(record.objects, layout.final_names(record, suffix), strict=True):
                 faultpoints.hit("storage.publish", staged=record.staged, kind=staged.kind)
-                self._publish_one(record, staged.kind, final)
+                self._publish_one(record, staged, final)
                 faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
 
     # -- final names -------------------------------------------------------------------------------------------------------------------
@@ -170,20 +176,17 @@ class RenamePlace(FilePlace, RemotePlace):
 
     # -- inside --------------------------------------------------------------------------------------------------------------------------
 
-    def _publish_one(self, record: CommitRecord, kind: ObjectKind, final: str) -> None:
-        source = layout.staged_path(record.staged, kind)
+    def _publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> None:
+        source = layout.staged_path(record.staged, staged.kind)
         try:
-            self._files.rename(source, final)
-        except FileExistsError as error:
-            if self._files.size(source) is not None:
+            self._files.rename(source, final, staged.token)
+        except (FileExistsError, FileNotFoundError) as error:
+            if not self._files.exists(final):
+                raise neither(self.uri, record, staged.kind) from error
+            if self._files.exists(source, staged.token):
                 raise twice(self.uri, record, final) from error
-        except FileNotFoundError as error:
-            if self._files.size(final) is None:
-                raise neither(self.uri, record, kind) from error
-        else:
-            return
-        # Somebody has renamed it before, or this very request has, in an attempt whose answer was lost.
-        self._check_owner(record, final, is_part=kind == "part")
+            # Somebody has renamed it before, or this very request has, in an attempt whose answer was lost.
+            self._check_owner(record, final, is_part=staged.kind == "part")
 
     def _list(self, folder: str) -> list[StoredObject]:
         with self._wrapped(f"listing {folder or 'parts'}"):

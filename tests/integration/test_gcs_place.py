@@ -14,6 +14,7 @@ from antinfer.storage import layout
 from antinfer.storage.audit import audit
 from antinfer.storage.place import OutputPlace, open_place
 from antinfer.storage.renaming import RenamePlace
+from antinfer.testing.chaos.processes import wait_until
 from antinfer.testing.checks import OUTPUT_PLACE_CHECKS, SUFFIX, stage_commit
 from tests.integration.remotejobs import RemoteJob
 
@@ -80,6 +81,61 @@ def test_a_move_whose_answer_was_lost_is_no_loss(server: GcsServer, make_place: 
     assert lost.hits() == 3
     assert [part.name for part in place.list_parts()] == layout.final_names(record, SUFFIX)[2:]
     assert place.list_staging() == []
+
+
+def test_an_upload_that_is_done_late_neither_hinders_nor_replaces_the_one_that_was_repeated(
+    server: GcsServer, make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client gives up on a request, the service does not: it comes to be done when the next one has long been answered."""
+    monkeypatch.setattr("antinfer.storage.gcs._TIMEOUT_S", (10, 0.5))
+    place = make_place()
+    late = server.trouble.hold(method="POST", path="/staging/")
+    record = stage_commit(place)
+    late.release()
+    wait_until(lambda: all(entry.status for entry in server.log.matching("POST", "/staging/")), "the late upload is done", seconds=30)
+    place.publish(record, SUFFIX)
+    assert [part.name for part in place.list_parts()] == layout.final_names(record, SUFFIX)
+    assert place.list_staging() == []
+
+
+def test_an_upload_that_is_done_behind_a_sweep_is_never_published(
+    server: GcsServer, make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are granted anew by then, and a master that has slept through all of it would publish them once more."""
+    monkeypatch.setattr("antinfer.storage.gcs._TIMEOUT_S", (10, 0.5))
+    place = make_place()
+    late = server.trouble.hold(method="POST", path="/staging/")
+    record = stage_commit(place)
+    place.sweep(2, ())
+    late.release()
+    wait_until(place.list_staging, "the late upload is done", seconds=30)
+    with pytest.raises(InternalError, match="neither staged nor published"):
+        place.publish(record, SUFFIX)
+    assert place.list_parts() == []
+
+
+def test_an_upload_that_is_done_behind_its_publication_does_not_deny_it(
+    server: GcsServer, make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antinfer.storage.gcs._TIMEOUT_S", (10, 0.5))
+    place = make_place()
+    late = server.trouble.hold(method="POST", path="/staging/")
+    record = stage_commit(place)
+    place.publish(record, SUFFIX)
+    late.release()
+    wait_until(place.list_staging, "the late upload is done", seconds=30)
+    place.publish(record, SUFFIX)
+    place.sweep(2, ())
+    assert [part.name for part in place.list_parts()] == layout.final_names(record, SUFFIX)
+
+
+def test_an_upload_whose_answer_was_lost_is_done(server: GcsServer, make_place: Callable[[], OutputPlace]) -> None:
+    place = make_place()
+    lost = server.trouble.lose_reply(None, method="POST", path="/staging/")
+    record = stage_commit(place)
+    assert lost.hits() == 1
+    place.publish(record, SUFFIX)
+    assert [part.name for part in place.list_parts()] == layout.final_names(record, SUFFIX)
 
 
 def test_a_claim_whose_answer_was_lost_is_ours(server: GcsServer, make_place: Callable[[], OutputPlace]) -> None:
