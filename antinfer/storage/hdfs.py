@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from uuid import uuid4
 
@@ -24,11 +25,13 @@ _PATIENCE: Final = {
     "dfs.client.failover.sleep.base.millis": "200",
     "dfs.client.failover.sleep.max.millis": "2000",
 }
+_NOT_TAKEN: Final = ("could only be replicated", "Failed to complete file", "All nodes failed for write")
 _CAUSES: Final[tuple[tuple[str, str, str], ...]] = (
     ("AccessControlException", "permission denied", "Give this user the right to write there, or set HADOOP_USER_NAME."),
     ("QuotaExceededException", "a quota of the folder is used up", "Raise it: a job that runs goes on by itself."),
     ("SafeModeException", "the name node is in safe mode", "It leaves that by itself after a start: a job that runs waits for it."),
     ("All DataNodes failed", "no data node answers", "Check the data nodes: a job that runs waits for them."),
+    *((sign, "the data nodes take nothing", "Are they up, and have they room?") for sign in _NOT_TAKEN),
     ("onnection refused", "the name node cannot be reached", "Check host and port, or HADOOP_CONF_DIR."),
     ("lookup address", "the host of the name node is not known", "Check the name, or HADOOP_CONF_DIR."),
     ("rasure", "the folder is erasure-coded, where writes cannot be made durable", "Set it to replication: hdfs ec -setPolicy -replicate."),
@@ -53,10 +56,10 @@ class HdfsFiles:
             UsageError: hdfs-native is not installed.
         """
         authority, path = split(uri)
-        if not path.strip("/"):
+        if path == "/":
             raise JobFileError(f"output {uri}: no folder in the URI", hint="Write hdfs://host:port/folder.")
-        self._root = "/" + path.strip("/")
-        self._uri = f"{authority}{self._root}"
+        self._root = path
+        self._uri = f"{authority}{path}"
         self._client = _connect(authority, options)
         self._drafts: set[str] = set()
         """Files that are being written here, which no sweep of ours shall meet."""
@@ -132,19 +135,25 @@ class HdfsFiles:
         draft = f"{layout.folder(layout.STAGING)}/{uuid4().hex}.draft"
         self._drafts.add(draft)
         try:
-            with self._create(draft) as writer:
+            self._fill(draft, self._create(draft), name, data, overwrite=overwrite)
+        finally:
+            self._drafts.discard(draft)
+
+    def _fill(self, draft: str, writer: Any, name: str, data: bytes, *, overwrite: bool) -> None:
+        try:
+            with writer:
                 writer.write(data)
                 writer.hsync()
             self._rename(draft, name, overwrite=overwrite)
-        except FileExistsError:
-            self.delete((draft,))
-            raise
         except FileNotFoundError as error:
             # Either an attempt whose answer was lost has renamed it, or a new master has swept it.
             if self.read(name) != data:
                 raise OSError(f"{draft} is gone") from error
-        finally:
-            self._drafts.discard(draft)
+        except self.errors:
+            # The next sweep may be far, and room is perhaps what there is none of.
+            with suppress(*self.errors):
+                self.delete((draft,))
+            raise
 
     def _rename(self, source: str, target: str, *, overwrite: bool) -> None:
         self._client.mkdirs(self._path(target).rpartition("/")[0], _MODE, True)
@@ -160,10 +169,10 @@ class HdfsFiles:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Split a URI into scheme and host (``hdfs://host:port``) and the path."""
+    """Split a URI into scheme and host (``hdfs://host:port``) and the path, each in its one spelling."""
     scheme, _, rest = uri.partition("://")
     host, _, path = rest.partition("/")
-    return f"{scheme}://{host}", f"/{path}"
+    return f"{scheme.lower()}://{host}", "/" + re.sub("/{2,}", "/", path).strip("/")
 
 
 def configuration(what: str, options: Mapping[str, Any]) -> dict[str, str]:

@@ -67,6 +67,14 @@ def test_a_configuration_names_the_file_system(store: Hdfs, monkeypatch: pytest.
     assert store.shell("-ls", f"{place.uri.removeprefix('hdfs://')}/{name}").endswith(f"{name}\n")
 
 
+def test_a_place_has_one_name(store: Hdfs) -> None:
+    name = uuid4().hex
+    place = open_place(f"{store.uri.upper()}//{name}//out/")
+    assert place.uri == f"{store.uri}/{name}/out"
+    place.write("x", b"found")
+    assert store.shell("-cat", f"/{name}/out/x") == "found"
+
+
 def test_properties_reach_the_client(store: Hdfs) -> None:
     name = uuid4().hex
     open_place(f"hdfs:///{name}", {"fs.defaultFS": store.uri}).write("x", b"found")
@@ -95,9 +103,12 @@ def test_what_is_wrong_is_named(store: Hdfs, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_quota_counts_as_a_full_disk(store: Hdfs) -> None:
     store.shell("-mkdir", "-p", "/small")
     store.admin("-setSpaceQuota", "1m", "/small")
+    place = open_place(f"{store.uri}/small/out")
     with pytest.raises(OutputError, match="a quota of the folder is used up") as caught:
-        open_place(f"{store.uri}/small/out").write("x", bytes(10))
+        place.write("x", bytes(10))
     assert caught.value.full
+    # However often it is tried again, nothing that takes up room is left by it.
+    assert place.list_objects(layout.STAGING) == []
 
 
 def test_a_data_node_that_is_away_is_no_damage(store: Hdfs, make_place: Callable[[], OutputPlace]) -> None:
@@ -111,6 +122,8 @@ def test_a_data_node_that_is_away_is_no_damage(store: Hdfs, make_place: Callable
             place.read_part_record(name)
         with place.open(name) as file, pytest.raises(OutputError, match=f"reading {name}"):
             file.read()
+        with pytest.raises(OutputError, match="writing x: the data nodes take nothing"):
+            place.write("x", b"x")
         assert not caught.value.lasting
     finally:
         store.start("datanode")
