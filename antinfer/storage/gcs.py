@@ -6,8 +6,9 @@ renames one in one atomic step (https://cloud.google.com/storage/docs/json_api/v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, Final
 
@@ -32,12 +33,14 @@ _RIGHTS: Final = "Allow this account to create, get, list, move and delete objec
 _CAUSES: Final = {
     "Forbidden": ("access denied", _RIGHTS),
     "Unauthorized": ("the credentials are not accepted", "Renew them: gcloud auth application-default login."),
-    "NotFound": ("the bucket does not exist", "Create the bucket first, or correct its name."),
+    "NoBucket": ("the bucket does not exist", "Create the bucket first, or correct its name."),
     "DefaultCredentialsError": ("no credentials", "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS."),
     "RefreshError": ("the credentials cannot be renewed", "gcloud auth application-default login."),
     "ConnectionError": ("the service cannot be reached", "Check the network, and the option endpoint_override."),
 }
-_LASTING: Final = frozenset({"Forbidden", "Unauthorized", "NotFound", "DefaultCredentialsError"})
+_NO_BUCKET: Final = "bucket does not exist"
+"""What the service says then; with the same status it says that there is no such object or upload."""
+_LASTING: Final = frozenset({"Forbidden", "Unauthorized", "NoBucket", "DefaultCredentialsError"})
 
 
 class GcsFiles:
@@ -58,6 +61,8 @@ class GcsFiles:
         if unknown:
             raise JobFileError(f"output {uri}: unknown storage option {unknown[0]!r}", hint=f"Allowed: {', '.join(GS_OPTIONS)}.")
         self._bucket_name, _, self._prefix = split_uri(uri)[1].partition("/")
+        if not self._bucket_name:
+            raise JobFileError(f"output {uri}: no bucket in the URI", hint="Write gs://bucket/folder.")
         self._options = options
         self.errors: tuple[type[Exception], ...] = _errors(uri)
 
@@ -68,7 +73,7 @@ class GcsFiles:
     def output_error(self, error: Exception, doing: str) -> OutputError:
         # When all its time is used up, the client says so, and keeps to itself what went wrong.
         cause = getattr(error, "cause", None) or error
-        said = type(cause).__name__
+        said = "NoBucket" if _NO_BUCKET in str(cause) else type(cause).__name__
         words, hint = _CAUSES.get(said, (str(cause), ""))
         return OutputError(f"output {self.uri}: {doing}: {words}", hint=hint, lasting=said in _LASTING, remote=True)
 
@@ -96,9 +101,8 @@ class GcsFiles:
         condition = {"if_source_generation_match": int(token)} if token else {}
         old, new = self._blob(source), self._key(target)
         try:
-            self._bucket.move_blob(old, new, if_generation_match=_NEW, timeout=_TIMEOUT_S, retry=self._retry, **condition)
-        except self._exceptions.NotFound as error:
-            raise FileNotFoundError(source) from error
+            with self._present(source):
+                self._bucket.move_blob(old, new, if_generation_match=_NEW, timeout=_TIMEOUT_S, retry=self._retry, **condition)
         except self._exceptions.PreconditionFailed as error:
             raise FileExistsError(target) from error
 
@@ -128,25 +132,24 @@ class GcsFiles:
         return [StoredObject(blob.name[above:], int(blob.size)) for blob in found if not blob.name.endswith("/")]
 
     def exists(self, name: str, token: str = "") -> bool:
-        blob = self._bucket.get_blob(self._key(name), timeout=_TIMEOUT_S, retry=self._retry)
-        return blob is not None and token in ("", str(blob.generation))
+        try:
+            return token in ("", str(self._loaded(name).generation))
+        except FileNotFoundError:
+            return False
 
     def read(self, name: str) -> bytes | None:
         try:
-            return bytes(self._blob(name).download_as_bytes(timeout=_TIMEOUT_S, retry=self._retry))
-        except self._exceptions.NotFound:
+            with self._present(name):
+                return bytes(self._blob(name).download_as_bytes(timeout=_TIMEOUT_S, retry=self._retry))
+        except FileNotFoundError:
             return None
 
     def open(self, name: str) -> tuple[int, Fetch]:
-        blob = self._bucket.get_blob(self._key(name), timeout=_TIMEOUT_S, retry=self._retry)
-        if blob is None:
-            raise FileNotFoundError(name)
+        blob = self._loaded(name)
 
         def fetch(start: int, stop: int) -> bytes:
-            try:
+            with self._present(f"{name} is gone, or another one now"):
                 return bytes(blob.download_as_bytes(start=start, end=stop - 1, checksum=None, timeout=_TIMEOUT_S, retry=self._retry))
-            except self._exceptions.NotFound as error:
-                raise FileNotFoundError(f"{name} is gone, or another one now") from error
 
         return int(blob.size), fetch
 
@@ -154,10 +157,24 @@ class GcsFiles:
         self._blob(name).upload_from_string(data, content_type=_BYTES, timeout=_TIMEOUT_S, retry=self._retry, **condition)
 
     def _delete(self, name: str) -> None:
-        try:
+        with suppress(FileNotFoundError), self._present(name):
             self._blob(name).delete(timeout=_TIMEOUT_S, retry=self._retry)
-        except self._exceptions.NotFound:
-            return
+
+    def _loaded(self, name: str) -> Any:
+        blob = self._blob(name)
+        with self._present(name):
+            blob.reload(timeout=_TIMEOUT_S, retry=self._retry)
+        return blob
+
+    @contextmanager
+    def _present(self, name: str) -> Iterator[None]:
+        """Raise FileNotFoundError instead of the client's own, unless it is the bucket that is not there."""
+        try:
+            yield
+        except self._exceptions.NotFound as error:
+            if _NO_BUCKET in str(error):
+                raise
+            raise FileNotFoundError(name) from error
 
     def _blob(self, name: str) -> Any:
         return self._bucket.blob(self._key(name))
@@ -199,9 +216,10 @@ def _errors(uri: str) -> tuple[type[Exception], ...]:
     try:
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
+        from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
         from requests.exceptions import RequestException
     except ImportError as error:
         raise UsageError(
             f"output {uri}: google-cloud-storage is not installed", hint="Install it with: pip install 'antinfer[gcs]'"
         ) from error
-    return (GoogleAPIError, GoogleAuthError, RequestException, OSError)
+    return (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse, RequestException, OSError)

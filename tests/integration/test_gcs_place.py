@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from antinfer.errors import InternalError, OutputError
+from antinfer.core.ids import StagedName
+from antinfer.errors import InternalError, JobFileError, OutputError
 from antinfer.storage import layout
 from antinfer.storage.audit import audit
 from antinfer.storage.place import OutputPlace, open_place
@@ -184,6 +186,45 @@ def test_what_is_wrong_is_named(server: GcsServer, options: dict[str, str], make
     assert caught.value.lasting and "Storage Object User" in caught.value.hint
     refused.release()
     place.check_writable()
+
+
+def test_a_bucket_that_is_not_there_is_no_empty_one(options: dict[str, str], make_place: Callable[[], OutputPlace]) -> None:
+    place = open_place("gs://nowhere/out", options)
+    for ask in (
+        lambda: place.read("x"),
+        lambda: place.open("x"),
+        lambda: place.remove(("x",)),
+        lambda: place.publish(stage_commit(make_place()), SUFFIX),
+    ):
+        with pytest.raises(OutputError, match="the bucket does not exist"):
+            ask()
+    with pytest.raises(JobFileError, match="no bucket"):
+        open_place("gs:///out", options)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_upload_that_the_service_has_forgotten_is_begun_again(
+    server: GcsServer, make_place: Callable[[], OutputPlace], tmp_path: Path, status: int
+) -> None:
+    place, source = make_place(), tmp_path / "large"
+    source.write_bytes(os.urandom(9 << 20))
+    staged = StagedName("1-1.0.0-10.abcd")
+    server.trouble.fail(status, method="PUT")
+    with pytest.raises(OutputError, match=f"staging {staged}") as caught:
+        place.stage(staged, "part", "x", str(source))
+    assert not caught.value.lasting
+    place.stage(staged, "part", "x", str(source))
+    assert place.list_staging() == [staged]
+
+
+def test_what_is_damaged_on_its_way_is_trouble_that_passes(make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place()
+    place.write("x", bytes(10))
+    with monkeypatch.context() as damage:
+        damage.setattr("google.cloud.storage._media._helpers.prepare_checksum_digest", lambda digest: "AAAAAA==")
+        with pytest.raises(OutputError, match="reading x") as caught:
+            place.read("x")
+    assert not caught.value.lasting and caught.value.remote
 
 
 def test_a_service_that_is_away_is_no_lasting_trouble(options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
