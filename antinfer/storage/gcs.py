@@ -6,6 +6,7 @@ renames one in one atomic step (https://cloud.google.com/storage/docs/json_api/v
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,9 +26,10 @@ _CHUNK_BYTES: Final = 16 << 20
 """Of a large file: kept in memory, and sent again where a request for it fails."""
 _TIMEOUT_S: Final = (10, 60)
 """To connect, and between two answers."""
-_RETRY_S: Final = 60.0
-_DELETE_THREADS: Final = 8
-"""Fewer than the client keeps connections."""
+_RETRY_S: Final = 20.0
+"""Whoever called has more patience, and says what he waits for."""
+_CONNECTIONS: Final = 32
+"""Kept; of more requests at once the client would complain."""
 
 _RIGHTS: Final = "Allow this account to create, get, list, move and delete objects: the role Storage Object User."
 _CAUSES: Final = {
@@ -107,7 +109,7 @@ class GcsFiles:
             raise FileExistsError(target) from error
 
     def delete(self, names: tuple[str, ...]) -> None:
-        with ThreadPoolExecutor(_DELETE_THREADS) as pool:
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
             list(pool.map(self._delete, names))
 
     def clear(self) -> None:
@@ -209,10 +211,15 @@ class GcsFiles:
         host = chosen.get("endpoint_override")
         endpoint = {"api_endpoint": f"{chosen.get('scheme', 'https')}://{host}"} if host else {}
         credentials = make_anonymous() if chosen.get("anonymous", "false").lower() == "true" else None
-        return storage.Client(project=chosen.get("project_id"), credentials=credentials, client_options=endpoint)
+        client = storage.Client(project=chosen.get("project_id"), credentials=credentials, client_options=endpoint)
+        for adapter in client._http.adapters.values():
+            adapter.init_poolmanager(_CONNECTIONS, _CONNECTIONS)
+        return client
 
 
 def _errors(uri: str) -> tuple[type[Exception], ...]:
+    # Of the Python that runs it has an opinion, which it would tell in every process.
+    warnings.filterwarnings("ignore", "You are using a Python version", FutureWarning, "google")
     try:
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError

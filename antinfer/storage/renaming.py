@@ -126,6 +126,8 @@ class RenamePlace(FilePlace, RemotePlace):
             try:
                 token = self._files.send(layout.staged_path(staged, kind), source)
             except FileNotFoundError as error:
+                if Path(source).exists():
+                    raise self._files.output_error(error, f"staging {staged}") from error
                 raise self._vanished(staged, source) from error
             Path(source).unlink(missing_ok=True)
         return StagedObject(kind, token)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -24,6 +28,9 @@ pytest.importorskip("google.cloud.storage")
 
 from tests.integration.gcs.clients import environment_of
 from tests.integration.gcs.server import GcsServer, gcs_server
+
+_AT_ONCE = 24
+"""So many threads of a master may use a place."""
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +232,38 @@ def test_what_is_damaged_on_its_way_is_trouble_that_passes(make_place: Callable[
         with pytest.raises(OutputError, match="reading x") as caught:
             place.read("x")
     assert not caught.value.lasting and caught.value.remote
+
+
+def test_a_file_that_the_store_misses_is_no_local_one(
+    make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A name node says so of a file that was swept while it was written."""
+    place, source = make_place(), tmp_path / "part"
+    source.write_bytes(b"x")
+    with monkeypatch.context() as swept:
+        swept.setattr("antinfer.storage.gcs.GcsFiles.send", Mock(side_effect=FileNotFoundError("File does not exist: /x")))
+        with pytest.raises(OutputError, match="File does not exist") as caught:
+            place.stage(StagedName("1-1.0.0-10.abcd"), "part", "x", str(source))
+    assert not caught.value.lasting
+    source.unlink()
+    with pytest.raises(OutputError, match=r"its local file .* is gone") as caught:
+        place.stage(StagedName("1-1.0.0-10.abcd"), "part", "x", str(source))
+    assert caught.value.lasting
+
+
+def test_nothing_is_said_on_standard_error(
+    server: GcsServer, make_place: Callable[[], OutputPlace], caplog: pytest.LogCaptureFixture
+) -> None:
+    command = [sys.executable, "-c", "from antinfer.storage.place import open_place; open_place('gs://data/out')"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""
+    place = make_place()
+    together = server.trouble.hold(method="GET", times=_AT_ONCE)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = [pool.submit(place.read, "x") for _ in range(_AT_ONCE)]
+        together.await_arrival(_AT_ONCE)
+        together.release()
+        assert [each.result() for each in found] == [None] * _AT_ONCE
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 def test_a_service_that_is_away_is_no_lasting_trouble(options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
