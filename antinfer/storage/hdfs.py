@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from antinfer.errors import JobFileError, OutputError, UsageError
@@ -38,11 +38,23 @@ _CAUSES: Final[tuple[tuple[str, str, str], ...]] = (
 )
 _LASTING: Final = re.compile("AccessControlException|QuotaExceededException|rasure")
 
+ERRORS: Final[tuple[type[Exception], ...]] = (RuntimeError, OSError)
+"""What the client raises."""
+
+
+class Told(NamedTuple):
+    """What an error of the client means."""
+
+    cause: str
+    hint: str
+    lasting: bool
+    full: bool
+
 
 class HdfsFiles:
     """`renaming.Files` below ``hdfs://host:port/folder``; without a host, on the file system that the Hadoop configuration names."""
 
-    errors: tuple[type[Exception], ...] = (RuntimeError, OSError)
+    errors = ERRORS
 
     def __init__(self, uri: str, options: Mapping[str, str]) -> None:
         """Make a client; connects to nothing yet.
@@ -69,13 +81,8 @@ class HdfsFiles:
         return self._uri
 
     def output_error(self, error: Exception, doing: str) -> OutputError:
-        # With the stack of the server after the first line.
-        text = str(error).partition("\\n\\tat ")[0].partition("\n\tat ")[0]
-        cause, hint = next(((cause, hint) for sign, cause, hint in _CAUSES if sign in text), (text, ""))
-        is_full = "QuotaExceeded" in text
-        return OutputError(
-            f"output {self._uri}: {doing}: {cause}", hint=hint, lasting=bool(_LASTING.search(text)), full=is_full, remote=True
-        )
+        said = told(error)
+        return OutputError(f"output {self._uri}: {doing}: {said.cause}", hint=said.hint, lasting=said.lasting, full=said.full, remote=True)
 
     def send(self, name: str, source: str) -> str:
         with open(source, "rb") as file, self._create(name) as writer:
@@ -166,6 +173,14 @@ class HdfsFiles:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
+
+
+def told(error: Exception) -> Told:
+    """Say what one of `ERRORS` means."""
+    # With the stack of the server after the first line.
+    text = str(error).partition("\\n\\tat ")[0].partition("\n\tat ")[0]
+    cause, hint = next(((cause, hint) for sign, cause, hint in _CAUSES if sign in text), (text, ""))
+    return Told(cause, hint, lasting=bool(_LASTING.search(text)), full="QuotaExceeded" in text)
 
 
 def split(uri: str) -> tuple[str, str]:

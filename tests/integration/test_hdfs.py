@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from antinfer.errors import JobFileError, OutputError, SourceError
+from antinfer.errors import InfraError, JobFileError, OutputError, SourceError
 from antinfer.storage import layout
 from antinfer.storage.audit import audit
 from antinfer.storage.place import OutputPlace, open_place
@@ -128,6 +130,23 @@ def test_a_data_node_that_is_away_is_no_damage(store: Hdfs, make_place: Callable
     finally:
         store.start("datanode")
     assert place.read_part_record(name) is not None
+
+
+@pytest.mark.parametrize("server", ["namenode", "datanode"])
+def test_an_input_whose_server_is_away_may_come_back(store: Hdfs, tmp_path: Path, server: str) -> None:
+    folder = uuid4().hex
+    pq.write_table(pa.table({"x": range(10)}), tmp_path / "x.parquet")
+    store.shell("-mkdir", f"/{folder}")
+    store.shell("-put", str(tmp_path / "x.parquet"), f"/{folder}/x.parquet")
+    source = open_source("parquet", f"{store.uri}/{folder}/x.parquet")
+    (file,) = source.list_files()
+    store.kill(server)
+    try:
+        with pytest.raises(InfraError):
+            source.schema(file)
+    finally:
+        store.start(server)
+    assert source.schema(file).names == ["x"]
 
 
 def test_a_job_whose_worker_and_name_node_are_killed(store: Hdfs, tmp_path: Path, logs: Path) -> None:
