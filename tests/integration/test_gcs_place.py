@@ -28,6 +28,7 @@ pytest.importorskip("google.cloud.storage")
 
 from tests.integration.gcs.clients import environment_of
 from tests.integration.gcs.server import GcsServer, gcs_server
+from tests.integration.gcs.trouble import Rule
 
 _AT_ONCE = 24
 """So many threads of a master may use a place."""
@@ -56,6 +57,13 @@ def options(server: GcsServer) -> dict[str, str]:
 def make_place(options: dict[str, str]) -> Callable[[], OutputPlace]:
     uri = f"gs://data/{uuid4().hex}/out"
     return lambda: open_place(uri, options)
+
+
+@pytest.fixture
+def late(server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Rule:
+    """The first upload into staging: the client gives up on it and repeats it, the service carries it out when it is released."""
+    monkeypatch.setattr("antinfer.storage.gcs._TIMEOUT_S", (10, 0.5))
+    return server.trouble.hold(method="POST", path="/staging/")
 
 
 @pytest.mark.parametrize("check", OUTPUT_PLACE_CHECKS, ids=lambda check: check.__name__)
@@ -93,12 +101,9 @@ def test_a_move_whose_answer_was_lost_is_no_loss(server: GcsServer, make_place: 
 
 
 def test_an_upload_that_is_done_late_neither_hinders_nor_replaces_the_one_that_was_repeated(
-    server: GcsServer, make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch
+    server: GcsServer, late: Rule, make_place: Callable[[], OutputPlace]
 ) -> None:
-    """The client gives up on a request, the service does not: it comes to be done when the next one has long been answered."""
-    monkeypatch.setattr("antinfer.storage.gcs._TIMEOUT_S", (10, 0.5))
     place = make_place()
-    late = server.trouble.hold(method="POST", path="/staging/")
     record = stage_commit(place)
     late.release()
     wait_until(lambda: all(entry.status for entry in server.log.matching("POST", "/staging/")), "the late upload is done", seconds=30)
@@ -107,13 +112,9 @@ def test_an_upload_that_is_done_late_neither_hinders_nor_replaces_the_one_that_w
     assert place.list_staging() == []
 
 
-def test_an_upload_that_is_done_behind_a_sweep_is_never_published(
-    server: GcsServer, make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_is_done_behind_a_sweep_is_never_published(late: Rule, make_place: Callable[[], OutputPlace]) -> None:
     """Its rows are granted anew by then, and a master that has slept through all of it would publish them once more."""
-    monkeypatch.setattr("antinfer.storage.gcs._TIMEOUT_S", (10, 0.5))
     place = make_place()
-    late = server.trouble.hold(method="POST", path="/staging/")
     record = stage_commit(place)
     place.sweep(2, ())
     late.release()
@@ -123,12 +124,8 @@ def test_an_upload_that_is_done_behind_a_sweep_is_never_published(
     assert place.list_parts() == []
 
 
-def test_an_upload_that_is_done_behind_its_publication_does_not_deny_it(
-    server: GcsServer, make_place: Callable[[], OutputPlace], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("antinfer.storage.gcs._TIMEOUT_S", (10, 0.5))
+def test_an_upload_that_is_done_behind_its_publication_does_not_deny_it(late: Rule, make_place: Callable[[], OutputPlace]) -> None:
     place = make_place()
-    late = server.trouble.hold(method="POST", path="/staging/")
     record = stage_commit(place)
     place.publish(record, SUFFIX)
     late.release()
