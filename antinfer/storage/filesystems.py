@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from antinfer.errors import AntinferError, InfraError, JobFileError, SourceError
-from antinfer.storage import hdfs
+from antinfer.storage import hdfs, hdfsinput
 
 S3_OPTIONS: Final = ("endpoint_url", "endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous", "scheme")
 GS_OPTIONS: Final = ("endpoint_override", "anonymous", "scheme", "project_id")
@@ -212,15 +212,10 @@ def _gs(options: tuple[tuple[str, Any], ...]) -> pafs.FileSystem:
 @lru_cache(maxsize=64)
 def _hdfs(authority: str, properties: tuple[tuple[str, Any], ...]) -> pafs.FileSystem:
     try:
-        from hdfs_native.fsspec import HdfsFileSystem, ViewfsFileSystem
+        return _opened(authority, lambda: hdfsinput.open_filesystem(authority, dict(properties)))
     except ImportError as cause:
         message = f"cannot open {authority}: the package hdfs-native is not installed"
         raise SourceError(message, hint="pip install 'antinfer[hdfs]'.") from cause
-    scheme, _, host_port = authority.partition("://")
-    host, _, port = host_port.partition(":")
-    kind = HdfsFileSystem if scheme == "hdfs" else ViewfsFileSystem
-    filesystem = _opened(authority, lambda: kind(host or None, int(port) if port else None, **dict(properties)))
-    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
 
 
 def _azure(uri: str) -> Location:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Final
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from antinfer.errors import JobFileError, OutputError, UsageError
 from antinfer.storage import layout
 from antinfer.storage.place import StoredObject
-from antinfer.storage.ranged import open_ranged
+from antinfer.storage.ranged import Fetch
 
 _WRITE_BYTES: Final = 8 << 20
 _MODE: Final = 0o755
@@ -24,21 +25,36 @@ _PATIENCE: Final = {
     "dfs.client.failover.sleep.base.millis": "200",
     "dfs.client.failover.sleep.max.millis": "2000",
 }
+_NOT_TAKEN: Final = ("could only be replicated", "Failed to complete file", "All nodes failed for write")
 _CAUSES: Final[tuple[tuple[str, str, str], ...]] = (
     ("AccessControlException", "permission denied", "Give this user the right to write there, or set HADOOP_USER_NAME."),
     ("QuotaExceededException", "a quota of the folder is used up", "Raise it: a job that runs goes on by itself."),
     ("SafeModeException", "the name node is in safe mode", "It leaves that by itself after a start: a job that runs waits for it."),
+    ("All DataNodes failed", "no data node answers", "Check the data nodes: a job that runs waits for them."),
+    *((sign, "the data nodes take nothing", "Are they up, and have they room?") for sign in _NOT_TAKEN),
     ("onnection refused", "the name node cannot be reached", "Check host and port, or HADOOP_CONF_DIR."),
     ("lookup address", "the host of the name node is not known", "Check the name, or HADOOP_CONF_DIR."),
     ("rasure", "the folder is erasure-coded, where writes cannot be made durable", "Set it to replication: hdfs ec -setPolicy -replicate."),
 )
 _LASTING: Final = re.compile("AccessControlException|QuotaExceededException|rasure")
 
+ERRORS: Final[tuple[type[Exception], ...]] = (RuntimeError, OSError)
+"""What the client raises."""
+
+
+class Told(NamedTuple):
+    """What an error of the client means."""
+
+    cause: str
+    hint: str
+    lasting: bool
+    full: bool
+
 
 class HdfsFiles:
     """`renaming.Files` below ``hdfs://host:port/folder``; without a host, on the file system that the Hadoop configuration names."""
 
-    errors: tuple[type[Exception], ...] = (RuntimeError, OSError)
+    errors = ERRORS
 
     def __init__(self, uri: str, options: Mapping[str, str]) -> None:
         """Make a client; connects to nothing yet.
@@ -52,10 +68,10 @@ class HdfsFiles:
             UsageError: hdfs-native is not installed.
         """
         authority, path = split(uri)
-        if not path.strip("/"):
+        if path == "/":
             raise JobFileError(f"output {uri}: no folder in the URI", hint="Write hdfs://host:port/folder.")
-        self._root = "/" + path.strip("/")
-        self._uri = f"{authority}{self._root}"
+        self._root = path
+        self._uri = f"{authority}{path}"
         self._client = _connect(authority, options)
         self._drafts: set[str] = set()
         """Files that are being written here, which no sweep of ours shall meet."""
@@ -65,19 +81,15 @@ class HdfsFiles:
         return self._uri
 
     def output_error(self, error: Exception, doing: str) -> OutputError:
-        # With the stack of the server after the first line.
-        text = str(error).partition("\\n\\tat ")[0].partition("\n\tat ")[0]
-        cause, hint = next(((cause, hint) for sign, cause, hint in _CAUSES if sign in text), (text, ""))
-        is_full = "QuotaExceeded" in text
-        return OutputError(
-            f"output {self._uri}: {doing}: {cause}", hint=hint, lasting=bool(_LASTING.search(text)), full=is_full, remote=True
-        )
+        said = told(error)
+        return OutputError(f"output {self._uri}: {doing}: {said.cause}", hint=said.hint, lasting=said.lasting, full=said.full, remote=True)
 
-    def send(self, name: str, source: str) -> None:
+    def send(self, name: str, source: str) -> str:
         with open(source, "rb") as file, self._create(name) as writer:
             while data := file.read(_WRITE_BYTES):
                 writer.write(data)
             writer.hsync()
+        return ""
 
     def create(self, name: str, data: bytes) -> bool:
         try:
@@ -89,7 +101,7 @@ class HdfsFiles:
     def replace(self, name: str, data: bytes) -> None:
         self._write(name, data, overwrite=True)
 
-    def rename(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str, token: str = "") -> None:
         self._rename(source, target, overwrite=False)
 
     def delete(self, names: tuple[str, ...]) -> None:
@@ -108,11 +120,12 @@ class HdfsFiles:
         files = (StoredObject(f"{below}{each.path.rpartition('/')[2]}", each.length) for each in found if not each.isdir)
         return [stored for stored in files if stored.name not in self._drafts]
 
-    def size(self, name: str) -> int | None:
+    def exists(self, name: str, token: str = "") -> bool:
         try:
-            return int(self._client.get_file_info(self._path(name)).length)
+            self._client.get_file_info(self._path(name))
         except FileNotFoundError:
-            return None
+            return False
+        return True
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -120,28 +133,34 @@ class HdfsFiles:
         except FileNotFoundError:
             return None
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> tuple[int, Fetch]:
         reader = self._client.read(self._path(name))
-        return open_ranged(len(reader), lambda start, stop: bytes(reader.read_range(start, stop - start)))
+        return len(reader), lambda start, stop: bytes(reader.read_range(start, stop - start))
 
     def _write(self, name: str, data: bytes, *, overwrite: bool) -> None:
         """Write a file under a name that is in nobody's way, and rename it. Who dies in between leaves it to the next sweep."""
         draft = f"{layout.folder(layout.STAGING)}/{uuid4().hex}.draft"
         self._drafts.add(draft)
         try:
-            with self._create(draft) as writer:
+            self._fill(draft, self._create(draft), name, data, overwrite=overwrite)
+        finally:
+            self._drafts.discard(draft)
+
+    def _fill(self, draft: str, writer: Any, name: str, data: bytes, *, overwrite: bool) -> None:
+        try:
+            with writer:
                 writer.write(data)
                 writer.hsync()
             self._rename(draft, name, overwrite=overwrite)
-        except FileExistsError:
-            self.delete((draft,))
-            raise
         except FileNotFoundError as error:
             # Either an attempt whose answer was lost has renamed it, or a new master has swept it.
             if self.read(name) != data:
                 raise OSError(f"{draft} is gone") from error
-        finally:
-            self._drafts.discard(draft)
+        except self.errors:
+            # The next sweep may be far, and room is perhaps what there is none of.
+            with suppress(*self.errors):
+                self.delete((draft,))
+            raise
 
     def _rename(self, source: str, target: str, *, overwrite: bool) -> None:
         self._client.mkdirs(self._path(target).rpartition("/")[0], _MODE, True)
@@ -156,11 +175,19 @@ class HdfsFiles:
         return f"{self._root}/{name}" if name else self._root
 
 
+def told(error: Exception) -> Told:
+    """Say what one of `ERRORS` means."""
+    # With the stack of the server after the first line.
+    text = str(error).partition("\\n\\tat ")[0].partition("\n\tat ")[0]
+    cause, hint = next(((cause, hint) for sign, cause, hint in _CAUSES if sign in text), (text, ""))
+    return Told(cause, hint, lasting=bool(_LASTING.search(text)), full="QuotaExceeded" in text)
+
+
 def split(uri: str) -> tuple[str, str]:
-    """Split a URI into scheme and host (``hdfs://host:port``) and the path."""
+    """Split a URI into scheme and host (``hdfs://host:port``) and the path, each in its one spelling."""
     scheme, _, rest = uri.partition("://")
     host, _, path = rest.partition("/")
-    return f"{scheme}://{host}", f"/{path}"
+    return f"{scheme.lower()}://{host}", "/" + re.sub("/{2,}", "/", path).strip("/")
 
 
 def configuration(what: str, options: Mapping[str, Any]) -> dict[str, str]:

@@ -7,21 +7,23 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, Final, cast
 
 _READ_BYTES: Final = 1 << 20
+Fetch = Callable[[int, int], bytes]
+"""Returns the bytes of an object from one position up to another."""
 
 
-def open_ranged(size: int, fetch: Callable[[int, int], bytes], tail: bytes = b"") -> BinaryIO:
+def open_ranged(size: int, fetch: Fetch, tail: bytes = b"") -> BinaryIO:
     """Return a file to be read at any position.
 
     Args:
         size: of the object, in bytes.
-        fetch: returns its bytes from one position up to another.
+        fetch: reads it; raises what the reader of the file is to see.
         tail: its last bytes, where footers lie, if they are known already.
     """
     return cast(BinaryIO, io.BufferedReader(_Ranged(size, fetch, tail), _READ_BYTES))
 
 
 class _Ranged(io.RawIOBase):
-    def __init__(self, size: int, fetch: Callable[[int, int], bytes], tail: bytes) -> None:
+    def __init__(self, size: int, fetch: Fetch, tail: bytes) -> None:
         super().__init__()
         self._size = size
         self._fetch = fetch

@@ -7,7 +7,7 @@ here files are sent from a local folder, and a request may be carried out althou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
@@ -19,6 +19,7 @@ from antinfer.errors import OutputError
 from antinfer.storage import failures, layout
 from antinfer.storage.place import StoredObject
 from antinfer.storage.placebase import FilePlace, RemotePlace, claim_text, neither, twice
+from antinfer.storage.ranged import Fetch, open_ranged
 
 
 class Files(Protocol):
@@ -38,8 +39,11 @@ class Files(Protocol):
         """Describe one of `errors`, met while `doing`."""
         ...
 
-    def send(self, name: str, source: str) -> None:
-        """Create or replace a file from a local one, durably. Until it is done, there may be a part of it."""
+    def send(self, name: str, source: str) -> str:
+        """Make a file of a local one that has the same content each time, durably. Until it is done, there may be a part of it.
+
+        Returns what tells the file from one that is sent to the same name later, empty where the store has no such thing.
+        """
         ...
 
     def create(self, name: str, data: bytes) -> bool:
@@ -50,8 +54,11 @@ class Files(Protocol):
         """Create or replace a file, whole and durable at once."""
         ...
 
-    def rename(self, source: str, target: str) -> None:
-        """Give a file another name, at once. Raises FileNotFoundError without `source`, FileExistsError where `target` is taken."""
+    def rename(self, source: str, target: str, token: str = "") -> None:
+        """Give a file another name, at once; with the `token` of `send` that file only.
+
+        Raises FileNotFoundError without `source`, FileExistsError where `target` is taken; either where another file has the name `source`.
+        """
         ...
 
     def delete(self, names: tuple[str, ...]) -> None:
@@ -66,16 +73,16 @@ class Files(Protocol):
         """List the files directly inside a folder, in any order; of a folder that is not there, none."""
         ...
 
-    def size(self, name: str) -> int | None:
-        """Return the size of a file in bytes; None when there is none."""
+    def exists(self, name: str, token: str = "") -> bool:
+        """Tell whether there is a file; with the `token` of `send`, whether it is that one."""
         ...
 
     def read(self, name: str) -> bytes | None:
         """Return a file whole; None when there is none."""
         ...
 
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading at any position. Raises FileNotFoundError when there is none."""
+    def open(self, name: str) -> tuple[int, Fetch]:
+        """Return the size of a file, and what reads it. Raises FileNotFoundError when there is none."""
         ...
 
 
@@ -94,7 +101,9 @@ class RenamePlace(FilePlace, RemotePlace):
         name = f"{layout.HIDDEN}/check-{uuid4().hex}"
         self.write(name, b"")
         with self._wrapped("renaming a file just written"):
-            self._files.rename(name, f"{name}-renamed")
+            # Repeated after its answer was lost it finds none; what is listed tells whether it was done.
+            with suppress(FileNotFoundError):
+                self._files.rename(name, f"{name}-renamed")
             found = {stored.name for stored in self._files.list(layout.HIDDEN)}
         if f"{name}-renamed" not in found:
             raise OutputError(f"output {self.uri}: a file just renamed is not listed")
@@ -115,17 +124,19 @@ class RenamePlace(FilePlace, RemotePlace):
         with self._wrapped(f"staging {staged}"):
             faultpoints.hit("storage.stage", staged=staged, kind=kind)
             try:
-                self._files.send(layout.staged_path(staged, kind), source)
+                token = self._files.send(layout.staged_path(staged, kind), source)
             except FileNotFoundError as error:
+                if Path(source).exists():
+                    raise self._files.output_error(error, f"staging {staged}") from error
                 raise self._vanished(staged, source) from error
             Path(source).unlink(missing_ok=True)
-        return StagedObject(kind)
+        return StagedObject(kind, token)
 
     def publish(self, record: CommitRecord, suffix: str) -> None:
         with self._wrapped(f"publishing {record.staged}"):
             for staged, final in zip(record.objects, layout.final_names(record, suffix), strict=True):
                 faultpoints.hit("storage.publish", staged=record.staged, kind=staged.kind)
-                self._publish_one(record, staged.kind, final)
+                self._publish_one(record, staged, final)
                 faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
 
     # -- final names -------------------------------------------------------------------------------------------------------------------
@@ -153,24 +164,31 @@ class RenamePlace(FilePlace, RemotePlace):
 
     def open(self, name: str) -> BinaryIO:
         with self._wrapped(f"opening {name}"):
-            return self._files.open(name)
+            size, fetch = self._files.open(name)
+
+        def fetch_wrapped(start: int, stop: int) -> bytes:
+            # Who reads takes an error that is an OSError for a damaged file.
+            with self._wrapped(f"reading {name}"):
+                try:
+                    return fetch(start, stop)
+                except FileNotFoundError as error:
+                    raise self._files.output_error(error, f"reading {name}") from error
+
+        return open_ranged(size, fetch_wrapped)
 
     # -- inside --------------------------------------------------------------------------------------------------------------------------
 
-    def _publish_one(self, record: CommitRecord, kind: ObjectKind, final: str) -> None:
-        source = layout.staged_path(record.staged, kind)
+    def _publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> None:
+        source = layout.staged_path(record.staged, staged.kind)
         try:
-            self._files.rename(source, final)
-        except FileExistsError as error:
-            if self._files.size(source) is not None:
+            self._files.rename(source, final, staged.token)
+        except (FileExistsError, FileNotFoundError) as error:
+            if not self._files.exists(final):
+                raise neither(self.uri, record, staged.kind) from error
+            if self._files.exists(source, staged.token):
                 raise twice(self.uri, record, final) from error
-        except FileNotFoundError as error:
-            if self._files.size(final) is None:
-                raise neither(self.uri, record, kind) from error
-        else:
-            return
-        # Somebody has renamed it before, or this very request has, in an attempt whose answer was lost.
-        self._check_owner(record, final, is_part=kind == "part")
+            # Somebody has renamed it before, or this very request has, in an attempt whose answer was lost.
+            self._check_owner(record, final, is_part=staged.kind == "part")
 
     def _list(self, folder: str) -> list[StoredObject]:
         with self._wrapped(f"listing {folder or 'parts'}"):

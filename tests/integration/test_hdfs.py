@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from antinfer.errors import JobFileError, OutputError, SourceError
+from antinfer.errors import InfraError, JobFileError, OutputError, SourceError
 from antinfer.storage import layout
 from antinfer.storage.audit import audit
 from antinfer.storage.place import OutputPlace, open_place
@@ -67,6 +69,14 @@ def test_a_configuration_names_the_file_system(store: Hdfs, monkeypatch: pytest.
     assert store.shell("-ls", f"{place.uri.removeprefix('hdfs://')}/{name}").endswith(f"{name}\n")
 
 
+def test_a_place_has_one_name(store: Hdfs) -> None:
+    name = uuid4().hex
+    place = open_place(f"{store.uri.upper()}//{name}//out/")
+    assert place.uri == f"{store.uri}/{name}/out"
+    place.write("x", b"found")
+    assert store.shell("-cat", f"/{name}/out/x") == "found"
+
+
 def test_properties_reach_the_client(store: Hdfs) -> None:
     name = uuid4().hex
     open_place(f"hdfs:///{name}", {"fs.defaultFS": store.uri}).write("x", b"found")
@@ -95,9 +105,48 @@ def test_what_is_wrong_is_named(store: Hdfs, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_quota_counts_as_a_full_disk(store: Hdfs) -> None:
     store.shell("-mkdir", "-p", "/small")
     store.admin("-setSpaceQuota", "1m", "/small")
+    place = open_place(f"{store.uri}/small/out")
     with pytest.raises(OutputError, match="a quota of the folder is used up") as caught:
-        open_place(f"{store.uri}/small/out").write("x", bytes(10))
+        place.write("x", bytes(10))
     assert caught.value.full
+    # However often it is tried again, nothing that takes up room is left by it.
+    assert place.list_objects(layout.STAGING) == []
+
+
+def test_a_data_node_that_is_away_is_no_damage(store: Hdfs, make_place: Callable[[], OutputPlace]) -> None:
+    place = make_place()
+    record = stage_commit(place)
+    place.publish(record, SUFFIX)
+    (name,) = layout.final_names(record, SUFFIX)
+    store.kill("datanode")
+    try:
+        with pytest.raises(OutputError, match=f"reading {name}: no data node answers") as caught:
+            place.read_part_record(name)
+        with place.open(name) as file, pytest.raises(OutputError, match=f"reading {name}"):
+            file.read()
+        with pytest.raises(OutputError, match="writing x: the data nodes take nothing"):
+            place.write("x", b"x")
+        assert not caught.value.lasting
+    finally:
+        store.start("datanode")
+    assert place.read_part_record(name) is not None
+
+
+@pytest.mark.parametrize("server", ["namenode", "datanode"])
+def test_an_input_whose_server_is_away_may_come_back(store: Hdfs, tmp_path: Path, server: str) -> None:
+    folder = uuid4().hex
+    pq.write_table(pa.table({"x": range(10)}), tmp_path / "x.parquet")
+    store.shell("-mkdir", f"/{folder}")
+    store.shell("-put", str(tmp_path / "x.parquet"), f"/{folder}/x.parquet")
+    source = open_source("parquet", f"{store.uri}/{folder}/x.parquet")
+    (file,) = source.list_files()
+    store.kill(server)
+    try:
+        with pytest.raises(InfraError):
+            source.schema(file)
+    finally:
+        store.start(server)
+    assert source.schema(file).names == ["x"]
 
 
 def test_a_job_whose_worker_and_name_node_are_killed(store: Hdfs, tmp_path: Path, logs: Path) -> None:

@@ -50,7 +50,16 @@ def not_implemented(message: str, location: str = "") -> ApiError:
     return ApiError(501, "notImplemented", message, location)
 
 
-REASONS = {403: "forbidden", 429: "rateLimitExceeded", 500: "internalError", 502: "badGateway", 503: "backendError", 504: "gatewayTimeout"}
+REASONS = {
+    403: "forbidden",
+    404: "notFound",
+    410: "gone",
+    429: "rateLimitExceeded",
+    500: "internalError",
+    502: "badGateway",
+    503: "backendError",
+    504: "gatewayTimeout",
+}
 
 
 def of_status(status: int) -> ApiError:
