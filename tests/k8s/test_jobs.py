@@ -74,7 +74,7 @@ def test_a_worker_whose_pod_is_deleted_commits_what_it_has_and_is_taken_for_no_f
     assert not read_report(Path(job.spec.sink.path))["causes"].keys() & {"worker_lost", "worker_crashed", "left_early"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(180)
 def test_an_image_that_cannot_be_pulled_fails_the_job_with_the_words_of_the_kubelet(cluster: Cluster, scene: MakeScene) -> None:
     cluster.images.bad["nowhere*"] = "manifest for nowhere:1 not found: manifest unknown"

@@ -31,7 +31,7 @@ def cpu_s(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_thousand_workers_cost_less_than_half_a_core_and_no_question_without_a_change(tmp_path: Path) -> None:
     nodes = [Node(f"n{number}", cpu="64", pods=40, pretend=True) for number in range(30)]
