@@ -15,6 +15,7 @@ from antinfer.launchers.port import Sight
 from antinfer.master.controller.sight import JobSight, WorkerSight
 
 _TAKEN: Final = (Cause.PREEMPTED, Cause.NODE_LOST)
+_ASKED: Final = (Cause.PREEMPTED, Cause.DRAINED)
 _OVER: Final = (WorkerState.ENDED, WorkerState.LOST)
 
 
@@ -41,6 +42,8 @@ class Book:
 
     def __init__(self) -> None:
         self.meter = Meter()
+        self.taken: tuple[str, ...] = ()
+        """Members of the job that were taken away, as the last look has shown, and have not said so: no row is to blame for that."""
         self._entries: dict[str, _Entry] = {}
         self._at: int | None = None
 
@@ -59,7 +62,7 @@ class Book:
             now: in ms.
         """
         work: dict[str, Counter[str]] = {}
-        workers = []
+        workers: list[WorkerSeen] = []
         for pod in sight.pods:
             entry = self._entries.get(pod.name)
             if entry is None:
@@ -71,8 +74,11 @@ class Book:
                 entry.idle_since = None
             workers.append(self._seen(pod, entry, known, now))
         names = {pod.name for pod in sight.pods}
-        for name in [name for name in self._entries if name not in names]:
+        gone = [name for name in self._entries if name not in names]
+        for name in gone:
             del self._entries[name]
+        over = (each.name for each in workers if each.state in _OVER and each.ending is not None and each.ending.cause in _ASKED)
+        self.taken = tuple(name for name in (*gone, *over) if name in job.workers and not job.workers[name].is_draining)
         self._measure(work, now)
         return Observed(
             workers=tuple(workers),

@@ -103,6 +103,9 @@ class Elastic:
             return True
         job = self._around.look()
         observed = self._last = self._book.observe(sight, job, self._desired.prefix, now)
+        for name in self._book.taken:
+            _log.info("worker %s was taken away", name, extra={"action": "worker_taken", "worker": name})
+            self._drain(name)
         desired = replace(self._desired, give_back=self._wanted_back(sight.give_back))
         for action in self._controller.turn(desired, observed, now):
             self._carry_out(action, job)
@@ -182,7 +185,7 @@ class Elastic:
                 _log.info("draining worker %s: %s", name, why, extra={"action": "drain_worker", "worker": name, "cause": cause.value})
                 self._book.asked(name)
                 if name in job.workers:
-                    self._around.post(lambda at: DrainRequested(at, WorkerId(name)))
+                    self._drain(name)
                 else:
                     self._launcher.stop(name, drain=True)
             case DeleteWorker(name, cause, why):
@@ -194,6 +197,9 @@ class Elastic:
                 self._fail(action)
             case Tell(topic, text):
                 self._tell(topic, text)
+
+    def _drain(self, name: str) -> None:
+        self._around.post(lambda at: DrainRequested(at, WorkerId(name)))
 
     def _fail(self, action: FailJob) -> None:
         self._has_failed = True

@@ -76,3 +76,34 @@ def test_a_worker_that_is_taken_away_costs_once_what_it_had_not_committed() -> N
     first = bench.look(11_000).measures["preemptible"].loss
     assert 0.2 < first < 0.5, "five of ten seconds' work, beside the work itself"
     assert bench.look(12_000).measures["preemptible"].loss == first
+
+
+def test_a_member_whose_pod_has_gone_was_taken_away() -> None:
+    bench, other = Bench(), PodFacts("job-1-2", "preemptible", 1_000, phase="Running")
+    bench.look(2_000, bench.pod, other, known=WorkerSight(leases=1))
+    assert bench.book.taken == ()
+    bench.look(3_000, other, known=WorkerSight(leases=1))
+    assert bench.book.taken == (bench.name,)
+    bench.look(4_000, other, known=WorkerSight(leases=1))
+    assert bench.book.taken == (), "it is said once"
+
+
+def test_whoever_was_asked_to_leave_or_has_left_was_not_taken_away() -> None:
+    other = PodFacts("job-1-2", "preemptible", 1_000, phase="Running")
+    for last in (WorkerSight(is_draining=True), None):
+        bench = Bench()
+        bench.look(2_000, bench.pod, other, known=WorkerSight(leases=1))
+        bench.look(3_000, other, known=last)
+        assert bench.book.taken == ()
+
+
+def test_a_member_whose_pod_was_evicted_was_taken_away_and_one_that_crashed_was_not() -> None:
+    for end, taken in (
+        ({"reason": "Preempting", "conditions": (ConditionFacts("DisruptionTarget", True, "PreemptionByScheduler"),)}, True),
+        ({"containers": (ContainerFacts("worker", exit_code=139),)}, False),
+    ):
+        bench = Bench()
+        bench.look(2_000, known=WorkerSight(leases=1))
+        bench.pod = PodFacts(bench.name, "preemptible", 1_000, phase="Failed", **end)  # type: ignore[arg-type]
+        bench.look(3_000, known=WorkerSight(leases=1))
+        assert bench.book.taken == ((bench.name,) if taken else ())
