@@ -106,11 +106,8 @@ class ObjectPlace(RemotePlace):
         return StagedObject(kind, json.dumps({"upload": upload, "etags": etags}, separators=(",", ":")))
 
     def publish(self, record: CommitRecord, suffix: str) -> None:
-        with self._wrapped(f"publishing {record.staged}"):
-            for staged, final in zip(record.objects, layout.final_names(record, suffix), strict=True):
-                faultpoints.hit("storage.publish", staged=record.staged, kind=staged.kind)
-                self._publish_one(record, staged, final)
-                faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
+        super().publish(record, suffix)
+        with self._wrapped(f"clearing up after {record.staged}"):
             self._delete([self._key(layout.staged_path(record.staged, staged.kind)) for staged in record.objects])
 
     def collect(self, staged: tuple[str, ...]) -> None:

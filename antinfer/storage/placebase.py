@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from antinfer import faultpoints
 from antinfer.core.ids import StagedName
-from antinfer.core.records import CommitRecord
+from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.errors import InternalError, OutputError
 from antinfer.storage import layout, parts
 from antinfer.storage.place import EpochClaim, StoredObject
@@ -38,6 +38,17 @@ class PlaceBase(ABC):
     @abstractmethod
     def _wrapped(self, doing: str) -> AbstractContextManager[None]:
         """Raise `OutputError` instead of whatever the store's own errors are; FileNotFoundError passes where the store says it so."""
+
+    @abstractmethod
+    def _publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> None:
+        """Give an object of a commit its final name, durably; done already is fine. Raises as `OutputPlace.publish`."""
+
+    def publish(self, record: CommitRecord, suffix: str) -> None:
+        with self._wrapped(f"publishing {record.staged}"):
+            for staged, final in zip(record.objects, layout.final_names(record, suffix), strict=True):
+                faultpoints.hit("storage.publish", staged=record.staged, kind=staged.kind)
+                self._publish_one(record, staged, final)
+                faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
 
     def highest_epoch(self) -> EpochClaim | None:
         names = (stored.name.rpartition("/")[2] for stored in self.list_objects(layout.EPOCHS))

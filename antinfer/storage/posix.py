@@ -87,19 +87,6 @@ class PosixPlace(FilePlace):
             self._make_folder(layout.folder(layout.SPOOL))
             return self._spool.folder()
 
-    def publish(self, record: CommitRecord, suffix: str) -> None:
-        finals = layout.final_names(record, suffix)
-        with self._wrapped(f"publishing {record.staged}"):
-            for folder in {os.path.dirname(name) for name in finals}:
-                self._make_folder(folder)
-            for staged, final in zip(record.objects, finals, strict=True):
-                faultpoints.hit("storage.publish", staged=record.staged, kind=staged.kind)
-                self._publish_one(record, staged.kind, final)
-                # Each before the next: a power cut must not leave a part without what belongs to it. And also when nothing was left to
-                # rename: whoever renamed before us may have died before its sync.
-                _sync_folder(self._path(os.path.dirname(final)))
-                faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
-
     def sweep(self, before: int, keep: tuple[str, ...]) -> None:
         super().sweep(before, keep)
         with self._wrapped("removing spool folders of dead processes"):
@@ -161,7 +148,15 @@ class PosixPlace(FilePlace):
 
     # -- inside --------------------------------------------------------------------------------------------------------------------------
 
-    def _publish_one(self, record: CommitRecord, kind: ObjectKind, final: str) -> None:
+    def _publish_one(self, record: CommitRecord, staged: StagedObject, final: str) -> None:
+        folder = os.path.dirname(final)
+        self._make_folder(folder)
+        self._rename(record, staged.kind, final)
+        # Each before the next: a power cut must not leave a part without what belongs to it. And also when nothing was left to rename:
+        # whoever renamed before us may have died before its sync.
+        _sync_folder(self._path(folder))
+
+    def _rename(self, record: CommitRecord, kind: ObjectKind, final: str) -> None:
         source, target = self._path(layout.staged_path(record.staged, kind)), self._path(final)
         if os.path.lexists(target):
             if os.path.lexists(source):

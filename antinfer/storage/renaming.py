@@ -132,13 +132,6 @@ class RenamePlace(FilePlace, RemotePlace):
             Path(source).unlink(missing_ok=True)
         return StagedObject(kind, token)
 
-    def publish(self, record: CommitRecord, suffix: str) -> None:
-        with self._wrapped(f"publishing {record.staged}"):
-            for staged, final in zip(record.objects, layout.final_names(record, suffix), strict=True):
-                faultpoints.hit("storage.publish", staged=record.staged, kind=staged.kind)
-                self._publish_one(record, staged, final)
-                faultpoints.hit("publish.object", staged=record.staged, kind=staged.kind)
-
     # -- final names -------------------------------------------------------------------------------------------------------------------
 
     def remove(self, names: tuple[str, ...]) -> None:
