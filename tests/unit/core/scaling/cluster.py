@@ -208,6 +208,9 @@ class Cluster:
         """A new master: it knows what is stored, and what it sees."""
         self.controller = Controller(Memory(self.controller.memory.used_ms))
         self.desired = replace(self.desired, prefix=prefix)
+        # It begins with a list, which shows everything that was created: only a watch lags behind.
+        for pod in self.pods.values():
+            pod.visible_at = min(pod.visible_at, self.now)
 
     # -- inside ---------------------------------------------------------------------------------------------------------------------
     def _facts(self, pod: Pod, **changes: object) -> None:
