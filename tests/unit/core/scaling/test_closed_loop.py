@@ -168,7 +168,8 @@ def test_a_deadline_that_can_be_kept_is_kept_within_a_tenth(
     assert cluster.done_at is not None
     assert 0.9 * deadline <= cluster.done_at <= deadline, cluster.done_at / deadline
     assert not [tell for _, tell in cluster.told if tell.topic is Topic.DEADLINE]
-    assert reversals(cluster.totals) <= 4, "it follows what it measures, not every measurement"
+    # Each loss moves what is measured.
+    assert reversals(cluster.totals) <= 4 + cluster.preempted // 20, "it follows what it measures, not every measurement"
     check_bounds(cluster)
     check_rows(cluster)
 
