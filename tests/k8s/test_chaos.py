@@ -158,16 +158,16 @@ def test_a_hundred_preemptions_cost_neither_a_row_nor_a_budget(cluster: Cluster,
 @pytest.mark.timeout(240)
 def test_what_cannot_be_counted_in_a_bucket_is_said_to_be_unknown(cluster: Cluster, tmp_path: Path) -> None:
     pytest.importorskip("boto3")
-    with object_store("moto", "work") as storage:
-        write_job(tmp_path, pause_s=0.0, sink={"path": "s3://work/mine/out/", "options": {"storage": storage}})
+    with object_store("moto", "outputs") as storage:
+        write_job(tmp_path, pause_s=0.0, sink={"path": "s3://outputs/mine/out/", "options": {"storage": storage}})
         done = command_line(*words(cluster, tmp_path, ONE_KILL))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "whole: 0 rows lost, 0 doubled" in done.stdout
         assert "recomputed    unknown" in done.stdout, done.stdout
         assert json.loads((tmp_path / "report" / "report.json").read_text())["rows_recomputed"] is None
         client = client_of(storage)
-        assert not [each["Key"] for each in client.list_objects_v2(Bucket="work", Prefix="mine").get("Contents", [])]
-        assert not client.list_multipart_uploads(Bucket="work").get("Uploads")
+        assert not [each["Key"] for each in client.list_objects_v2(Bucket="outputs", Prefix="mine").get("Contents", [])]
+        assert not client.list_multipart_uploads(Bucket="outputs").get("Uploads")
     assert_nothing_left(cluster, tmp_path)
 
 

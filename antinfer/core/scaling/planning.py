@@ -6,6 +6,7 @@ after anything was missed. Made twice of the same it says the same, and doing it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
@@ -109,7 +110,7 @@ _Removal = tuple[WorkerSeen, Cause, str]
 
 
 def _surplus(desired: Desired, tally: Tally, want: dict[str, int], stuck: Set[str]) -> list[_Removal]:
-    """Choose who is not needed: first who has no place, then who has not begun, then who would lose the least."""
+    """Choose who is not needed: who has no place, who has not begun, who would lose the least, and of those who has been idle longest."""
     chosen: list[WorkerSeen] = []
     for name in CLASSES:
         each = tally.by_class[name]
@@ -118,7 +119,7 @@ def _surplus(desired: Desired, tally: Tally, want: dict[str, int], stuck: Set[st
         in_order = [
             *sorted(each.pending, key=lambda worker: (worker.obstacle is None, -worker.since, worker.name)),
             *sorted(each.starting, key=lambda worker: (-worker.since, worker.name)),
-            *sorted(each.ready, key=lambda worker: (worker.uncommitted_rows, -worker.created_at, worker.name)),
+            *sorted(each.ready, key=lambda worker: (worker.uncommitted_rows, _idle_from(worker), -worker.created_at, worker.name)),
         ]
         left = [worker for worker in in_order if worker.name not in stuck]
         chosen += left[: max(0, len(left) - want[name])]
@@ -188,6 +189,10 @@ def _active(each: ClassTally) -> Iterable[WorkerSeen]:
 def _leaving_since(worker: WorkerSeen, memory: Memory) -> int:
     """Return when `worker` was told to leave, which it may not show yet."""
     return memory.drained.get(worker.name, memory.deleted.get(worker.name, worker.since))
+
+
+def _idle_from(worker: WorkerSeen) -> float:
+    return math.inf if worker.idle_since is None else worker.idle_since
 
 
 def _may_delete(name: str, memory: Memory, now: int) -> bool:

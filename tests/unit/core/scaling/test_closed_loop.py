@@ -168,8 +168,7 @@ def test_a_deadline_that_can_be_kept_is_kept_within_a_tenth(
     assert cluster.done_at is not None
     assert 0.9 * deadline <= cluster.done_at <= deadline, cluster.done_at / deadline
     assert not [tell for _, tell in cluster.told if tell.topic is Topic.DEADLINE]
-    # Each loss moves what is measured.
-    assert reversals(cluster.totals) <= 4 + cluster.preempted // 20, "it follows what it measures, not every measurement"
+    assert reversals(cluster.totals) <= 4, "it follows what it measures, not every measurement"
     check_bounds(cluster)
     check_rows(cluster)
 
@@ -232,7 +231,7 @@ def test_near_the_end_workers_are_given_back_instead_of_idling(seed: int) -> Non
     cluster.run(60 * MINUTE, lambda c: idle.append(max((c.now - p.idle_since for p in c.alive() if p.idle_since is not None), default=0)))
     assert cluster.done_at is not None
     assert cluster.counts["DrainWorker"] > 0, "otherwise nobody was idle"
-    assert max(idle) <= cluster.desired.policy.idle_ms + 3 * STEP_MS
+    assert max(idle) <= cluster.desired.policy.idle_ms + 2 * STEP_MS
     assert cluster.counts["started"] == 10, "and nobody comes instead"
 
 
