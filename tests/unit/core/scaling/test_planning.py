@@ -343,6 +343,13 @@ def test_who_has_least_to_lose_leaves() -> None:
     assert not of(DeleteWorker, actions)
 
 
+def test_of_those_with_nothing_to_lose_the_one_that_has_been_idle_longest_leaves() -> None:
+    workers = [worker(n, uncommitted_rows=0, idle_since=since) for n, since in ((1, 1_500), (2, 500), (3, 1_000), (4, None))]
+    controller = settled(desired(most=4), *workers)
+    actions = controller.turn(desired(most=4, give_back=(GiveBack("a", 2, 10**6),)), observed(*workers), 2_000)
+    assert [a.name for a in of(DrainWorker, actions)] == ["job-1-2", "job-1-3"]
+
+
 def test_who_has_no_place_or_has_not_begun_leaves_first() -> None:
     seen = [
         worker(1),
