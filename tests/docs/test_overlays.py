@@ -106,7 +106,8 @@ def test_a_job_file_is_one(block: Block, tmp_path: Path) -> None:
 def test_a_server_takes_the_pods_of_an_overlay(block: Block, tmp_path: Path) -> None:
     with Cluster() as cluster:
         for pod in pods_by(block, tmp_path).values():
-            Talk(cluster.url).create(PODS, pod, dryRun="All", fieldValidation="Strict")
+            taken = Talk(cluster.url).create(PODS, pod, dryRun="All", fieldValidation="Strict")
+            assert taken["spec"]["containers"]
 
 
 @pytest.mark.parametrize("block", [block for block in OVERLAYS if str(block) in POOLS], ids=str)
