@@ -21,7 +21,7 @@ from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.link import AgentLink
-from antinfer.worker.host.machine import MachineReader
+from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader
 from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.pools import Pools
 from antinfer.worker.host.readers import READERS, Reader
@@ -70,12 +70,14 @@ class Host:
         spec = document.spec
         gpus = visible_gpus()
         machine = MachineReader(gpus)
-        cpus = max(1, round(machine.cpus))
-        nodes = graph.isolated(graph.build(spec, cpus)) if setup.isolated else graph.build(spec, cpus)
+        cpus, here = max(1, round(machine.cpus)), machine.read()
+        nodes = graph.build(spec, cpus, here.room_for(PROCESS_BYTES))
+        if setup.isolated:
+            nodes = graph.isolated(nodes)
         self._place = open_output(spec)
         self._has_free_interval = spec.commit_interval == "auto"
         interval = _COMMIT_SECONDS if spec.commit_interval == "auto" else spec.commit_interval
-        credits = Credits(min(max(_CREDIT_BYTES[0], machine.read().ram_total // 16), _CREDIT_BYTES[1]))
+        credits = Credits(min(max(_CREDIT_BYTES[0], here.ram_total // 16), _CREDIT_BYTES[1]))
         self._leases = Leases(credits, link.send, interval)
         self._flow = Flow(nodes, self._leases.collect)
         plan = OutputPlan(

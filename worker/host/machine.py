@@ -13,6 +13,8 @@ from antinfer.worker.pipeline.tuner import Machine
 
 _PROC: Final = Path("/proc")
 _GROUPS: Final = Path("/sys/fs/cgroup")
+PROCESS_BYTES: Final = 256 << 20
+"""What a process of a map stage takes before anybody has seen one."""
 
 
 def usable_cpus(groups: Path = _GROUPS) -> float:

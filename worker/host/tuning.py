@@ -9,7 +9,7 @@ from typing import Final
 
 from antinfer.rpc.values import KEPT_DECISIONS
 from antinfer.worker.host.flow import Flow
-from antinfer.worker.host.machine import MachineReader, resident_bytes
+from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader, resident_bytes
 from antinfer.worker.host.pools import Pools, StagePool
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.graph import Call, Node
@@ -20,9 +20,6 @@ from antinfer.worker.pipeline.workersas import Counters, Verdict, WorkersTrial
 _LOG = logging.getLogger("antinfer.tuning")
 
 _STEP_SECONDS: Final = 1.0
-_PROCESS_BYTES: Final = 256 << 20
-"""What a process of a map stage takes before anybody has seen one."""
-_RAM_SHARE: Final = 0.85
 
 
 class Tuning:
@@ -69,7 +66,7 @@ class Tuning:
     def _open_trial(self, pool: StagePool, degree: int, *, crowd: bool = False) -> None:
         """Have a trial from now on, or none when there is nothing to try."""
         self._trials.pop(pool.node, None)
-        trial = WorkersTrial(degree, self._machine.cpus, crowd=crowd)
+        trial = WorkersTrial(degree, self._machine.cpus, processes=self._processes(pool), crowd=crowd)
         if trial.verdict is None:
             self._trials[pool.node] = trial
 
@@ -105,8 +102,13 @@ class Tuning:
             self._open_trial(pool, pool.degree, crowd=True)
 
     def _has_memory_for(self, pool: StagePool) -> bool:
-        machine = self._seen
-        return machine.ram_used + pool.degree * _PROCESS_BYTES <= _RAM_SHARE * machine.ram_total or not machine.ram_total
+        room = self._seen.room_for(PROCESS_BYTES)
+        return room is None or self._processes(pool) <= room
+
+    @staticmethod
+    def _processes(pool: StagePool) -> int:
+        """Return how many processes are to be tried in place of the threads of `pool`."""
+        return max(pool.degree, pool.call.processes)
 
     # -- how many --------------------------------------------------------------------------------------------------------------------
     def _step_tuner(self, now: float, stats: list[NodeStats]) -> None:

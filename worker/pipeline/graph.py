@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ _AUTO_ROWS = 4096
 _AUTO_BYTES = 32 << 20
 _AUTO_MODEL_BYTES = 64 << 20
 """The same for a predictor, whose batch size is searched for: 256 images as a GPU likes them are 38 MB."""
-_AUTO_THREADS = 4
+_AUTO_COPIES = 4
+"""Copies that a map stage begins with where more would be in somebody's way, or of no use."""
 _FRAME_ROWS = 1024
 """Rows of a batch of a reproducible job, for stages whose user code sees single rows anyway."""
 _FRAMES_TO_SORT = 8
@@ -32,6 +33,8 @@ class Call:
     limits: BatchLimits
     degree: int
     in_processes: bool
+    processes: int = 1
+    """How many processes it begins with if it is in processes."""
     spec: StageSpec | None = None
     """What the job file says about it."""
     buckets: Buckets | None = None
@@ -155,16 +158,24 @@ def routes(nodes: Sequence[Node]) -> Routes:
     return Routes(tuple(after), tuple(frozenset(each) for each in ancestors[:end]), tuple(outlets[:end]), feeders, tuple(joins[:end]))
 
 
-def build(spec: JobSpec, cpus: int) -> list[Node]:
-    """Return the nodes of `spec` in order. Groups that no gather closes are closed at the end."""
-    builder = _Builder(spec, cpus)
+def build(spec: JobSpec, cpus: int, room: int | None = None) -> list[Node]:
+    """Return the nodes of `spec` in order. Groups that no gather closes are closed at the end.
+
+    Args:
+        spec: The job.
+        cpus: Cores of the machine.
+        room: So many processes of map stages the memory has room for; None: nobody knows.
+    """
+    builder = _Builder(spec, cpus, room)
     open_groups = builder.add_chain(spec.pipeline)
     return builder.nodes + [Close(f"flatten-{n}", "") for n in range(open_groups)]
 
 
 def isolated(nodes: Sequence[Node]) -> list[Node]:
     """Return `nodes` with every stage in processes that the user leaves open: there, a row that kills or hangs can be found."""
-    return [replace(node, in_processes=True) if isinstance(node, Call) and may_isolate(node) else node for node in nodes]
+    return [
+        replace(node, in_processes=True, degree=node.processes) if isinstance(node, Call) and may_isolate(node) else node for node in nodes
+    ]
 
 
 def may_isolate(call: Call) -> bool:
@@ -189,9 +200,10 @@ def root_frames(nodes: Sequence[Node]) -> list[int]:
 
 
 class _Builder:
-    def __init__(self, spec: JobSpec, cpus: int) -> None:
+    def __init__(self, spec: JobSpec, cpus: int, room: int | None) -> None:
         self._spec = spec
         self._cpus = cpus
+        self._most_processes = _most_processes(_calls([*_with_branches(spec.pipeline)]), cpus, room)
         self.nodes: list[Node] = []
 
     def add_chain(self, stages: Sequence[StageSpec]) -> int:
@@ -260,11 +272,14 @@ class _Builder:
         if spec.reproducible:
             limits = BatchLimits(self._frame_rows(stage), whole=True)
         share = hybrid.gpu_share if hybrid is not None else None
+        in_processes = stage.kind == "predict" or stage.workers_as == "processes"
+        processes = _copies(stage, self._cpus, self._most_processes)
         return Call(
             self._stage_call(stage, stage.target, stage.args),
             limits,
-            _degree(stage, self._cpus),
-            in_processes=stage.kind == "predict" or stage.workers_as == "processes",
+            processes if in_processes else _copies(stage, self._cpus, _AUTO_COPIES),
+            in_processes=in_processes,
+            processes=processes,
             spec=stage,
             buckets=buckets,
             hybrid=None if hybrid is None else len(self.nodes) - 1,
@@ -289,11 +304,30 @@ def _calls(stages: Sequence[StageSpec]) -> list[StageSpec]:
     return [stage for stage in stages if stage.target]
 
 
-def _degree(stage: StageSpec, cpus: int) -> int:
+def _with_branches(stages: Sequence[StageSpec]) -> Iterator[StageSpec]:
+    for stage in stages:
+        yield stage
+        for branch in stage.parallel.values():
+            yield from _with_branches(branch)
+
+
+def _most_processes(calls: Sequence[StageSpec], cpus: int, room: int | None) -> int:
+    """Return how many processes a map stage may begin with: with too few of them a device waits until somebody has found that out.
+
+    All cores but one are shared among the stages that are left to us. A model on the CPU wants them itself, and who is slower nobody knows.
+    """
+    left = [stage for stage in calls if stage.kind != "predict" and not isinstance(stage.concurrency, int)]
+    if not left or any(stage.kind == "predict" and not stage.num_gpus for stage in calls):
+        return _AUTO_COPIES
+    share = int((cpus - 1) / sum(stage.num_cpus for stage in left))
+    return max(_AUTO_COPIES, share if room is None else min(share, room // len(left)))
+
+
+def _copies(stage: StageSpec, cpus: int, most: int) -> int:
     if isinstance(stage.concurrency, int):
         return stage.concurrency
     # One model by default: how many fit into memory only the user knows.
-    auto = 1 if stage.kind == "predict" else min(cpus, _AUTO_THREADS)
+    auto = 1 if stage.kind == "predict" else min(cpus, most)
     if stage.concurrency == "auto":
         return auto
     fewest, most = stage.concurrency

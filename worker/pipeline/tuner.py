@@ -19,6 +19,8 @@ BUSY = 0.8
 """A stage holds the pipeline up when its executors are at work for at least this share of the time."""
 IDLE = 0.4
 """A stage has copies to spare when one less would be at work for less than this share of the time."""
+RAM_SHARE = 0.85
+"""Of the machine's memory, so much may be taken with one more copy."""
 GAIN = 0.05
 """What a change must bring to be kept."""
 LOSS = 0.02
@@ -42,7 +44,7 @@ class Limits:
     """Copies that a stage was started with are put to the test when the pipeline has run for so long."""
     cpu_share: float = 0.92
     """More copies that compute on the CPU are no use when so much of the cores is taken."""
-    ram_share: float = 0.85
+    ram_share: float = RAM_SHARE
     """Never start a copy that would take the machine's memory beyond this share."""
     ram_alarm: float = 0.95
     """Above it copies are stopped."""
@@ -98,6 +100,12 @@ class Machine:
     gpu_total: int = 0
     """Bytes of the fullest GPU; 0: not known."""
     gpu_used: int = 0
+
+    def room_for(self, size_bytes: int, ram_share: float = RAM_SHARE) -> int | None:
+        """Return how many copies of so many bytes may be added before more than `ram_share` of the memory is taken; None: not known."""
+        if not self.ram_total:
+            return None
+        return max(0, int((ram_share * self.ram_total - self.ram_used) // max(1, size_bytes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,9 +307,9 @@ class Tuner:
         """Return how many copies more the guards allow."""
         limits = self._limits
         room = signal.most - signal.degree
-        if machine.ram_total:
-            free = limits.ram_share * machine.ram_total - machine.ram_used
-            room = min(room, int(free // max(1, signal.ram_bytes)) if free > 0 else 0)
+        fitting = machine.room_for(signal.ram_bytes, limits.ram_share)
+        if fitting is not None:
+            room = min(room, fitting)
         if not signal.on_gpu:
             # What waits for a disk or another machine leaves the cores alone, and passes.
             return room if machine.cpu_used < limits.cpu_share * machine.cpus else 0

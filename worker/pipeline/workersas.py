@@ -90,14 +90,16 @@ class _Phase(Enum):
 class WorkersTrial:
     """The trial of one stage. Call `step` a few times a second; do what it wishes until there is a verdict."""
 
-    def __init__(self, degree: int, cpus: float, *, crowd: bool = False) -> None:
+    def __init__(self, degree: int, cpus: float, *, processes: int | None = None, crowd: bool = False) -> None:
         """
         Args:
             degree: Threads that the stage has.
             cpus: Cores of the machine.
+            processes: How many to try in their place; None: as many.
             crowd: The second look, at threads of which a few have been accepted.
         """
         self._degree = degree
+        self._processes = degree if processes is None else processes
         self._cpus = cpus
         self._phase = _Phase.CROWD if crowd else _Phase.WATCH
         self._busy_window = _CROWD_SECONDS * degree if crowd else 0.5
@@ -202,7 +204,7 @@ class WorkersTrial:
         else:
             self._several = done.rows / done.busy_seconds * self._degree
             self._preface = f"{crowd}: "
-            self._enter(_Phase.START, Wish(self._degree, self._degree))
+            self._enter(_Phase.START, Wish(self._degree, self._processes))
 
     def _try_alone(self, now: float, counters: Counters, state: str, *, may_start: bool) -> None:
         done = self._measured(now, counters, state, 2, 0.25)
@@ -216,7 +218,7 @@ class WorkersTrial:
         elif not may_start:
             self._end("threads", self._degree, f"{self._degree} threads do {scaled:.1f} times as much as one, but processes lack memory")
         else:
-            self._enter(_Phase.START, Wish(self._degree, self._degree))
+            self._enter(_Phase.START, Wish(self._degree, self._processes))
 
     def _await_processes(self, now: float, state: str) -> None:
         if self._base is None:
@@ -225,24 +227,27 @@ class WorkersTrial:
             why = "processes could not be set up" if state == "failed" else "processes took too long to set up"
             self._end("threads", self._degree, why)
         elif state == "settled":
-            self._enter(_Phase.MEASURE, Wish(0, self._degree))
+            self._enter(_Phase.MEASURE, Wish(0, self._processes))
 
     def _try_processes(self, now: float, counters: Counters, state: str) -> None:
         if state == "failed":
             self._end("threads", self._degree, "processes could not be set up")
             return
-        done = self._measured(now, counters, state, 3 * self._degree, self._busy_window)
+        done = self._measured(now, counters, state, 3 * self._processes, self._busy_window)
         if done is None:
             return
         seconds = now - self._since
         # A pool is at its limit by its user code, or by the hand-over, in which case nobody waits for work.
-        at_work = max(done.busy_seconds, self._degree * seconds - done.idle_seconds) / (self._degree * seconds)
+        all_seconds = self._processes * seconds
+        at_work = max(done.busy_seconds, all_seconds - done.idle_seconds) / all_seconds
         made = done.rows / seconds / min(1.0, max(0.01, at_work))
-        figures = f"{self._preface}{self._degree} processes make {made:.0f} rows/s, {self._degree} threads {self._several:.0f}"
+        figures = f"{self._preface}{self._processes} processes make {made:.0f} rows/s, {self._degree} threads {self._several:.0f}"
         if self._alone:
             figures += f", one alone {self._alone:.0f}"
-        better = made >= _BETTER * max(self._several, self._alone)
-        self._end("processes" if better else "threads", self._degree, figures)
+        if made >= _BETTER * max(self._several, self._alone):
+            self._end("processes", self._processes, figures)
+        else:
+            self._end("threads", self._degree, figures)
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
     def _measured(self, now: float, counters: Counters, state: str, batches: int, busy: float) -> Counters | None:

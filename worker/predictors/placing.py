@@ -22,8 +22,6 @@ from antinfer.worker.predictors.ward import Start, Ward
 from antinfer.worker.predictors.watch import Patience
 
 _LOG = logging.getLogger("antinfer.predictors")
-_RAM_SHARE = 0.85
-"""Of the memory, so much may be taken with a process for suspects."""
 
 
 class PredictorPlaces:
@@ -149,8 +147,8 @@ class PredictorPlaces:
 
 
 def _has_memory_for(size_bytes: int) -> bool:
-    machine = MachineReader(()).read()
-    return not machine.ram_total or machine.ram_used + size_bytes <= _RAM_SHARE * machine.ram_total
+    room = MachineReader(()).read().room_for(size_bytes)
+    return room is None or room > 0
 
 
 def _share(call: Call) -> float:

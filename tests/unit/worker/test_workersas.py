@@ -50,9 +50,18 @@ class Function:
 class Bench:
     """Runs a trial over a function."""
 
-    def __init__(self, function: Function, degree: int = 4, *, loads: float = 1.0, fails: bool = False, crowd: bool = False) -> None:
+    def __init__(
+        self,
+        function: Function,
+        degree: int = 4,
+        *,
+        processes: int | None = None,
+        loads: float = 1.0,
+        fails: bool = False,
+        crowd: bool = False,
+    ) -> None:
         self.function = function
-        self.trial = WorkersTrial(degree, function.cpus, crowd=crowd)
+        self.trial = WorkersTrial(degree, function.cpus, processes=processes, crowd=crowd)
         self.now = 0.0
         self.counters = Counters()
         self.loads, self.fails = loads, fails
@@ -223,3 +232,17 @@ def test_a_crowd_is_measured_anew_after_a_pause() -> None:
     assert bench.wishes == [Wish(16, 0)] and bench.trial.verdict is None
     bench.run(60)
     assert bench.trial.verdict is not None and bench.trial.verdict.mode == "processes"
+
+
+def test_more_processes_than_threads_are_tried_where_there_is_room_for_them() -> None:
+    bench = Bench(Function(gil=0.04, free=0.01, cpus=16.0), processes=15)
+    bench.run(60)
+    assert bench.trial.verdict is not None and bench.trial.verdict.mode == "processes"
+    assert "15 processes make 30000 rows/s, 4 threads 2" in bench.trial.verdict.reason, bench.trial.verdict
+    assert Wish(4, 15) in bench.wishes and bench.trial.wish == Wish(0, 15)
+
+
+def test_threads_that_do_better_than_many_processes_stay_as_many_as_they_were() -> None:
+    bench = Bench(Function(gil=0.05, hand_over=0.05, cpus=16.0), processes=15)
+    bench.run(60)
+    assert bench.trial.verdict is not None and bench.trial.wish == Wish(4, 0)
