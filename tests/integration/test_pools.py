@@ -23,7 +23,7 @@ import pytest
 from antinfer.spec.schema import StageSpec
 from antinfer.worker import hostlink
 from antinfer.worker.host.flow import Flow
-from antinfer.worker.host.machine import MachineReader, resident_bytes, usable_cpus
+from antinfer.worker.host.machine import MachineReader, cpu_seconds, resident_bytes, usable_cpus
 from antinfer.worker.host.nvml import GpuReader
 from antinfer.worker.host.pools import Pools, StagePool
 from antinfer.worker.host.tuning import Tuning
@@ -476,6 +476,7 @@ def test_the_machine_is_read() -> None:
     assert 0.3 < machine.cpu_used <= machine.cpus
     assert 0 < machine.ram_used < machine.ram_total and (machine.gpu_total, machine.gpu_used) == (0, 0)
     assert resident_bytes(os.getpid()) > 10 << 20 and resident_bytes(2**30) == 0
+    assert cpu_seconds(os.getpid()) == pytest.approx(time.process_time(), abs=0.1) and cpu_seconds(2**30) == 0
 
 
 def test_the_limits_of_a_control_group_hold(tmp_path: Path) -> None:

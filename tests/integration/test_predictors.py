@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from tests.integration.hosts import Job, is_alive, wait_until
 pytestmark = pytest.mark.timeout(120)
 
 CODE = """
-import os, signal, time
+import atexit, os, signal, time
 import numpy as np
 
 class Overlaps:
@@ -85,6 +86,18 @@ class Plain:
             os.kill(os.getpid(), signal.SIGKILL)
         return {"x": x, "rows": np.full(len(x), len(x)), "devices": [os.environ.get("CUDA_VISIBLE_DEVICES", "all")] * len(x)}
 
+class Leaves:
+    def __init__(self, log):
+        atexit.register(self.note, "at exit")
+        self.log = log
+    def __call__(self, batch):
+        return {"x": batch["x"], "nice": np.full(len(batch["x"]), os.nice(0))}
+    def teardown(self):
+        self.note("torn down")
+    def note(self, text):
+        with open(self.log, "a") as file:
+            file.write(text + "\\n")
+
 class Decode:
     def submit(self, batch):
         made = batch["raw"] * 10
@@ -107,10 +120,10 @@ class Slow:
 class Bench:
     """A flow with one node, fed by hand; what comes out, by position."""
 
-    def __init__(self, folder: Path, target: str, rows: int, column: str = "x", **args: Any) -> None:
+    def __init__(self, folder: Path, target: str, rows: int, column: str = "x", kind: str = "predict", **args: Any) -> None:
         (folder / "bench_steps.py").write_text(CODE)
         self.folder = folder
-        self.stage = self.stage_of(target, **args)
+        self.stage = self.stage_of(target, kind, **args)
         self.found: dict[int, dict[str, Any]] = {}
         self.flow = Flow([Call(self.stage, BatchLimits(rows), 1, in_processes=True)], self.collect)
         self.memory = SizeMemory(folder / "sizes")
@@ -121,8 +134,8 @@ class Bench:
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
 
-    def stage_of(self, target: str, **args: Any) -> StageCall:
-        return StageCall(target, "predict", f"bench_steps:{target}", str(self.folder), args, tolerant=True)
+    def stage_of(self, target: str, kind: str = "predict", **args: Any) -> StageCall:
+        return StageCall(target, kind, f"bench_steps:{target}", str(self.folder), args, tolerant=True)
 
     def start(self, **keys: Any) -> Predictor:
         predictor = Predictor(self.node, self.stage, self.flow, threads=1, **{"sizing": self.sizing, **keys})
@@ -207,6 +220,23 @@ def test_bad_rows_among_overlapping_batches_spoil_no_other(make: Any) -> None:
     bench.wait(160)
     assert sorted(bench.root.bad) == [3, 40, 41, 159]
     assert {at: row["x"] for at, row in bench.found.items()} == {at: at for at in range(160) if at not in bench.root.bad}
+
+
+@pytest.mark.parametrize(("kind", "gives_way"), [("predict", False), ("map_batches", True)])
+def test_a_process_ends_in_order_and_what_runs_maps_gives_way_to_what_feeds_devices(
+    make: Any, tmp_path: Path, kind: Any, gives_way: bool
+) -> None:
+    log = tmp_path / "log"
+    bench: Bench = make("Leaves", 8, kind=kind, log=str(log))
+    predictor = bench.start()
+    bench.put(0, 8)
+    bench.wait(8)
+    assert {row["nice"] - os.nice(0) > 0 for row in bench.found.values()} == {gives_way}
+    assert predictor._process is not None
+    process = predictor._process._process
+    bench.stop()
+    assert process.returncode == 0
+    assert log.read_text().split("\n") == ["torn down", "at exit", ""]
 
 
 @pytest.mark.parametrize("target", ["Overlaps", "Plain"])

@@ -24,10 +24,10 @@ from antinfer.worker.host.link import AgentLink
 from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader
 from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.pools import Pools
-from antinfer.worker.host.readers import READERS, Reader
+from antinfer.worker.host.readers import Reader
 from antinfer.worker.host.tuning import Tuning
-from antinfer.worker.host.writers import WRITERS, Writer
-from antinfer.worker.pipeline import graph
+from antinfer.worker.host.writers import Writer
+from antinfer.worker.pipeline import devices, graph
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.gpus import visible_gpus
@@ -36,6 +36,8 @@ from antinfer.worker.schemas import SchemaGate
 
 _CREDIT_BYTES = (256 << 20, 4 << 30)
 """What readers may have in the pipeline at least and at most; between, a sixteenth of the memory: with it goes the number of cores."""
+_LEASES_AHEAD = 2
+"""Leases beside those that are being read: some wait to be read, others for their last results."""
 _COMMIT_SECONDS = 30.0
 _TICK_SECONDS = 0.2
 _PROGRESS_SECONDS = 1.0
@@ -100,8 +102,8 @@ class Host:
         self._accounts = Accounts(self._flow, self._pools, self._tuning.decisions if self._tuning else {}, places.notes)
         # A chunk serves whole batches of the first stage; 1 where no stage has a fixed size.
         step = next((node.limits.rows for node in nodes if isinstance(node, Call)), 1)
-        self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(READERS)]
-        self._writers = [Writer(plan, self._leases, self._send_staged) for _ in range(WRITERS)]
+        self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(devices.ends(gpus))]
+        self._writers = [Writer(plan, self._leases, self._send_staged) for _ in range(devices.ends(gpus))]
 
     def run(self) -> int:
         """Set up, work until the agent says stop or is gone or user code fails for good; return the exit code."""
@@ -114,7 +116,7 @@ class Host:
         for name, workers in (("reader", self._readers), ("writer", self._writers)):
             for worker in workers:
                 self._start_thread(name, worker.run)
-        self._link.send(hostlink.Ready(time.monotonic() - self._began, slots=READERS + 2))
+        self._link.send(hostlink.Ready(time.monotonic() - self._began, slots=len(self._readers) + _LEASES_AHEAD))
         self._look_after()
         return self._shut_down()
 

@@ -89,6 +89,14 @@ def resident_bytes(pid: int) -> int:
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds that a process has computed; 0 when it is gone."""
+    # Its name may hold anything, blanks and brackets too.
+    _, _, fields = "".join(_lines(Path(f"/proc/{pid}/stat"))).rpartition(")")
+    times = fields.split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii").splitlines()

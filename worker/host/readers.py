@@ -23,8 +23,6 @@ from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.frames import reach
 from antinfer.worker.pipeline.pieces import BadRow, Piece, take
 
-READERS = 2
-"""So many threads read in a host."""
 _CHUNK_ROWS = 1 << 16
 _CHUNK_BYTES = 16 << 20
 _MOST_CHUNK_BYTES = 4 * _CHUNK_BYTES

@@ -9,7 +9,7 @@ from typing import Final
 
 from antinfer.rpc.values import KEPT_DECISIONS
 from antinfer.worker.host.flow import Flow
-from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader, resident_bytes
+from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader, cpu_seconds, resident_bytes
 from antinfer.worker.host.pools import Pools, StagePool
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.graph import Call, Node
@@ -36,6 +36,8 @@ class Tuning:
         self._trials: dict[int, WorkersTrial] = {}
         self._before: list[NodeStats] | None = None
         self._stepped_at = 0.0
+        self._computed: dict[int, dict[int | None, float]] = {}
+        """Node -> what each of its processes, and under None all of its threads, had computed at the last step, in seconds."""
         self.decisions: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_DECISIONS))
         """Node -> what was decided about it, the latest."""
         for pool in pools:
@@ -147,6 +149,7 @@ class Tuning:
             busy_seconds=now.busy_seconds - before.busy_seconds,
             starved_seconds=now.starved_seconds - before.starved_seconds,
             blocked_seconds=now.blocked_seconds - before.blocked_seconds,
+            cpu_seconds=self._newly_computed(pool),
             queued_batches=now.queue_rows / rows,
             batch_rows=rows,
             on_gpu=on_gpu,
@@ -155,6 +158,13 @@ class Tuning:
             gpu_bytes=machine.gpu_used // max(1, self._gpu_neighbours()) if on_gpu else 0,
             is_last=pool.node in self._last_calls,
         )
+
+    def _newly_computed(self, pool: StagePool) -> float:
+        """Return the seconds that the executors of `pool` have computed since this was last asked."""
+        before = self._computed.get(pool.node, {})
+        now: dict[int | None, float] = {pid: cpu_seconds(pid) for each in pool.predictors() if (pid := each.pid) is not None}
+        self._computed[pool.node] = now = {**now, None: pool.cpu_seconds}
+        return sum(max(0.0, seconds - before.get(key, seconds)) for key, seconds in now.items())
 
     def _bounds(self, pool: StagePool) -> tuple[int, int]:
         spec = pool.call.spec

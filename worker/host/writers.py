@@ -14,8 +14,6 @@ from antinfer.worker.host.runs import Run
 from antinfer.worker.hostlink import FromHost, Staged
 
 _LOG = logging.getLogger("antinfer.worker")
-WRITERS = 2
-"""So many threads write in a host."""
 _PART_BYTES = 256 << 20
 
 

@@ -15,6 +15,11 @@ Devices = tuple[str, ...]
 """What one predictor may use, in the words of ``CUDA_VISIBLE_DEVICES``; empty: no GPU."""
 
 
+def ends(gpus: Sequence[str]) -> int:
+    """Return how many threads read, and how many write, where there are these GPUs: what is not decoded takes two to feed one."""
+    return 2 * max(1, len(gpus))
+
+
 @dataclass(frozen=True, slots=True)
 class GpuWish:
     """What one stage asks for."""

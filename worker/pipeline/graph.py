@@ -33,8 +33,6 @@ class Call:
     limits: BatchLimits
     degree: int
     in_processes: bool
-    processes: int = 1
-    """How many processes it begins with if it is in processes."""
     spec: StageSpec | None = None
     """What the job file says about it."""
     buckets: Buckets | None = None
@@ -45,6 +43,8 @@ class Call:
     """For a predictor with `hybrid`: what its process calls before the model on such rows."""
     gpu_share: float | None = None
     """With `hybrid`: most of the rows that may be taken so; None: as many as there are when nothing else is."""
+    processes: int = 1
+    """How many processes it begins with once it is in processes."""
 
     @property
     def name(self) -> str:

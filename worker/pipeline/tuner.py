@@ -72,6 +72,8 @@ class StageSignal:
     starved_seconds: float = 0.0
     blocked_seconds: float = 0.0
     """All three summed over the copies."""
+    cpu_seconds: float = 0.0
+    """Computed by the copies, all together; 0: not known."""
     queued_batches: float = 0.0
     """Batches that wait in front of it now."""
     batch_rows: int = 0
@@ -129,6 +131,7 @@ class _Sums:
     busy: float = 0.0
     starved: float = 0.0
     blocked: float = 0.0
+    computed: float = 0.0
     executor_seconds: float = 0.0
     queued: float = 0.0
 
@@ -138,6 +141,7 @@ class _Sums:
         self.busy += signal.busy_seconds
         self.starved += signal.starved_seconds
         self.blocked += signal.blocked_seconds
+        self.computed += signal.cpu_seconds
         self.executor_seconds += max(1, signal.ready) * seconds
         self.queued += signal.queued_batches * seconds
 
@@ -303,7 +307,7 @@ class Tuner:
             )
         ]
 
-    def _room(self, signal: StageSignal, machine: Machine) -> int:
+    def _room(self, signal: StageSignal, window: _Window, machine: Machine) -> int:
         """Return how many copies more the guards allow."""
         limits = self._limits
         room = signal.most - signal.degree
@@ -311,8 +315,12 @@ class Tuner:
         if fitting is not None:
             room = min(room, fitting)
         if not signal.on_gpu:
-            # What waits for a disk or another machine leaves the cores alone, and passes.
-            return room if machine.cpu_used < limits.cpu_share * machine.cpus else 0
+            if machine.cpu_used >= limits.cpu_share * machine.cpus:
+                return 0
+            sums = window.stages[signal.name]
+            cores = sums.computed / sums.executor_seconds
+            # Copies that wait for a disk or another machine leave the cores alone, and pass. Others would crowd out who feeds a device.
+            return min(room, max(1, int((machine.cpus - machine.cpu_used) / cores))) if cores else room
         if not signal.has_place:
             return 0
         if machine.gpu_total:
@@ -354,7 +362,7 @@ class Tuner:
         if now < memory.rests_until:
             return 0
         step = 1 if signal.on_gpu else memory.step or self._leap(signal, window, machine)
-        return max(0, min(step, self._room(signal, machine)))
+        return max(0, min(step, self._room(signal, window, machine)))
 
     def _leap(self, signal: StageSignal, window: _Window, machine: Machine) -> int:
         """Return how many copies more to try: twice as many, or until another stage would be the slowest or the free cores are taken."""

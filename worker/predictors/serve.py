@@ -31,6 +31,8 @@ from antinfer.worker.predictors.spawn import THREAD_VARIABLES
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Loan, Slab, SlabWriter
 
+_NICE = 5
+"""What runs a map stage gives way to what feeds devices: they idle when that waits for a core, and then all the others wait for them."""
 _PULSE_SECONDS = 0.1
 """Signs of life are that far apart at least."""
 _LOOK_SECONDS = 1e-3
@@ -53,6 +55,8 @@ def serve(descriptor: int, box: int) -> int:
     began = time.monotonic()
     keep_pandas_out()
     data = setup.data
+    if data["stage"]["kind"] != "predict":
+        os.nice(_NICE)
     # Read by the driver when a device is first used, so it is in time for whatever user code does.
     os.environ.update({} if data["devices"] is None else {"CUDA_VISIBLE_DEVICES": ",".join(data["devices"])})
     try:

@@ -16,10 +16,8 @@ from antinfer.storage.jobs import part_options
 from antinfer.storage.place import open_place
 from antinfer.worker.host.machine import usable_cpus
 from antinfer.worker.host.parts import OutputPlan
-from antinfer.worker.host.readers import READERS
 from antinfer.worker.host.runs import Chunk
-from antinfer.worker.host.writers import WRITERS
-from antinfer.worker.pipeline import graph
+from antinfer.worker.pipeline import devices, graph
 from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
 from antinfer.worker.pipeline.batchsize import FIRST_ROWS, KNEE
 from antinfer.worker.pipeline.devices import Gpus, GpuWish, place
@@ -191,7 +189,7 @@ class _Profiler:
         if spec.num_gpus:
             fitting = place([GpuWish(call.name, spec.num_gpus, "auto")], Gpus(self._gpus))[0]
             most = min(most, len(fitting))
-        return [degree for degree in (1 << power for power in range(most.bit_length())) if degree < most] + [most]
+        return _steps(most)
 
     @staticmethod
     def _without_auto(call: Call) -> Call:
@@ -208,7 +206,7 @@ class _Profiler:
     def _reader(self, sample: Sample, rehearsed: Rehearsed) -> StageProfile:
         row_bytes = sample.batch.nbytes / sample.batch.num_rows
         made = []
-        for degree in range(1, READERS + 1):
+        for degree in _steps(devices.ends(self._gpus)):
             self._say(f"reader: {degree} {_noun('threads', degree)}")
             tally = ends.read(sample.source, sample.shards, row_bytes, degree, self._options.seconds)
             made.append(_measurement(tally, "threads", degree, 0))
@@ -224,7 +222,7 @@ class _Profiler:
             made = (_measurement(tally, "threads", 1, 0),)
             stages.append(StageProfile("accumulators", "accumulators", rows, share, row_bytes, 0.0, made, within="writer"))
         written, made_by_writers = 0.0, []
-        for degree in range(1, WRITERS + 1):
+        for degree in _steps(devices.ends(self._gpus)):
             self._say(f"writer: {degree} {_noun('threads', degree)}")
             tally = ends.write(self._spec, results, self._folder, degree, self._options.seconds)
             made_by_writers.append(_measurement(tally, "threads", degree, 0))
@@ -287,6 +285,11 @@ def _fastest(made: Sequence[Measurement]) -> float:
 
 def _is_past_the_knee(made: Sequence[Measurement]) -> bool:
     return len(made) > 1 and made[-1].degree == 1 and made[-1].rows_per_second < (1 + KNEE) * made[-2].rows_per_second
+
+
+def _steps(most: int) -> list[int]:
+    """Return 1, 2, 4 and so on, and `most` at the end."""
+    return [degree for degree in (1 << power for power in range(most.bit_length())) if degree < most] + [most]
 
 
 def _noun(runs_as: RunsAs, degree: int) -> str:

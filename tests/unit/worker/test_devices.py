@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antinfer.errors import UserError
-from antinfer.worker.pipeline.devices import Gpus, GpuWish, place
+from antinfer.worker.pipeline.devices import Gpus, GpuWish, ends, place
 from antinfer.worker.predictors.gpus import visible_gpus
 
 
@@ -108,3 +108,8 @@ def test_gpus_are_found(tmp_path: Path, environ: dict[str, str], files: list[str
     for name in files:
         (tmp_path / name).touch()
     assert visible_gpus(environ, tmp_path) == expected
+
+
+@pytest.mark.parametrize(("gpus", "threads"), [([], 2), (["0"], 2), (["0", "1"], 4), (list("01234567"), 16)])
+def test_each_gpu_has_two_readers(gpus: list[str], threads: int) -> None:
+    assert ends(gpus) == threads

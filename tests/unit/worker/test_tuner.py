@@ -102,6 +102,7 @@ class Model:
                     # Before the slowest stage everybody is held up, behind it everybody waits.
                     starved_seconds=idle * degree if slowest_seen else 0.0,
                     blocked_seconds=0.0 if slowest_seen else idle * degree,
+                    cpu_seconds=0.0 if stage.serves or stage.waits else steady * stage.seconds,
                     queued_batches=0.0 if slowest_seen else 4.0,
                     on_gpu=stage.serves > 0,
                     ram_bytes=stage.bytes,
@@ -155,6 +156,16 @@ def test_growth_leaps_no_further_than_cores_are_free() -> None:
     model = Model([Stage("decode", 0.01, start=2, most=16), Stage("model", 0.0001, serves=1, most=1)], cpus=8)
     model.run(5)
     assert [(decision.before, decision.degree) for _, decision in model.changes] == [(2, 8)]
+
+
+@pytest.mark.parametrize(("cores_a_copy", "to"), [(0.0, 8), (0.25, 8), (1.0, 6), (1.5, 5), (4.0, 5)])
+def test_growth_fills_the_free_cores_by_what_a_copy_takes_of_them(cores_a_copy: float, to: int) -> None:
+    tuner = Tuner()
+    signal = replace(BUSY, degree=4, ready=4, most=16, busy_seconds=4.0, cpu_seconds=4 * cores_a_copy)
+    decisions: list[Decision] = []
+    for second in range(10):
+        decisions = decisions or tuner.step(float(second), [signal], Machine(8.0, 5.9))
+    assert [decision.degree for decision in decisions] == [to]
 
 
 def test_two_stages_that_are_equally_slow_grow_together() -> None:
@@ -283,3 +294,11 @@ def test_any_pipeline_comes_near_its_best_and_rests(model: Model) -> None:
     # What was taken back is tried again after a rest that doubles: twice at most for each stage in this time, and taken back.
     assert len(model.changes) - before <= 8 * len(model.stages), model.changes[before:]
     assert model.rate() >= 0.85 * model.best()
+
+
+@pytest.mark.parametrize(
+    ("total", "used", "size", "room"),
+    [(0, 0, GIB, None), (100, 85, 1, 0), (100, 90, 1, 0), (100, 5, 1, 80), (100, 5, 7, 11), (100, 5, 0, 80)],
+)
+def test_memory_has_room_for_so_many_copies(total: int, used: int, size: int, room: int | None) -> None:
+    assert Machine(8.0, ram_total=total, ram_used=used).room_for(size) == room
