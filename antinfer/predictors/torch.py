@@ -10,6 +10,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,8 +165,13 @@ class TorchPredictor:
         self._dtype = getattr(torch, _DTYPES[self._dtype_name]) if self._dtype_name is not None else None
         self._preprocess = None if self._preprocess is None else function(self._preprocess)
         self._postprocess = None if self._postprocess is None else function(self._postprocess)
+        with ThreadPoolExecutor(1, "wake-device") as aside:
+            waking = aside.submit(self._wake_device) if self._warmup and self._on_gpu else None
+            module = self._load()
+            if waking is not None:
+                waking.result()
         self._copies: Any = torch.cuda.Stream() if self._on_gpu else None  # type: ignore[no-untyped-call]
-        self._run = self._compiled(self._load())
+        self._run = self._compiled(module)
         if self._warmup:
             self._warm_up()
 
@@ -257,14 +263,15 @@ class TorchPredictor:
         # One program for each size: those that serve any size are slower, and sizes are few because batches are padded.
         return self._torch.compile(module, mode=mode, dynamic=False)
 
+    def _wake_device(self) -> None:
+        """Make the context and load the library that nearly every model uses, while the module is built: neither needs the other."""
+        square = self._torch.ones((64, 64), device=self._device, dtype=self._dtype)
+        (square @ square).sum().item()
+
     def _warm_up(self) -> None:
         if self._example is not None:
             rows = max(1, self._full)
             self({name: np.zeros((rows, *row.get("shape", ())), dtype=row["dtype"]) for name, row in self._example.items()})
-        elif self._on_gpu:
-            # Makes the context and loads the libraries that nearly every model uses.
-            square = self._torch.ones((64, 64), device=self._device, dtype=self._dtype)
-            (square @ square).sum().item()
 
     # -- one batch -------------------------------------------------------------------------------------------------------------------
     def _to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:

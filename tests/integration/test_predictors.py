@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import threading
 import time
@@ -15,7 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from antinfer.spec.canonical import document_json
+from antinfer.spec.schema import JobSpec
+from antinfer.worker.host.early import start_predictors
 from antinfer.worker.host.flow import Flow
+from antinfer.worker.hostlink import Setup
 from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.batchsize import SLOTS
 from antinfer.worker.pipeline.graph import Call
@@ -445,3 +450,35 @@ def test_ready_made_parts_in_a_job_file_alone(tmp_path: Path, monkeypatch: pytes
     assert table["id"].to_pylist() == [at for at in range(60) if at != 13]
     assert np.allclose(table["brightness"].to_numpy(), table["id"].to_numpy() * 4, atol=2)
     assert sum(record.rows_quarantined for record in records) == 1
+
+
+GPU_MODEL, CPU_MODEL, MAP = {"predict": "m:P", "num_gpus": 0.5}, {"predict": "m:P"}, {"map_batches": "m:f", "workers_as": "processes"}
+SPREAD = {"flat_map": "m:f", "workers_as": "processes"}
+
+
+@pytest.mark.parametrize(
+    ("stages", "isolated", "heir", "count"),
+    [
+        ([CPU_MODEL], False, 0, 1),
+        ([{"map_batches": "m:f"}, CPU_MODEL], False, 0, 1),
+        ([{"map_batches": "m:f"}, CPU_MODEL], True, None, 2),
+        ([SPREAD, GPU_MODEL, GPU_MODEL, {"gather": {"into": "c"}}], False, 1, 3),
+        ([{"parallel": {"a": [MAP], "b": [GPU_MODEL]}}, CPU_MODEL], False, 1, 3),
+        ([MAP, CPU_MODEL], False, None, 2),
+        ([{"map_batches": "m:f"}], False, None, 0),
+    ],
+)
+def test_the_spare_process_becomes_the_one_that_loads_longest(
+    stages: list[dict[str, Any]], isolated: bool, heir: int | None, count: int
+) -> None:
+    spec = JobSpec.model_validate({"source": {"type": "parquet", "path": "/in"}, "pipeline": stages, "sink": {"path": "/out"}})
+    document = json.dumps({"spec": json.loads(document_json(spec))})
+    spare = spawn.start_spare()
+    started = start_predictors(Setup(worker="w", job="j", document=document, output="/out", isolated=isolated), spare)
+    try:
+        assert len(started) == count
+        assert [at for at, each in enumerate(started) if each is spare] == ([] if heir is None else [heir])
+        assert (spare.process.poll() is None) == (heir is not None)
+    finally:
+        for each in started:
+            each.discard()

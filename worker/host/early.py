@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from antinfer.worker.host.link import AgentLink
@@ -23,19 +24,24 @@ def receive_setup(link: AgentLink) -> Setup | None:
 def start_predictors(setup: Setup, spare: spawn.Started) -> list[spawn.Started]:
     """Start one process for each stage that runs in processes, in order; `pipeline.graph` says how many follow.
 
-    The spare is the only one, with all cores to itself, or none.
+    The spare, which may compute with all cores, is the only one or the first whose model is on a GPU, which loads longest.
     """
-    wanted = _in_processes(json.loads(setup.document)["spec"]["pipeline"], isolated=setup.isolated)
-    if wanted == 1:
-        return [spare]
-    spare.discard()
-    return [spawn.start(max(1, spawn.cores() // wanted)) for _ in range(wanted)]
+    stages = list(_in_processes(json.loads(setup.document)["spec"]["pipeline"], isolated=setup.isolated))
+    heirs = [at for at, stage in enumerate(stages) if len(stages) == 1 or ("predict" in stage and stage.get("num_gpus"))]
+    if not heirs:
+        spare.discard()
+    threads = max(1, spawn.cores() // max(1, len(stages)))
+    return [spare if heirs[:1] == [at] else spawn.start(threads) for at in range(len(stages))]
 
 
-def _in_processes(stages: list[dict[str, Any]], *, isolated: bool) -> int:
+def _in_processes(stages: list[dict[str, Any]], *, isolated: bool) -> Iterator[dict[str, Any]]:
+    """Return the stages that run in processes, in the order of the pipeline's nodes."""
     ways = ("auto", "processes") if isolated else ("processes",)
-    here: int = sum("predict" in stage or (_calls(stage) and stage.get("workers_as") in ways) for stage in stages)
-    return here + sum(_in_processes(branch, isolated=isolated) for stage in stages for branch in stage.get("parallel", {}).values())
+    for stage in stages:
+        if "predict" in stage or (_calls(stage) and stage.get("workers_as") in ways):
+            yield stage
+        for branch in stage.get("parallel", {}).values():
+            yield from _in_processes(branch, isolated=isolated)
 
 
 def _calls(stage: dict[str, Any]) -> bool:

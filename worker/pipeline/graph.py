@@ -314,12 +314,14 @@ def _with_branches(stages: Sequence[StageSpec]) -> Iterator[StageSpec]:
 def _most_processes(calls: Sequence[StageSpec], cpus: int, room: int | None) -> int:
     """Return how many processes a map stage may begin with: with too few of them a device waits until somebody has found that out.
 
-    All cores but one are shared among the stages that are left to us. A model on the CPU wants them itself, and who is slower nobody knows.
+    All cores but one are shared among the stages that are left to us; a device that does some of their work as well takes a quarter of them
+    to be fed. A model on the CPU wants them itself, and who is slower nobody knows.
     """
     left = [stage for stage in calls if stage.kind != "predict" and not isinstance(stage.concurrency, int)]
     if not left or any(stage.kind == "predict" and not stage.num_gpus for stage in calls):
         return _AUTO_COPIES
-    share = int((cpus - 1) / sum(stage.num_cpus for stage in left))
+    cores = cpus * 3 // 4 if any(stage.on_gpu for stage in left) else cpus - 1
+    share = int(cores / sum(stage.num_cpus for stage in left))
     return max(_AUTO_COPIES, share if room is None else min(share, room // len(left)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import time
 from typing import Any
@@ -55,7 +56,8 @@ def main() -> None:
 
     gpus = int(options.device != "cpu")
     store = {"object_store_memory": min(_STORE_BYTES, int(0.8 * shutil.disk_usage("/dev/shm").free))} if options.tuned and gpus else {}
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", num_gpus=gpus, **store)
+    cores = len(os.sched_getaffinity(0))
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", num_cpus=cores, num_gpus=gpus, **store)
     imported = time.perf_counter()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

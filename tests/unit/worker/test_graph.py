@@ -51,6 +51,7 @@ ON_CPU = {"predict": "m:P"}
     [
         ([{"map_batches": "m:f"}, ON_GPU], 16, None, [15, 1]),
         ([{"map_batches": "m:f"}], 16, None, [15]),
+        ([{"map_batches": "m:f", "on_gpu": "m:F"}, ON_GPU], 16, None, [12, 1]),
         ([{"map_batches": "m:f"}, ON_CPU], 16, None, [4, 1]),
         ([{"map_batches": "m:f"}, ON_GPU], 2, None, [2, 1]),
         ([{"map_batches": "m:f"}, {"flat_map": "m:g"}, ON_GPU], 16, None, [7, 7, 1]),
