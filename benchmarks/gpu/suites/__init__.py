@@ -11,6 +11,7 @@ from benchmarks.gpu.suites import ceilings, images, memory, raw, two_models
 SUITES: Final[dict[str, Callable[[Arena], None]]] = {
     "ceilings": ceilings.run,
     "images": images.run,
+    "images_ray": images.against_ray,
     "raw": raw.run,
     "two_models": two_models.run,
     "small_model": raw.small_model,
