@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,10 @@ class Slow:
 class Bench:
     """A flow with one node, fed by hand; what comes out, by position."""
 
-    def __init__(self, folder: Path, target: str, rows: int, column: str = "x", kind: str = "predict", **args: Any) -> None:
+    def __init__(self, folder: Path, target: str, rows: int, column: str = "x", **args: Any) -> None:
         (folder / "bench_steps.py").write_text(CODE)
         self.folder = folder
-        self.stage = self.stage_of(target, kind, **args)
+        self.stage = self.stage_of(target, **args)
         self.found: dict[int, dict[str, Any]] = {}
         self.flow = Flow([Call(self.stage, BatchLimits(rows), 1, in_processes=True)], self.collect)
         self.memory = SizeMemory(folder / "sizes")
@@ -139,8 +140,8 @@ class Bench:
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
 
-    def stage_of(self, target: str, kind: str = "predict", **args: Any) -> StageCall:
-        return StageCall(target, kind, f"bench_steps:{target}", str(self.folder), args, tolerant=True)
+    def stage_of(self, target: str, **args: Any) -> StageCall:
+        return StageCall(target, "predict", f"bench_steps:{target}", str(self.folder), args, tolerant=True)
 
     def start(self, **keys: Any) -> Predictor:
         predictor = Predictor(self.node, self.stage, self.flow, threads=1, **{"sizing": self.sizing, **keys})
@@ -232,7 +233,8 @@ def test_a_process_ends_in_order_and_what_runs_maps_gives_way_to_what_feeds_devi
     make: Any, tmp_path: Path, kind: Any, gives_way: bool
 ) -> None:
     log = tmp_path / "log"
-    bench: Bench = make("Leaves", 8, kind=kind, log=str(log))
+    bench: Bench = make("Leaves", 8, log=str(log))
+    bench.stage = replace(bench.stage, kind=kind)
     predictor = bench.start()
     bench.put(0, 8)
     bench.wait(8)
