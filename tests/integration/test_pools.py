@@ -23,7 +23,7 @@ import pytest
 from antinfer.spec.schema import StageSpec
 from antinfer.worker import hostlink
 from antinfer.worker.host.flow import Flow
-from antinfer.worker.host.machine import MachineReader, cpu_seconds, resident_bytes, usable_cpus
+from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader, cpu_seconds, resident_bytes, usable_cpus
 from antinfer.worker.host.nvml import GpuReader
 from antinfer.worker.host.pools import Pools, StagePool
 from antinfer.worker.host.tuning import Tuning
@@ -112,14 +112,16 @@ NUMBERS = itertools.count()
 class Bench:
     """One stage in a pool, fed by hand; how often each row came out."""
 
-    def __init__(self, folder: Path, target: str, rows: int = 4, *, degree: int = 2, in_processes: bool = False, **keys: Any) -> None:
+    def __init__(
+        self, folder: Path, target: str, rows: int = 4, *, degree: int = 2, in_processes: bool = False, processes: int = 1, **keys: Any
+    ) -> None:
         # The threads run in this process, where a module keeps its name for good.
         module = f"pool_steps_{next(NUMBERS)}"
         (folder / f"{module}.py").write_text(CODE)
         args = keys.pop("args", {})
         spec = StageSpec.model_validate({"kind": "map_batches", "target": f"{module}:{target}", "name": target, **keys})
         stage = StageCall(target, "map_batches", spec.target, str(folder), args)
-        self.nodes = [Call(stage, BatchLimits(rows), degree, in_processes, spec)]
+        self.nodes = [Call(stage, BatchLimits(rows), degree, in_processes, spec, processes=processes)]
         self.found: Counter[int] = Counter()
         self.seen: dict[str, set[int]] = {}
         self.guard = threading.Lock()
@@ -251,6 +253,26 @@ def test_code_that_cannot_be_set_up_in_a_process_goes_on_in_threads(tmp_path: Pa
     bench.pool.resize(threads=2, processes=2)
     wait_until(lambda: bool(bench.errors), "without a trial it is an error")
     assert "not in this process" in str(bench.errors[0])
+    bench.stop()
+
+
+def test_the_rest_of_the_processes_follows_when_the_first_shows_what_it_takes(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cheap", degree=1, in_processes=True, processes=3, workers_as="processes")
+    bench.pools.start_processes([])
+    full, half, empty = (Machine(4.0, ram_total=64 * PROCESS_BYTES, ram_used=used * PROCESS_BYTES) for used in (32, 31, 0))
+    while not bench.pools.wait_ready(0.1):
+        bench.pools.widen(full)
+    bench.pools.widen(full)
+    assert bench.pool.degree == 1
+    bench.pools.widen(half)
+    assert bench.pool.degree == 2
+    # The second one may not be set up yet, and then nothing is known of it.
+    wait_until(lambda: bench.is_settled(0, 2), "two")
+    bench.pools.widen(empty)
+    bench.pools.widen(empty)
+    assert bench.pool.degree == 3
+    bench.put(200)
+    bench.wait_for_all()
     bench.stop()
 
 

@@ -21,7 +21,7 @@ from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.link import AgentLink
-from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader
+from antinfer.worker.host.machine import MachineReader
 from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.pools import Pools
 from antinfer.worker.host.readers import Reader
@@ -72,14 +72,12 @@ class Host:
         spec = document.spec
         gpus = visible_gpus()
         machine = MachineReader(gpus)
-        cpus, here = max(1, round(machine.cpus)), machine.read()
-        nodes = graph.build(spec, cpus, here.room_for(PROCESS_BYTES))
-        if setup.isolated:
-            nodes = graph.isolated(nodes)
+        cpus = max(1, round(machine.cpus))
+        nodes = graph.isolated(graph.build(spec, cpus)) if setup.isolated else graph.build(spec, cpus)
         self._place = open_output(spec)
         self._has_free_interval = spec.commit_interval == "auto"
         interval = _COMMIT_SECONDS if spec.commit_interval == "auto" else spec.commit_interval
-        credits = Credits(min(max(_CREDIT_BYTES[0], here.ram_total // 16), _CREDIT_BYTES[1]))
+        credits = Credits(min(max(_CREDIT_BYTES[0], machine.read().ram_total // 16), _CREDIT_BYTES[1]))
         self._leases = Leases(credits, link.send, interval)
         self._flow = Flow(nodes, self._leases.collect)
         plan = OutputPlan(
@@ -98,6 +96,7 @@ class Host:
         tunes = spec.tuning == "auto"
         places = PredictorPlaces(nodes, self._flow, cpus, gpus, probes=tunes, start=self._start_thread)
         self._pools = Pools(nodes, self._flow, places, self._start_thread)
+        self._machine = machine
         self._tuning = Tuning(nodes, self._flow, self._pools, machine) if tunes else None
         self._accounts = Accounts(self._flow, self._pools, self._tuning.decisions if self._tuning else {}, places.notes)
         # A chunk serves whole batches of the first stage; 1 where no stage has a fixed size.
@@ -113,6 +112,8 @@ class Host:
         while not self._pools.wait_ready(0.1):
             if self._over.is_set():
                 return self._shut_down()
+            self._pools.widen(self._machine.read())
+        self._pools.widen(self._machine.read())
         for name, workers in (("reader", self._readers), ("writer", self._writers)):
             for worker in workers:
                 self._start_thread(name, worker.run)

@@ -9,20 +9,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from antinfer.errors import UserCodeError
 from antinfer.worker.host.flow import Flow
+from antinfer.worker.host.machine import PROCESS_BYTES, resident_bytes
 from antinfer.worker.host.threads import MapThread
 from antinfer.worker.pipeline.graph import Call, Node
-from antinfer.worker.pipeline.tuner import Mode
+from antinfer.worker.pipeline.tuner import Machine, Mode
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
 from antinfer.worker.predictors.pool import Predictor
 from antinfer.worker.predictors.watch import Overdue
 
 _LOG = logging.getLogger("antinfer.worker")
+_BLIND_RAM_SHARE: Final = 0.5
+"""Of the memory, so much may be taken by processes before they have seen a batch, while models still load."""
 
 Executor = MapThread | Predictor
 Start = Callable[[str, Callable[[], None]], threading.Thread]
@@ -79,6 +82,22 @@ class StagePool:
                 if made is None:
                     break
                 self._admit(_Member(made, expendable=expendable and mode == "processes"))
+
+    def widen(self, machine: Machine) -> int:
+        """Start the rest of the processes that the stage begins with, once the first are set up and show what memory one takes.
+
+        Returns the bytes that those will take which were started now.
+        """
+        predictors = self.predictors()
+        missing = self.call.processes - len(predictors)
+        if not self.call.in_processes or missing <= 0 or not all(predictor.is_ready for predictor in predictors):
+            return 0
+        size = max(PROCESS_BYTES, *(resident_bytes(predictor.pid) for predictor in predictors if predictor.pid is not None))
+        room = machine.room_for(size, _BLIND_RAM_SHARE)
+        more = missing if room is None else min(missing, room)
+        if more:
+            self.resize(threads=0, processes=len(predictors) + more)
+        return more * size
 
     def thread(self) -> MapThread:
         """Return a map thread for this stage; it does not run yet."""
@@ -196,6 +215,12 @@ class Pools:
                 first.prepare()
                 pool.join(first)
                 pool.resize(threads=pool.call.degree, processes=0)
+
+    def widen(self, machine: Machine) -> None:
+        """Start what is missing of the processes that stages begin with, as far as `machine` has memory for them."""
+        for pool in self:
+            machine = replace(machine, ram_used=machine.ram_used + pool.widen(machine))
+        self.share_cores()
 
     def wait_ready(self, timeout: float) -> bool:
         """Wait for some time for predictors; true once every one of them has been set up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Final
@@ -68,7 +69,7 @@ class Tuning:
     def _open_trial(self, pool: StagePool, degree: int, *, crowd: bool = False) -> None:
         """Have a trial from now on, or none when there is nothing to try."""
         self._trials.pop(pool.node, None)
-        trial = WorkersTrial(degree, self._machine.cpus, processes=self._processes(pool), crowd=crowd)
+        trial = WorkersTrial(degree, self._machine.cpus, processes=pool.call.processes, crowd=crowd)
         if trial.verdict is None:
             self._trials[pool.node] = trial
 
@@ -86,7 +87,7 @@ class Tuning:
         idle = stats.starved_seconds + stats.blocked_seconds
         counters = Counters(stats.rows_done, stats.batches, stats.busy_seconds, idle, pool.cpu_seconds, self._machine.cpu_seconds())
         state = pool.state(threads=wish.threads, processes=wish.processes)
-        trial.step(now, counters, state, may_start=self._has_memory_for(pool))
+        trial.step(now, counters, state, room=self._room_for_processes())
         if trial.wish != wish:
             pool.resize(threads=trial.wish.threads, processes=trial.wish.processes, expendable=True)
             self._pools.share_cores()
@@ -103,14 +104,9 @@ class Tuning:
         if verdict.grows:
             self._open_trial(pool, pool.degree, crowd=True)
 
-    def _has_memory_for(self, pool: StagePool) -> bool:
-        room = self._seen.room_for(PROCESS_BYTES)
-        return room is None or self._processes(pool) <= room
-
-    @staticmethod
-    def _processes(pool: StagePool) -> int:
-        """Return how many processes are to be tried in place of the threads of `pool`."""
-        return max(pool.degree, pool.call.processes)
+    def _room_for_processes(self) -> int | None:
+        # The user code is in this process as well, so another one will hardly take more.
+        return self._seen.room_for(max(PROCESS_BYTES, resident_bytes(os.getpid())))
 
     # -- how many --------------------------------------------------------------------------------------------------------------------
     def _step_tuner(self, now: float, stats: list[NodeStats]) -> None:

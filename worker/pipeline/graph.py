@@ -44,7 +44,7 @@ class Call:
     gpu_share: float | None = None
     """With `hybrid`: most of the rows that may be taken so; None: as many as there are when nothing else is."""
     processes: int = 1
-    """How many processes it begins with once it is in processes."""
+    """How many it works with at first once it is in processes and memory has room for them; `degree` of them are started blindly."""
 
     @property
     def name(self) -> str:
@@ -158,23 +158,20 @@ def routes(nodes: Sequence[Node]) -> Routes:
     return Routes(tuple(after), tuple(frozenset(each) for each in ancestors[:end]), tuple(outlets[:end]), feeders, tuple(joins[:end]))
 
 
-def build(spec: JobSpec, cpus: int, room: int | None = None) -> list[Node]:
-    """Return the nodes of `spec` in order. Groups that no gather closes are closed at the end.
-
-    Args:
-        spec: The job.
-        cpus: Cores of the machine.
-        room: So many processes of map stages the memory has room for; None: nobody knows.
-    """
-    builder = _Builder(spec, cpus, room)
+def build(spec: JobSpec, cpus: int) -> list[Node]:
+    """Return the nodes of `spec` in order. Groups that no gather closes are closed at the end."""
+    builder = _Builder(spec, cpus)
     open_groups = builder.add_chain(spec.pipeline)
     return builder.nodes + [Close(f"flatten-{n}", "") for n in range(open_groups)]
 
 
 def isolated(nodes: Sequence[Node]) -> list[Node]:
-    """Return `nodes` with every stage in processes that the user leaves open: there, a row that kills or hangs can be found."""
+    """Return `nodes` with every stage in processes that the user leaves open: there, a row that kills or hangs can be found.
+
+    They stay as few as they begin with: what killed may have been too little memory.
+    """
     return [
-        replace(node, in_processes=True, degree=node.processes) if isinstance(node, Call) and may_isolate(node) else node for node in nodes
+        replace(node, in_processes=True, processes=node.degree) if isinstance(node, Call) and may_isolate(node) else node for node in nodes
     ]
 
 
@@ -200,10 +197,10 @@ def root_frames(nodes: Sequence[Node]) -> list[int]:
 
 
 class _Builder:
-    def __init__(self, spec: JobSpec, cpus: int, room: int | None) -> None:
+    def __init__(self, spec: JobSpec, cpus: int) -> None:
         self._spec = spec
         self._cpus = cpus
-        self._most_processes = _most_processes(_calls([*_with_branches(spec.pipeline)]), cpus, room)
+        self._most_processes = _most_processes(_calls([*_with_branches(spec.pipeline)]), cpus)
         self.nodes: list[Node] = []
 
     def add_chain(self, stages: Sequence[StageSpec]) -> int:
@@ -272,19 +269,17 @@ class _Builder:
         if spec.reproducible:
             limits = BatchLimits(self._frame_rows(stage), whole=True)
         share = hybrid.gpu_share if hybrid is not None else None
-        in_processes = stage.kind == "predict" or stage.workers_as == "processes"
-        processes = _copies(stage, self._cpus, self._most_processes)
         return Call(
             self._stage_call(stage, stage.target, stage.args),
             limits,
-            processes if in_processes else _copies(stage, self._cpus, _AUTO_COPIES),
-            in_processes=in_processes,
-            processes=processes,
+            _copies(stage, self._cpus, _AUTO_COPIES),
+            in_processes=stage.kind == "predict" or stage.workers_as == "processes",
             spec=stage,
             buckets=buckets,
             hybrid=None if hybrid is None else len(self.nodes) - 1,
             on_gpu=None if hybrid is None else self._stage_call(hybrid, hybrid.on_gpu, hybrid.on_gpu_args),
             gpu_share=None if share == "auto" else share,
+            processes=_copies(stage, self._cpus, self._most_processes),
         )
 
     def _stage_call(self, stage: StageSpec, target: str, args: Mapping[str, object]) -> StageCall:
@@ -311,8 +306,8 @@ def _with_branches(stages: Sequence[StageSpec]) -> Iterator[StageSpec]:
             yield from _with_branches(branch)
 
 
-def _most_processes(calls: Sequence[StageSpec], cpus: int, room: int | None) -> int:
-    """Return how many processes a map stage may begin with: with too few of them a device waits until somebody has found that out.
+def _most_processes(calls: Sequence[StageSpec], cpus: int) -> int:
+    """Return how many processes of a map stage work at first: with too few of them a device waits until somebody has found that out.
 
     All cores but one are shared among the stages that are left to us; a device that does some of their work as well takes a quarter of them
     to be fed. A model on the CPU wants them itself, and who is slower nobody knows.
@@ -321,8 +316,7 @@ def _most_processes(calls: Sequence[StageSpec], cpus: int, room: int | None) -> 
     if not left or any(stage.kind == "predict" and not stage.num_gpus for stage in calls):
         return _AUTO_COPIES
     cores = cpus * 3 // 4 if any(stage.on_gpu for stage in left) else cpus - 1
-    share = int(cores / sum(stage.num_cpus for stage in left))
-    return max(_AUTO_COPIES, share if room is None else min(share, room // len(left)))
+    return max(_AUTO_COPIES, int(cores / sum(stage.num_cpus for stage in left)))
 
 
 def _copies(stage: StageSpec, cpus: int, most: int) -> int:

@@ -95,11 +95,11 @@ class WorkersTrial:
         Args:
             degree: Threads that the stage has.
             cpus: Cores of the machine.
-            processes: How many to try in their place; None: as many.
+            processes: How many to try in their place if there is memory for so many; None: as many.
             crowd: The second look, at threads of which a few have been accepted.
         """
         self._degree = degree
-        self._processes = degree if processes is None else processes
+        self._processes = degree if processes is None else max(degree, processes)
         self._cpus = cpus
         self._phase = _Phase.CROWD if crowd else _Phase.WATCH
         self._busy_window = _CROWD_SECONDS * degree if crowd else 0.5
@@ -135,14 +135,14 @@ class WorkersTrial:
         if self.watches_crowd:
             self._base = None
 
-    def step(self, now: float, counters: Counters, state: Literal["changing", "settled", "failed"], *, may_start: bool = True) -> None:
+    def step(self, now: float, counters: Counters, state: Literal["changing", "settled", "failed"], *, room: int | None = None) -> None:
         """Take in how things stand; `wish` and `verdict` may be others afterwards.
 
         Args:
             now: Seconds on any clock that only grows.
             counters: Of the stage.
             state: `settled` when exactly the executors that are wished for are at work, `failed` when processes cannot be set up.
-            may_start: There is memory for more processes.
+            room: So many more processes there is memory for; None: for any number.
         """
         if self._phase is _Phase.OVER:
             return
@@ -155,9 +155,9 @@ class WorkersTrial:
             case _Phase.WATCH:
                 self._watch(now, counters, now - self._worked_since)
             case _Phase.CROWD:
-                self._watch_crowd(now, counters, state, now - self._worked_since, may_start=may_start)
+                self._watch_crowd(now, counters, state, now - self._worked_since, room=room)
             case _Phase.ALONE:
-                self._try_alone(now, counters, state, may_start=may_start)
+                self._try_alone(now, counters, state, room=room)
             case _Phase.START:
                 self._await_processes(now, state)
             case _:
@@ -186,7 +186,7 @@ class WorkersTrial:
             self._several = done.rows / done.busy_seconds * self._degree
             self._enter(_Phase.ALONE, Wish(1, 0))
 
-    def _watch_crowd(self, now: float, counters: Counters, state: str, worked: float, *, may_start: bool) -> None:
+    def _watch_crowd(self, now: float, counters: Counters, state: str, worked: float, *, room: int | None) -> None:
         done = self._measured(now, counters, state, 3 * self._degree, self._busy_window)
         if done is None or worked < CROWD_AFTER:
             return
@@ -199,14 +199,14 @@ class WorkersTrial:
         elif not (at_work and has_cores):
             # They wait for another stage, or for cores that others have. It may not stay so.
             self._restart(now, counters)
-        elif not may_start:
+        elif room is not None and room < self._degree:
             self._end("threads", self._degree, f"{crowd}, but processes lack memory")
         else:
             self._several = done.rows / done.busy_seconds * self._degree
             self._preface = f"{crowd}: "
-            self._enter(_Phase.START, Wish(self._degree, self._processes))
+            self._start_processes(room)
 
-    def _try_alone(self, now: float, counters: Counters, state: str, *, may_start: bool) -> None:
+    def _try_alone(self, now: float, counters: Counters, state: str, *, room: int | None) -> None:
         done = self._measured(now, counters, state, 2, 0.25)
         if done is None:
             return
@@ -215,10 +215,14 @@ class WorkersTrial:
         most = min(self._degree, self._cpus)
         if scaled >= (1 + most) / 2:
             self._end("threads", self._degree, f"{self._degree} threads do {scaled:.1f} times as much as one")
-        elif not may_start:
+        elif room is not None and room < self._degree:
             self._end("threads", self._degree, f"{self._degree} threads do {scaled:.1f} times as much as one, but processes lack memory")
         else:
-            self._enter(_Phase.START, Wish(self._degree, self._processes))
+            self._start_processes(room)
+
+    def _start_processes(self, room: int | None) -> None:
+        self._processes = self._processes if room is None else min(self._processes, room)
+        self._enter(_Phase.START, Wish(self._degree, self._processes))
 
     def _await_processes(self, now: float, state: str) -> None:
         if self._base is None:

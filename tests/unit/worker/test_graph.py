@@ -11,10 +11,10 @@ from antinfer.worker.pipeline.buckets import Buckets
 from antinfer.worker.pipeline.graph import Call, Close, Fork, Join
 
 
-def build(*stages: dict[str, Any], cpus: int = 8, room: int | None = None, **fields: Any) -> list[graph.Node]:
+def build(*stages: dict[str, Any], cpus: int = 8, **fields: Any) -> list[graph.Node]:
     source, sink = {"type": "parquet", "path": "/in"}, {"path": "/out"}
     spec = JobSpec.model_validate({"source": source, "pipeline": stages, "sink": sink, "base_dir": "/code", **fields})
-    return graph.build(spec, cpus, room)
+    return graph.build(spec, cpus)
 
 
 def test_a_chain_with_gather_and_an_open_end() -> None:
@@ -33,7 +33,7 @@ def test_a_chain_with_gather_and_an_open_end() -> None:
         ({"map_batches": "m:f"}, 2, 2, False),
         ({"map_batches": "m:f", "concurrency": [1, 3]}, 8, 3, False),
         ({"map_batches": "m:f", "workers_as": "processes", "concurrency": 2}, 8, 2, True),
-        ({"map_batches": "m:f", "workers_as": "processes"}, 8, 7, True),
+        ({"map_batches": "m:f", "workers_as": "processes"}, 8, 4, True),
     ],
 )
 def test_degrees(stage: dict[str, Any], cpus: int, degree: int, in_processes: bool) -> None:
@@ -47,30 +47,27 @@ ON_CPU = {"predict": "m:P"}
 
 
 @pytest.mark.parametrize(
-    ("stages", "cpus", "room", "processes"),
+    ("stages", "cpus", "processes"),
     [
-        ([{"map_batches": "m:f"}, ON_GPU], 16, None, [15, 1]),
-        ([{"map_batches": "m:f"}], 16, None, [15]),
-        ([{"map_batches": "m:f", "on_gpu": "m:F"}, ON_GPU], 16, None, [12, 1]),
-        ([{"map_batches": "m:f"}, ON_CPU], 16, None, [4, 1]),
-        ([{"map_batches": "m:f"}, ON_GPU], 2, None, [2, 1]),
-        ([{"map_batches": "m:f"}, {"flat_map": "m:g"}, ON_GPU], 16, None, [7, 7, 1]),
-        ([{"map_batches": "m:f", "num_cpus": 2}, {"map_batches": "m:g"}, ON_GPU], 16, None, [5, 5, 1]),
-        ([{"map_batches": "m:f", "concurrency": 3}, {"map_batches": "m:g", "concurrency": [1, 6]}, ON_GPU], 16, None, [3, 6, 1]),
-        ([{"parallel": {"a": [{"map_batches": "m:f"}, ON_GPU], "b": [{"map_batches": "m:g"}, ON_GPU]}}], 16, None, [7, 1, 7, 1]),
-        ([{"parallel": {"a": [{"map_batches": "m:f"}], "b": [ON_CPU]}}], 16, None, [4, 1]),
-        ([{"map_batches": "m:f"}, ON_GPU], 16, 9, [9, 1]),
-        ([{"map_batches": "m:f"}, {"map_batches": "m:g"}, ON_GPU], 16, 9, [4, 4, 1]),
-        ([{"map_batches": "m:f"}, ON_GPU], 16, 0, [4, 1]),
+        ([{"map_batches": "m:f"}, ON_GPU], 16, [15, 1]),
+        ([{"map_batches": "m:f"}], 16, [15]),
+        ([{"map_batches": "m:f", "on_gpu": "m:F"}, ON_GPU], 16, [12, 1]),
+        ([{"map_batches": "m:f"}, ON_CPU], 16, [4, 1]),
+        ([{"map_batches": "m:f"}, ON_GPU], 2, [2, 1]),
+        ([{"map_batches": "m:f"}, {"flat_map": "m:g"}, ON_GPU], 16, [7, 7, 1]),
+        ([{"map_batches": "m:f", "num_cpus": 2}, {"map_batches": "m:g"}, ON_GPU], 16, [5, 5, 1]),
+        ([{"map_batches": "m:f", "concurrency": 3}, {"map_batches": "m:g", "concurrency": [1, 6]}, ON_GPU], 16, [3, 6, 1]),
+        ([{"parallel": {"a": [{"map_batches": "m:f"}, ON_GPU], "b": [{"map_batches": "m:g"}, ON_GPU]}}], 16, [7, 1, 7, 1]),
+        ([{"parallel": {"a": [{"map_batches": "m:f"}], "b": [ON_CPU]}}], 16, [4, 1]),
     ],
 )
-def test_processes_begin_on_all_cores_that_no_model_wants(
-    stages: list[dict[str, Any]], cpus: int, room: int | None, processes: list[int]
-) -> None:
-    nodes = build(*stages, cpus=cpus, room=room)
+def test_processes_work_on_all_cores_that_no_model_wants(stages: list[dict[str, Any]], cpus: int, processes: list[int]) -> None:
+    nodes = build(*stages, cpus=cpus)
     assert [node.processes for node in nodes if isinstance(node, Call)] == processes
+    calls = [node for node in nodes if isinstance(node, Call)]
     isolated = [node for node in graph.isolated(nodes) if isinstance(node, Call)]
-    assert all(node.in_processes for node in isolated) and [node.degree for node in isolated] == processes
+    assert all(node.in_processes for node in isolated)
+    assert [(node.degree, node.processes) for node in isolated] == [(node.degree, node.degree) for node in calls]
 
 
 def test_a_call_knows_what_its_process_needs() -> None:

@@ -68,7 +68,7 @@ class Bench:
         self.wishes = [self.trial.wish]
         self.batches = 0.0
 
-    def run(self, seconds: float, may_start: bool = True) -> None:
+    def run(self, seconds: float, room: int | None = None) -> None:
         changed = -1e9
         until = self.now + seconds
         while self.now < until and self.trial.verdict is None:
@@ -77,7 +77,7 @@ class Bench:
             ready = self.now - changed >= self.loads or not wish.processes
             self.work(wish.threads, wish.processes if ready else 0)
             state = "failed" if wish.processes and self.fails else "settled" if ready else "changing"
-            self.trial.step(self.now, self.counters, state, may_start=may_start)  # type: ignore[arg-type]
+            self.trial.step(self.now, self.counters, state, room=room)  # type: ignore[arg-type]
             if self.trial.wish != wish:
                 # Processes that are there already need no more time.
                 changed = self.now if self.trial.wish.processes and not wish.processes else -1e9
@@ -159,7 +159,7 @@ def test_a_stage_that_others_keep_waiting_is_left_alone() -> None:
 @pytest.mark.parametrize("why", ["fails", "never ready", "no memory"])
 def test_without_processes_it_is_threads(why: str) -> None:
     bench = Bench(Function(gil=0.05), fails=why == "fails", loads=1e9 if why == "never ready" else 1.0)
-    bench.run(300, may_start=why != "no memory")
+    bench.run(300, room=3 if why == "no memory" else None)
     assert bench.trial.verdict is not None and bench.trial.verdict.mode == "threads"
     assert bench.trial.wish == Wish(4, 0)
     assert {"fails": "could not be set up", "never ready": "too long", "no memory": "lack memory"}[why] in bench.trial.verdict.reason
@@ -219,7 +219,7 @@ def test_few_threads_are_no_crowd(degree: int, cpus: float) -> None:
 
 def test_a_crowd_stays_where_processes_lack_memory() -> None:
     bench = Bench(Function(free=0.05, cpus=16, most_threads=11), 16, crowd=True)
-    bench.run(60, may_start=False)
+    bench.run(60, room=0)
     assert bench.wishes == [Wish(16, 0)]
     assert bench.trial.verdict is not None and "lack memory" in bench.trial.verdict.reason
 
@@ -234,12 +234,13 @@ def test_a_crowd_is_measured_anew_after_a_pause() -> None:
     assert bench.trial.verdict is not None and bench.trial.verdict.mode == "processes"
 
 
-def test_more_processes_than_threads_are_tried_where_there_is_room_for_them() -> None:
+@pytest.mark.parametrize(("room", "count"), [(None, 15), (40, 15), (9, 9), (4, 4)])
+def test_more_processes_than_threads_are_tried_as_far_as_there_is_room_for_them(room: int | None, count: int) -> None:
     bench = Bench(Function(gil=0.04, free=0.01, cpus=16.0), processes=15)
-    bench.run(60)
+    bench.run(60, room)
     assert bench.trial.verdict is not None and bench.trial.verdict.mode == "processes"
-    assert "15 processes make 30000 rows/s, 4 threads 2" in bench.trial.verdict.reason, bench.trial.verdict
-    assert Wish(4, 15) in bench.wishes and bench.trial.wish == Wish(0, 15)
+    assert f"{count} processes make {count * 2000} rows/s, 4 threads 2" in bench.trial.verdict.reason, bench.trial.verdict
+    assert Wish(4, count) in bench.wishes and bench.trial.wish == Wish(0, count)
 
 
 def test_threads_that_do_better_than_many_processes_stay_as_many_as_they_were() -> None:
