@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from antinfer.cli import profiletable, render
-from antinfer.errors import Interrupted, OutputError, UsageError
-from antinfer.spec.canonical import document_json, job_fingerprint
+from antinfer.cli import keptprofiles, profiletable, render
+from antinfer.errors import Interrupted, UsageError
+from antinfer.spec.canonical import document_json
 from antinfer.spec.load import absolute_path, load_job
 from antinfer.worker.profiling.advice import advise
 from antinfer.worker.profiling.comparison import compare
@@ -42,10 +42,10 @@ def profile(
 ) -> None:
     spec = load_job(job, overrides)
     report = None if compare_with is None else _read_report(compare_with)
-    found = _recall(spec, save) if report is not None else None
+    found = keptprofiles.recall(spec, save) if report is not None else None
     if found is None:
         found = _measure(spec, rows, seconds)
-        _remember(spec, found, save)
+        keptprofiles.remember(spec, _as_data(found), save)
     if report is not None:
         _show_comparison(found, report, as_json)
     else:
@@ -107,41 +107,6 @@ def _interruptible() -> Iterator[None]:
         raise Interrupted("stopped; nothing was written") from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-# -- profiles that are kept --------------------------------------------------------------------------------------------------------------
-
-
-def _kept(spec: JobSpec) -> Path:
-    from antinfer.storage.cache import cache_dir
-
-    return cache_dir() / "profiles" / f"{job_fingerprint(spec)['all'][:32]}.json"
-
-
-def _recall(spec: JobSpec, save: Path | None) -> Profile | None:
-    """Return the profile of this job that was kept last; None without one."""
-    for path in (_kept(spec), *([save] if save is not None else [])):
-        try:
-            found = Profile.from_json(json.loads(path.read_text(encoding="utf-8"))["profile"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if found.fingerprint == job_fingerprint(spec)["all"]:
-            return found
-    return None
-
-
-def _remember(spec: JobSpec, found: Profile, save: Path | None) -> None:
-    text = json.dumps(_as_data(found), indent=1)
-    try:
-        _kept(spec).parent.mkdir(parents=True, exist_ok=True)
-        _kept(spec).write_text(text, encoding="utf-8")
-    except OSError as error:
-        typer.echo(f"the profile is not kept for --compare: {error}", err=True)
-    if save is not None:
-        try:
-            save.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {save}: {error.strerror}") from error
 
 
 # -- showing -----------------------------------------------------------------------------------------------------------------------------

@@ -131,11 +131,19 @@ def run_loaded(load: Callable[[], JobSpec], name: str, options: Options) -> None
     started = time.monotonic()
     with make_progress(name, plain=options.as_json) as shown:
         spec = _supervise(load_with_store, options, shown)
+    seconds = time.monotonic() - started
     report = read_report(spec)
+
+    from antinfer.cli import keptprofiles
+
+    compared = keptprofiles.compared(spec, report)
     if options.as_json:
-        render.as_json({"output": spec.sink.path, "seconds": time.monotonic() - started, **report})
-    else:
-        _print_report(spec, report, time.monotonic() - started)
+        beside = {} if compared is None else {"profile": compared.to_json()}
+        render.as_json({"output": spec.sink.path, "seconds": seconds, **report, **beside})
+        return
+    _print_report(spec, report, seconds)
+    if compared is not None:
+        typer.echo(f"  by its profile: {compared.headline()}")
 
 
 def _supervise(load: Callable[[], JobSpec], options: Options, shown: ProgressDisplay) -> JobSpec:

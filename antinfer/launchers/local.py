@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from antinfer.errors import InfraError
 from antinfer.launchers.children import LineSink
+from antinfer.launchers.gpus import visible_gpus
 from antinfer.launchers.headstart import HeadStart
 from antinfer.launchers.supervisor import RunOptions, Supervisor
+from antinfer.spec import devices
+from antinfer.spec.normal import all_stages
 
 if TYPE_CHECKING:
     from antinfer.rpc.values import Status
@@ -42,6 +45,9 @@ class LocalSupervisor(Supervisor):
         for child in (self._family.master, *self._workers):
             child.hear(self._on_line)
         spec = load()
+        # Any worker would find out as well, but only when all the rest is under way.
+        if any(stage.num_gpus for stage in all_stages(spec.pipeline)):
+            devices.check(spec.pipeline, visible_gpus())
         # The store's URL may hold a password: it goes by standard input, never by a command line or a file with a name.
         self._family.master.give(spec.model_dump_json())
         while len(self._workers) < (self._options.workers or default_workers(spec)):

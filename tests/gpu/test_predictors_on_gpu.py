@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from antinfer.launchers.gpus import visible_gpus
 from antinfer.predictors import DecodeJpeg
 from antinfer.worker.calls import Caller
 from antinfer.worker.host.flow import Flow
@@ -22,7 +23,6 @@ from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
-from antinfer.worker.predictors.gpus import visible_gpus
 from antinfer.worker.predictors.pool import Predictor
 from antinfer.worker.predictors.sizing import SizeMemory, Sizing
 from antinfer.worker.shm import Slab, SlabWriter

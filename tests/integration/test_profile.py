@@ -222,6 +222,12 @@ def test_run_is_compared_with_its_profile(tmp_path):
     nothing_yet.check_failure(2, "holds no report")
     ran = subprocess.run(command("run", job.folder), env=job.environment(), capture_output=True, text=True, timeout=90, check=False)
     assert ran.returncode == 0, ran
+    (told,) = [line for line in ran.stdout.splitlines() if "by its profile" in line]
+    assert "input rows/s a worker" in told and "expected bottleneck slow" in told
+    again = subprocess.run(
+        command("run", job.folder, "--json"), env=job.environment(), capture_output=True, text=True, timeout=90, check=True
+    )
+    assert json.loads(again.stdout)["profile"]["bottleneck"] == "slow"
     ended = job.profile("--compare", job.folder / "output")
 
     assert ended.code == 0, ended

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
+from antinfer.launchers.gpus import visible_gpus
 from antinfer.metrics import AccumulatorSet
-from antinfer.spec import usercode
+from antinfer.spec import devices, usercode
 from antinfer.storage.jobs import RunDocument, open_input, open_output, part_options
 from antinfer.worker import deaths, families, hostlink
 from antinfer.worker.host import failing
@@ -27,10 +28,9 @@ from antinfer.worker.host.pools import Pools
 from antinfer.worker.host.readers import Reader
 from antinfer.worker.host.tuning import Tuning
 from antinfer.worker.host.writers import Writer
-from antinfer.worker.pipeline import devices, graph
+from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.predictors import spawn
-from antinfer.worker.predictors.gpus import visible_gpus
 from antinfer.worker.predictors.placing import PredictorPlaces
 from antinfer.worker.schemas import SchemaGate
 

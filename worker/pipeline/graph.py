@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from antinfer.spec.normal import all_stages
 from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.buckets import Buckets
 from antinfer.worker.pipeline.stagecalls import StageCall
@@ -200,7 +201,7 @@ class _Builder:
     def __init__(self, spec: JobSpec, cpus: int) -> None:
         self._spec = spec
         self._cpus = cpus
-        self._most_processes = _most_processes(_calls([*_with_branches(spec.pipeline)]), cpus)
+        self._most_processes = _most_processes(_calls([*all_stages(spec.pipeline)]), cpus)
         self.nodes: list[Node] = []
 
     def add_chain(self, stages: Sequence[StageSpec]) -> int:
@@ -297,13 +298,6 @@ class _Builder:
 
 def _calls(stages: Sequence[StageSpec]) -> list[StageSpec]:
     return [stage for stage in stages if stage.target]
-
-
-def _with_branches(stages: Sequence[StageSpec]) -> Iterator[StageSpec]:
-    for stage in stages:
-        yield stage
-        for branch in stage.parallel.values():
-            yield from _with_branches(branch)
 
 
 def _most_processes(calls: Sequence[StageSpec], cpus: int) -> int:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 
 from antinfer.rpc.values import KEPT_DECISIONS
+from antinfer.spec.devices import Devices, Gpus, GpuWish, place
 from antinfer.worker.host.machine import MachineReader
-from antinfer.worker.pipeline.devices import Devices, Gpus, GpuWish, place
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.pipeline.leaks import lifetime
 from antinfer.worker.pipeline.stagecalls import Standing

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from antinfer.launchers.gpus import visible_gpus
 from antinfer.metrics import AccumulatorSet
-from antinfer.spec import usercode
+from antinfer.spec import devices, usercode
 from antinfer.spec.canonical import job_fingerprint
+from antinfer.spec.devices import Gpus, GpuWish, place
 from antinfer.spec.schema import JobSpec, StageSpec
 from antinfer.storage.jobs import part_options
 from antinfer.storage.place import open_place
 from antinfer.worker.host.machine import usable_cpus
 from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.runs import Chunk
-from antinfer.worker.pipeline import devices, graph
+from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
 from antinfer.worker.pipeline.batchsize import FIRST_ROWS, KNEE
-from antinfer.worker.pipeline.devices import Gpus, GpuWish, place
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import without_bad
-from antinfer.worker.predictors.gpus import visible_gpus
 from antinfer.worker.profiling import ends
 from antinfer.worker.profiling.bench import Bench, Tally
 from antinfer.worker.profiling.crew import lone, working

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antinfer.errors import UserError
-from antinfer.worker.pipeline.devices import Gpus, GpuWish, ends, place
-from antinfer.worker.predictors.gpus import visible_gpus
+from antinfer.launchers.gpus import visible_gpus
+from antinfer.spec.devices import Gpus, GpuWish, ends, place
 
 
 def placed(count: int, *wishes: tuple[float, Any]) -> list[list[tuple[str, ...]]]:

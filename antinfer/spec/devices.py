@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from antinfer.errors import UserError
+from antinfer.spec.normal import all_stages
+
+if TYPE_CHECKING:
+    from antinfer.spec.stages import StageSpec
 
 _NOTHING = 1e-6
 """Shares such as 1/3 do not add up to 1 exactly."""
@@ -108,6 +112,11 @@ def place(wishes: Sequence[GpuWish], gpus: Gpus) -> list[list[Devices]]:
             else:
                 placed[index].append(devices)
     return placed
+
+
+def check(stages: Iterable[StageSpec], gpus: Sequence[str]) -> None:
+    """Raise UserError when the predictors that `stages` begin with, branches included, do not fit on `gpus`; see `place`."""
+    place([GpuWish(stage.name, stage.num_gpus, stage.concurrency) for stage in all_stages(stages) if stage.num_gpus], Gpus(gpus))
 
 
 def _fewest(wish: GpuWish) -> int:
