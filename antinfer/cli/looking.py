@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from antinfer.telemetry import figures
 
 if TYPE_CHECKING:
     from antinfer.rpc.values import Status
-    from antinfer.spec.schema import JobSpec
+    from antinfer.spec.schema import JobSpec, StageSpec
     from antinfer.storage.audit_report import AuditReport
     from antinfer.storage.forecast import Forecast
     from antinfer.storage.place import OutputPlace
@@ -51,6 +51,21 @@ def _print_plan(spec: JobSpec, found: Forecast) -> None:
             ("output", spec.sink.path),
         ]
     )
+    for stage in _sent_everything(spec.pipeline):
+        carried = "all columns" if spec.carryover == "*" else ", ".join(spec.carryover)
+        if carried:
+            typer.echo(
+                f"note: {stage.kind} {stage.name!r} has no `columns`, so its process is sent what is carried over as well ({carried})"
+            )
+
+
+def _sent_everything(stages: Sequence[StageSpec]) -> Iterator[StageSpec]:
+    """Yield the stages whose processes get the columns of the source as they are."""
+    for stage in stages[:1]:
+        for branch in stage.parallel.values():
+            yield from _sent_everything(branch)
+        if stage.columns is None and (stage.kind == "predict" or stage.workers_as == "processes"):
+            yield stage
 
 
 def status(where: Where, *, watch: bool, as_json: bool) -> None:

@@ -98,7 +98,11 @@ def test_plan_says_what_the_job_would_do(done, tmp_path):
     told = antinfer("plan", done.folder, "--json").json()
 
     assert shown.code == 0
-    assert {line.split()[0] for line in shown.out.splitlines()} == {"files", "rows", "shards", "parts", "columns", "output"}
+    *facts, note = shown.out.splitlines()
+    assert {line.split()[0] for line in facts} == {"files", "rows", "shards", "parts", "columns", "output"}
+    assert note == "note: predict 'Model' has no `columns`, so its process is sent what is carried over as well (id)"
+    named = antinfer("plan", done.folder, "--output", tmp_path / "never", "--set", "pipeline.0.columns=[x]")
+    assert named.code == 0 and "note:" not in named.out
     assert (told["files"], told["rows"], told["shards"]) == (2, ROWS, 2)
     assert told["columns"] == [["id", "int64"], ["x", "double"]]
     assert not (tmp_path / "never").exists()
