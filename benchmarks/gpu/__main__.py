@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="rounds of the suite short")
     parser.add_argument("--decoders", type=int, help="threads that decode in our jobs (as many as antinfer finds right)")
     parser.add_argument("--budget", type=float, default=540.0, help="seconds for all suites together, data included")
-    parser.add_argument("--label", default="", help="text to keep with the results, such as a commit")
+    parser.add_argument("--label", default="", help="the commit, where the files are a copy that does not know its own")
     options = parser.parse_args()
     started = time.monotonic()
     cores = len(os.sched_getaffinity(0))
@@ -68,9 +68,12 @@ def _warm_up() -> None:
 
 
 def _machine(options: argparse.Namespace) -> dict[str, Any]:
-    return machine.describe() | {
+    described = machine.describe()
+    if options.label:
+        described["commit"] = options.label
+        del described["uncommitted_changes"]
+    return described | {
         "gpus": gpu_names(),
-        "label": options.label,
         "device": options.device,
         "shared_memory_gib": round(_size("/dev/shm") / 2**30, 1),
         "more_packages": {name: _version(name) for name in _PACKAGES},
