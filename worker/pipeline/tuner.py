@@ -24,7 +24,9 @@ RAM_SHARE = 0.85
 GAIN = 0.05
 """What a change must bring to be kept."""
 LOSS = 0.02
-"""What a copy less may cost to be left out."""
+"""What fewer copies may cost to be left out."""
+PROOF = 8
+"""One of so many copies is left out to see whether fewer do: of many, one less would cost less than `LOSS` though each is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,9 +405,10 @@ class Tuner:
             return []
         for signal in slowest:
             memory = self._of(signal.name)
-            if memory.proven or signal.mode != "processes" or signal.degree <= max(signal.fewest, memory.floor):
+            least = max(signal.fewest, memory.floor)
+            if memory.proven or signal.mode != "processes" or signal.degree <= least:
                 continue
-            to = signal.degree - 1
+            to = max(least, signal.degree - max(1, signal.degree // PROOF))
             self._trial = _Trial(window.rate, {signal.name: (signal.degree, to)}, dict(self._sizes))
             reason = f"{signal.name}: {signal.degree} -> {to} processes, to see whether fewer do as much ({window.rate:.0f} rows/s)"
             return [Decision(signal.name, signal.degree, to, reason)]

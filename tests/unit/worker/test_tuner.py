@@ -168,6 +168,14 @@ def test_growth_fills_the_free_cores_by_what_a_copy_takes_of_them(cores_a_copy: 
     assert [decision.degree for decision in decisions] == [to]
 
 
+@pytest.mark.parametrize("copies", [15, 63, 127])
+def test_many_copies_that_are_all_needed_stay(copies: int) -> None:
+    model = Model([Stage("decode", 0.002, start=copies, most=copies, loads=2.0), Stage("model", 1e-6, serves=1.0)], cpus=copies + 1.0)
+    model.run(600)
+    assert [decision.degree < decision.before for _, decision in model.changes] == [True, False], "it was put to the test once"
+    assert model.degrees["decode"] == copies
+
+
 def test_two_stages_that_are_equally_slow_grow_together() -> None:
     model = Model([Stage("detect", 0.01, waits=True), Stage("embed", 0.01, waits=True)])
     model.run(120)
