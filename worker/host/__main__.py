@@ -6,6 +6,7 @@ BOX is a file for what it can still say when it crashes or hangs; not given: tha
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sys
 import threading
@@ -13,6 +14,16 @@ import time
 
 from antinfer.worker import blackbox
 from antinfer.worker.predictors import spawn
+
+_FILES = 1 << 14
+"""A predictor process takes six descriptors, and many a shell grants 1,024 where there are 192 cores."""
+
+
+def _raise_limit_of_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _import_all() -> None:
@@ -30,6 +41,7 @@ def main(descriptor: int, box: int | None = None) -> int:
     began = time.monotonic()
     # Standard output belongs to the command that started it all; what user code prints goes where logs go.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    _raise_limit_of_files()
     spare = spawn.start_spare()
 
     from antinfer.worker.host.early import receive_setup, start_predictors
