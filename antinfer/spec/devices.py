@@ -19,9 +19,9 @@ Devices = tuple[str, ...]
 """What one predictor may use, in the words of ``CUDA_VISIBLE_DEVICES``; empty: no GPU."""
 
 
-def ends(gpus: Sequence[str]) -> int:
-    """Return how many threads read, and how many write, where there are these GPUs: what is not decoded takes two to feed one."""
-    return 2 * max(1, len(gpus))
+def ends(stages: Iterable[StageSpec], gpus: Sequence[str]) -> int:
+    """Return how many threads read for `stages`, and how many write: what need not be decoded takes two of them to feed one GPU."""
+    return 2 * max(1, len(gpus) if any(stage.num_gpus for stage in all_stages(stages)) else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,9 @@ class Host:
         self._accounts = Accounts(self._flow, self._pools, self._tuning.decisions if self._tuning else {}, places.notes)
         # A chunk serves whole batches of the first stage; 1 where no stage has a fixed size.
         step = next((node.limits.rows for node in nodes if isinstance(node, Call)), 1)
-        self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(devices.ends(gpus))]
-        self._writers = [Writer(plan, self._leases, self._send_staged) for _ in range(devices.ends(gpus))]
+        ends = devices.ends(spec.pipeline, gpus)
+        self._readers = [Reader(source, plan, self._flow, self._leases, credits, step) for _ in range(ends)]
+        self._writers = [Writer(plan, self._leases, self._send_staged) for _ in range(ends)]
 
     def run(self) -> int:
         """Set up, work until the agent says stop or is gone or user code fails for good; return the exit code."""

@@ -306,18 +306,23 @@ def _most_processes(calls: Sequence[StageSpec], cpus: int) -> int:
     All cores but one are shared among the stages that are left to us; a device that does some of their work as well takes a quarter of them
     to be fed. A model on the CPU wants them itself, and who is slower nobody knows.
     """
-    left = [stage for stage in calls if stage.kind != "predict" and not isinstance(stage.concurrency, int)]
+    left = [stage for stage in calls if stage.kind != "predict" and not isinstance(stage.concurrency, int) and not _is_idle(stage)]
     if not left or any(stage.kind == "predict" and not stage.num_gpus for stage in calls):
         return _AUTO_COPIES
-    cores = cpus * 3 // 4 if any(stage.on_gpu for stage in left) else cpus - 1
+    cores = cpus * 3 // 4 if any(stage.on_gpu and stage.gpu_share != 0 for stage in calls) else cpus - 1
     return max(_AUTO_COPIES, int(cores / sum(stage.num_cpus for stage in left)))
+
+
+def _is_idle(stage: StageSpec) -> bool:
+    """Tell whether the device does all of its work."""
+    return bool(stage.on_gpu) and stage.gpu_share == 1
 
 
 def _copies(stage: StageSpec, cpus: int, most: int) -> int:
     if isinstance(stage.concurrency, int):
         return stage.concurrency
     # One model by default: how many fit into memory only the user knows.
-    auto = 1 if stage.kind == "predict" else min(cpus, most)
+    auto = 1 if stage.kind == "predict" or _is_idle(stage) else min(cpus, most)
     if stage.concurrency == "auto":
         return auto
     fewest, most = stage.concurrency

@@ -206,7 +206,7 @@ class _Profiler:
     def _reader(self, sample: Sample, rehearsed: Rehearsed) -> StageProfile:
         row_bytes = sample.batch.nbytes / sample.batch.num_rows
         made = []
-        for degree in _steps(devices.ends(self._gpus)):
+        for degree in _steps(devices.ends(self._spec.pipeline, self._gpus)):
             self._say(f"reader: {degree} {_noun('threads', degree)}")
             tally = ends.read(sample.source, sample.shards, row_bytes, degree, self._options.seconds)
             made.append(_measurement(tally, "threads", degree, 0))
@@ -222,7 +222,7 @@ class _Profiler:
             made = (_measurement(tally, "threads", 1, 0),)
             stages.append(StageProfile("accumulators", "accumulators", rows, share, row_bytes, 0.0, made, within="writer"))
         written, made_by_writers = 0.0, []
-        for degree in _steps(devices.ends(self._gpus)):
+        for degree in _steps(devices.ends(self._spec.pipeline, self._gpus)):
             self._say(f"writer: {degree} {_noun('threads', degree)}")
             tally = ends.write(self._spec, results, self._folder, degree, self._options.seconds)
             made_by_writers.append(_measurement(tally, "threads", degree, 0))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from antinfer.errors import UserError
 from antinfer.launchers.gpus import visible_gpus
 from antinfer.spec.devices import Gpus, GpuWish, ends, place
+from antinfer.spec.schema import StageSpec
 
 
 def placed(count: int, *wishes: tuple[float, Any]) -> list[list[tuple[str, ...]]]:
@@ -110,6 +111,10 @@ def test_gpus_are_found(tmp_path: Path, environ: dict[str, str], files: list[str
     assert visible_gpus(environ, tmp_path) == expected
 
 
-@pytest.mark.parametrize(("gpus", "threads"), [([], 2), (["0"], 2), (["0", "1"], 4), (list("01234567"), 16)])
-def test_each_gpu_has_two_readers(gpus: list[str], threads: int) -> None:
-    assert ends(gpus) == threads
+@pytest.mark.parametrize(
+    ("num_gpus", "gpus", "threads"),
+    [(0.5, [], 2), (0.5, ["0"], 2), (1, ["0", "1"], 4), (1, list("01234567"), 16), (0, list("01234567"), 2)],
+)
+def test_each_gpu_that_is_used_has_two_readers(num_gpus: float, gpus: list[str], threads: int) -> None:
+    stage = StageSpec.model_validate({"kind": "predict", "target": "m:P", "name": "P", "num_gpus": num_gpus})
+    assert ends([stage], gpus) == threads

@@ -59,6 +59,10 @@ ON_CPU = {"predict": "m:P"}
         ([{"map_batches": "m:f", "concurrency": 3}, {"map_batches": "m:g", "concurrency": [1, 6]}, ON_GPU], 16, [3, 6, 1]),
         ([{"parallel": {"a": [{"map_batches": "m:f"}, ON_GPU], "b": [{"map_batches": "m:g"}, ON_GPU]}}], 16, [7, 1, 7, 1]),
         ([{"parallel": {"a": [{"map_batches": "m:f"}], "b": [ON_CPU]}}], 16, [4, 1]),
+        ([{"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 0}, ON_GPU], 16, [15, 1]),
+        ([{"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 1}, ON_GPU], 16, [1, 1]),
+        ([{"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 1, "concurrency": [2, 9]}, ON_GPU], 16, [2, 1]),
+        ([{"filter": "m:f"}, {"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 1}, ON_GPU], 16, [12, 1, 1]),
     ],
 )
 def test_processes_work_on_all_cores_that_no_model_wants(stages: list[dict[str, Any]], cpus: int, processes: list[int]) -> None:
