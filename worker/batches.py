@@ -1,7 +1,7 @@
 """The one form of a batch between stages, `pyarrow.RecordBatch`, and the forms that user code knows.
 
-Numbers and tensors (fixed_shape_tensor, fixed_size_list) become plain arrays where they hold no nulls; strings, bytes and nested values
-become arrays of objects.
+Numbers and tensors (fixed_shape_tensor, fixed_size_list) become plain arrays where they hold no nulls, and so do arrays of any shape
+(`ragged`) where a batch has but one; strings, bytes and nested values become arrays of objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from antinfer.errors import UserCodeError
 from antinfer.storage.lean import notice_pandas
-from antinfer.worker.pipeline import arrays
+from antinfer.worker.pipeline import arrays, ragged, unify
 
 Columns = dict[str, Any]
 _SCRATCH_BYTES = 1 << 20
@@ -65,7 +65,7 @@ def to_format(batch: pa.RecordBatch, batch_format: str, *, writable: bool = True
         return batch
     if batch_format == "pandas":
         _require("pandas")
-        return batch.to_pandas()
+        return _to_pandas(batch)
     columns = {name: to_numpy(batch.column(i)) for i, name in enumerate(batch.schema.names)}
     if writable:
         columns = {name: array if array.flags.writeable else arrays.copy(array) for name, array in columns.items()}
@@ -84,6 +84,11 @@ def to_numpy(column: pa.Array) -> NDArray[Any]:
             return np.asarray(column.to_numpy_ndarray())
         if pa.types.is_fixed_size_list(column.type) and (values := arrays.to_plain(column.flatten())) is not None:
             return values.reshape(len(column), column.type.list_size)
+    elif (kind := ragged.common(column.type, column.type)) is not None and ragged.is_ragged(kind):
+        # Tensors of several dimensions with nulls between them.
+        column = unify.fit(column, kind)
+    if ragged.is_ragged(column.type) and (rows := ragged.unpack(column)) is not None:
+        return rows
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     return np.asarray(column.to_numpy(zero_copy_only=False))
@@ -120,7 +125,7 @@ def _read(result: object, where: str, *, copy: bool, is_ours: bool) -> pa.Record
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(result, pandas.DataFrame):
         try:
-            return pa.RecordBatch.from_pandas(result.copy() if copy else result, preserve_index=False).replace_schema_metadata(None)
+            return _from_pandas(result.copy() if copy else result, where)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise UserCodeError(f"{where} returned a data frame that has no Arrow form: {error}") from error
     raise UserCodeError(
@@ -179,18 +184,21 @@ def _column(values: object, name: str, where: str, *, copy: bool) -> pa.Array:
         if torch is not None and isinstance(values, torch.Tensor):
             values = values.detach().cpu().numpy()
         return _array(values, copy=copy)
+    except ragged.MixedError as error:
+        raise UserCodeError(f"{where}: column {name!r} {error}", hint=error.hint) from error
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, OverflowError, TypeError) as error:
         raise UserCodeError(
             f"{where}: column {name!r} holds values that cannot be written: {error}",
-            hint="Return numbers, strings, bytes, timestamps, or lists, dicts and arrays of these.",
+            hint="Return numbers, strings, bytes, timestamps, or lists, dicts and arrays of these (inside of lists and dicts: flat ones).",
         ) from error
 
 
 def _array(values: Any, *, copy: bool) -> pa.Array:
-    if isinstance(values, list) and values and isinstance(values[0], np.ndarray) and values[0].ndim and values[0].dtype != object:
-        same = all(isinstance(value, np.ndarray) and value.shape == values[0].shape for value in values)
-        if same:
-            values, copy = np.stack(values), False
+    many = _many_dimensions(values)
+    if isinstance(values, list) and _are_alike(values, exactly=many):
+        values, copy = np.stack(values), False
+    elif many:
+        return ragged.pack(values)
     if isinstance(values, list) and values and isinstance(values[0], np.generic):
         values, copy = np.array(values), False
     # numpy imports its masked arrays when somebody uses them: where nobody has, there are none.
@@ -204,8 +212,58 @@ def _array(values: Any, *, copy: bool) -> pa.Array:
         if 0 in values.shape[1:]:
             raise ValueError(f"an array of shape {values.shape} holds nothing")
         return arrays.from_tensor(values)
+    if isinstance(values, np.ndarray) and values.dtype == object and values.ndim > 1:
+        what = f"is one object array of shape {values.shape}: numpy takes arrays of one shape apart"
+        raise ragged.MixedError(
+            what, "Fill it row by row (made = np.empty(rows, dtype=object), then made[i] = array), or np.stack the rows."
+        )
     array = pa.array(values)
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _are_alike(values: list[Any], *, exactly: bool) -> bool:
+    """Tell whether `values` are arrays of one shape that hold something, and `exactly`: of one type as well."""
+    first = values[0] if values else None
+    if not isinstance(first, np.ndarray) or not first.ndim or not first.size or first.dtype == object:
+        return False
+    if not all(isinstance(value, np.ndarray) and value.shape == first.shape for value in values):
+        return False
+    return not exactly or all(value.dtype == first.dtype for value in values)
+
+
+def _many_dimensions(values: Any) -> bool:
+    """Tell whether `values` are arrays one by one, some of them with two dimensions or more."""
+    is_of_objects = getattr(values, "ndim", 0) == 1 and getattr(getattr(values, "dtype", None), "kind", "") == "O"
+    if not is_of_objects and not isinstance(values, (list, tuple)):
+        return False
+    if not isinstance(next((value for value in values if value is not None), None), np.ndarray):
+        return False
+    return any(isinstance(value, np.ndarray) and value.ndim > 1 for value in values)
+
+
+def _to_pandas(batch: pa.RecordBatch) -> Any:
+    """Return `batch` as a data frame, in which arrays keep their shapes."""
+    frame = batch.to_pandas()
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if ragged.is_ragged(column.type) or (isinstance(column.type, pa.FixedShapeTensorType) and len(column.type.shape) > 1):
+            rows = to_numpy(column)
+            objects = np.empty(len(rows), dtype=object)
+            for at, row in enumerate(rows if rows.flags.writeable else arrays.copy(rows)):
+                objects[at] = row
+            frame[name] = objects
+    return frame
+
+
+def _from_pandas(frame: Any, where: str) -> pa.RecordBatch:
+    odd = [name for name in frame.columns if _many_dimensions(frame[name])]
+    plain = frame.copy(deep=False) if odd else frame
+    for name in odd:
+        plain[name] = None
+    batch = pa.RecordBatch.from_pandas(plain, preserve_index=False)
+    for name in odd:
+        column = _column(list(frame[name]), str(name), where, copy=False)
+        batch = batch.set_column(batch.schema.get_field_index(str(name)), pa.field(str(name), column.type), column)
+    return batch.replace_schema_metadata(None)
 
 
 def _is_unshared(columns: Mapping[str, Any], name: str) -> bool:

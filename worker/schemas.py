@@ -8,14 +8,18 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from antinfer.errors import UserCodeError
-from antinfer.worker.pipeline import unify
+from antinfer.worker.pipeline import ragged, unify
 
 
 class SchemaGate:
-    """Lets batches of one schema through. The first one sets it, unless it is given. Safe to use from several threads."""
+    """Lets batches of one schema through. The first one sets it, unless it is given. Safe to use from several threads.
 
-    def __init__(self, where: str, schema: pa.Schema | None = None) -> None:
+    With `widens`, arrays of another shape make a column ragged that has had one shape so far; what is written cannot change like that.
+    """
+
+    def __init__(self, where: str, schema: pa.Schema | None = None, *, widens: bool = True) -> None:
         self._where = where
+        self._widens = widens
         self._guard = threading.Lock()
         self.schema = schema
         self.is_told = False
@@ -28,7 +32,7 @@ class SchemaGate:
             for other in others:
                 if self.schema is None or set(other.names) != set(self.schema.names):
                     continue
-                kinds = [unify.common(field.type, other.field(field.name).type) for field in self.schema]
+                kinds = [self._common(field, other.field(field.name).type) for field in self.schema]
                 if None not in kinds:
                     self.schema = pa.schema([field.with_type(kind) for field, kind in zip(self.schema, kinds, strict=True)])
 
@@ -61,20 +65,20 @@ class SchemaGate:
                 f"{self._where}: a batch {what}; earlier ones had {', '.join(self.schema.names)}",
                 hint="Return the same columns for every batch.",
             )
-        kinds = [unify.common(field.type, new.field(field.name).type) or field.type for field in self.schema]
+        kinds = [self._common(field, new.field(field.name).type) or field.type for field in self.schema]
         return pa.schema([field.with_type(kind) for field, kind in zip(self.schema, kinds, strict=True)])
 
+    def _common(self, field: pa.Field, kind: pa.DataType) -> pa.DataType | None:
+        return unify.common(field.type, kind, widens=self._widens)
+
     def _column(self, column: pa.Array, field: pa.Field) -> pa.Array:
-        if unify.common(field.type, column.type) is not None:
+        if self._common(field, column.type) is not None:
             return unify.fit(column, field.type)
-        is_row = isinstance(column.type, pa.FixedShapeTensorType) and len(column.type.shape) == 1
-        if is_row and pa.types.is_list(field.type) and field.type.value_type.equals(column.type.value_type):
-            # Arrays of different lengths that happen to be of one length in this batch.
-            return column.storage.cast(field.type)
-        lengths = (
-            " Arrays of different lengths need np.array(..., dtype=object)." if isinstance(field.type, pa.FixedShapeTensorType) else ""
-        )
-        raise UserCodeError(
-            f"{self._where}: column {field.name!r} is {column.type} in one batch and {field.type} in another",
-            hint=f"Convert the column to one type in every batch, for instance with .astype: {field.type} came first.{lengths}",
-        )
+        hint = f"Convert it to one type in every batch, for instance with .astype or .reshape: {ragged.describe(field.type)} came first."
+        if unify.common(field.type, column.type) is not None:
+            hint = (
+                "Written rows need one type from the first batch on. Return arrays of different shapes as an object array in every batch "
+                "(made = np.empty(rows, dtype=object), then made[i] = array; behind a flat_map: in a map_batches), resize or encode them."
+            )
+        one, other = ragged.describe(column.type), ragged.describe(field.type)
+        raise UserCodeError(f"{self._where}: column {field.name!r} is {one} in one batch and {other} in another", hint=hint)

@@ -198,3 +198,66 @@ def test_limit(tmp_path: Path, type: str) -> None:
     assert numbers == list(range(len(numbers)))
     # About: shards are not cut.
     assert 15 <= len(numbers) <= 35
+
+
+CROPS = """
+import numpy as np
+
+
+def find(row):
+    n = int(row["n"])
+    return [{"crop": np.full((1 + (n + k) % 3, 2 + n % 2, 3), n, np.uint8)} for k in range(n % 3)]
+
+
+class Brighten:
+    def __call__(self, batch):
+        made = np.empty(len(batch["crop"]), dtype=object)
+        for at, crop in enumerate(batch["crop"]):
+            crop += 1
+            made[at] = crop
+        return {"crop": made, "mean": [float(crop.mean()) for crop in batch["crop"]]}
+
+
+def look(batch):
+    assert all(crop.ndim == 3 and (crop == crop[0, 0, 0]).all() for crop in batch["crop"])
+    return {"crop": batch["crop"].tolist() if batch["crop"].dtype == object else list(batch["crop"]), "mean": batch["mean"]}
+
+
+def as_objects(batch):
+    made = np.empty(len(batch["crop"]), dtype=object)
+    for at, crop in enumerate(batch["crop"]):
+        made[at] = crop
+    return {"crop": made, "mean": batch["mean"]}
+"""
+
+
+@pytest.mark.parametrize("gathered", [False, True], ids=["rows", "gathered"])
+@pytest.mark.parametrize("workers_as", ["threads", "processes"])
+def test_pictures_of_different_sizes_go_from_stage_to_stage_and_out(tmp_path: Path, workers_as: str, gathered: bool) -> None:
+    write_numbers(tmp_path / "in", range(60))
+    pipeline: list[dict[str, Any]] = [
+        {"flat_map": "steps:find", "workers_as": workers_as},
+        {"predict": "steps:Brighten", "batch_size": 7},
+        {"map_batches": "steps:look", "batch_size": 1, "workers_as": workers_as},
+        {"map_batches": "steps:as_objects", "batch_size": 5, "workers_as": workers_as},
+    ]
+    job = {
+        "source": {"type": "parquet", "path": "in"},
+        "pipeline": [*pipeline, {"gather": {"into": "crops"}}] if gathered else pipeline,
+        "carryover": ["n"],
+        "sink": {"type": "parquet", "path": "out"},
+        "shard": {"rows": 20},
+    }
+    run_job(tmp_path, job, "--workers", "1", steps=CROPS)
+    table = pa.concat_tables(read_parts(tmp_path / "out", "parquet"))
+    expected = [
+        (n, {"crop": {"data": [n + 1] * (height * width * 3), "shape": [height, width, 3]}, "mean": n + 1.0})
+        for n in range(60)
+        for k in range(n % 3)
+        for height, width in [(1 + (n + k) % 3, 2 + n % 2)]
+    ]
+    if gathered:
+        found = [(row["n"], child) for row in table.to_pylist() for child in row["crops"]]
+    else:
+        found = [(row.pop("n"), row) for row in table.to_pylist()]
+    assert found == expected

@@ -88,7 +88,7 @@ class Host:
             keep_columns=spec.quarantine.keep_columns,
             row_ids=spec.sink.row_ids,
             accumulators=AccumulatorSet.from_config(spec.accumulators, lambda name: usercode.resolve(name, spec.base_dir)),
-            gate=SchemaGate("the output"),
+            gate=SchemaGate("the output", widens=False),
             worker=setup.worker,
             code=document.code,
         )

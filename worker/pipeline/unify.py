@@ -1,6 +1,7 @@
 """Types that are not known yet: a column, list or field that has held no value so far is of Arrow's type null, and fits every other.
 
 Some batches are such by nature: images without a face, rows whose label is None. They come before, between and after batches with values.
+So do batches whose arrays happen to have one shape, in a column where others do not: as tensors they fit what is `ragged`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from antinfer.worker.pipeline import arrays
+from antinfer.worker.pipeline import arrays, ragged
 
 
 def is_known(schema: pa.Schema) -> bool:
@@ -19,17 +20,22 @@ def is_known(schema: pa.Schema) -> bool:
     return all(map(_is_known, schema.types))
 
 
-def common(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Return the type of both, each taking from the other what it does not know; None when they contradict each other."""
+def common(one: pa.DataType, other: pa.DataType, *, widens: bool = True) -> pa.DataType | None:
+    """Return the type of both, each taking from the other what it does not know; None when they contradict each other.
+
+    Without `widens`, arrays that have one shape in `one` must have it in `other` as well.
+    """
     if one.equals(other) or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
         return other
+    if isinstance(one, pa.FixedShapeTensorType) or isinstance(other, pa.FixedShapeTensorType):
+        return ragged.common(one, other) if widens or not isinstance(one, pa.FixedShapeTensorType) else None
     if pa.types.is_list(one) and pa.types.is_list(other):
-        inner = common(one.value_type, other.value_type)
+        inner = common(one.value_type, other.value_type, widens=widens)
         return None if inner is None else pa.list_(one.value_field.with_type(inner))
     if pa.types.is_struct(one) and pa.types.is_struct(other) and [f.name for f in one] == [f.name for f in other]:
-        inners = [common(mine.type, theirs.type) for mine, theirs in zip(one, other, strict=True)]
+        inners = [common(mine.type, theirs.type, widens=widens) for mine, theirs in zip(one, other, strict=True)]
         return None if None in inners else pa.struct([field.with_type(inner) for field, inner in zip(one, inners, strict=True)])
     return None
 
@@ -40,6 +46,8 @@ def fit(column: pa.Array, kind: pa.DataType) -> pa.Array:
         return column
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), kind)
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return ragged.widen(column, kind)
     mask = column.is_null() if column.null_count else None
     if pa.types.is_list(kind):
         # Imported here: it takes as long as numpy, and few jobs come by.

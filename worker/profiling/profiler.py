@@ -240,7 +240,7 @@ class _Profiler:
             keep_columns=(),
             row_ids=spec.sink.row_ids,
             accumulators=accumulators,
-            gate=SchemaGate("the output"),
+            gate=SchemaGate("the output", widens=False),
             worker="",
             code="",
         )

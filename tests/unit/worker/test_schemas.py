@@ -60,7 +60,7 @@ def test_arrays_of_different_lengths_may_be_of_one_length_in_a_batch() -> None:
     gate.fit(ragged)
     fitted = gate.fit(even)
     assert fitted.schema == ragged.schema and fitted.to_pydict() == {"x": [[0, 1], [0, 1]]}
-    gate = SchemaGate("predict 'p'")
+    gate = SchemaGate("the output", widens=False)
     gate.fit(even)
     with pytest.raises(UserCodeError, match="'x'") as raised:
         gate.fit(ragged)
