@@ -94,14 +94,16 @@ def to_numpy(column: pa.Array) -> NDArray[Any]:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def from_result(result: object, where: str, *, copy: bool) -> pa.RecordBatch:
+def from_result(result: object, where: str, *, copy: bool, start: int = 0) -> pa.RecordBatch:
     """Read what user code returned: a mapping of columns, an Arrow batch or table, or a data frame.
 
-    With `copy` the result does not share memory with arrays of the user, who may fill them again in the next call.
+    With `copy` the result does not share memory with arrays of the user, who may fill them again in the next call. `start` is the row of
+    the batch that it begins with.
 
-    Raises UserCodeError for anything else, for columns of different lengths, and naming the column whose values have no Arrow type.
+    Raises UserCodeError for anything else, for columns of different lengths, for data frames and series whose rows are in another order,
+    and naming the column whose values have no Arrow type.
     """
-    return _read(result, where, copy=copy, is_ours=False)
+    return _read(result, where, copy=copy, is_ours=False, start=start)
 
 
 def take_result(made: list[object], where: str, *, copy: bool) -> pa.RecordBatch:
@@ -113,9 +115,10 @@ def take_result(made: list[object], where: str, *, copy: bool) -> pa.RecordBatch
     return _read(made[0], where, copy=copy, is_ours=is_ours)
 
 
-def _read(result: object, where: str, *, copy: bool, is_ours: bool) -> pa.RecordBatch:
+def _read(result: object, where: str, *, copy: bool, is_ours: bool, start: int = 0) -> pa.RecordBatch:
     notice_pandas()
     if isinstance(result, Mapping):
+        _check_series(result, where, start)
         return _from_columns(result, where, copy=copy, is_ours=is_ours)
     if isinstance(result, pa.Table):
         batches = result.combine_chunks().to_batches()
@@ -124,6 +127,7 @@ def _read(result: object, where: str, *, copy: bool, is_ours: bool) -> pa.Record
         return result.replace_schema_metadata(None)
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(result, pandas.DataFrame):
+        _check_order(result.index, f"{where}: the data frame", start)
         try:
             return _from_pandas(result.copy() if copy else result, where)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
@@ -252,6 +256,33 @@ def _to_pandas(batch: pa.RecordBatch) -> Any:
                 objects[at] = row
             frame[name] = objects
     return frame
+
+
+def _check_series(columns: Mapping[Any, Any], where: str, start: int) -> None:
+    # A function of its own: a name for the last column would be one more reference to it.
+    pandas = sys.modules.get("pandas")
+    if pandas is None:
+        return
+    for name, values in columns.items():
+        if isinstance(values, pandas.Series):
+            _check_order(values.index, f"{where}: column {name!r}", start)
+
+
+def _check_order(index: Any, what: str, start: int) -> None:
+    """Raise UserCodeError where `index` is that of the rows as they came, in another order: results are taken by place.
+
+    A frame that user code made itself counts from 0, what it yields of its batch from `start`. An index with a name is data of its own.
+    """
+    if index.name is not None or getattr(index.dtype, "kind", "") not in "iu" or index.is_monotonic_increasing:
+        return
+    first = int(index.min())
+    if first not in (0, start) or not np.array_equal(np.sort(index.to_numpy()), np.arange(first, first + len(index))):
+        return
+    at = int(np.flatnonzero(index.to_numpy() != np.arange(first, first + len(index)))[0])
+    raise UserCodeError(
+        f"{what} has its rows in another order: its index is {index[at]} in row {first + at}, as after sort_values",
+        hint="Restore the order with .sort_index(), or with .reset_index(drop=True) say that it is right: results belong to rows by place.",
+    )
 
 
 def _from_pandas(frame: Any, where: str) -> pa.RecordBatch:

@@ -357,7 +357,7 @@ def _until(parts: Iterator[object], rows: int, where: str) -> Iterator[pa.Record
     returned = 0
     # Parts may be empty, though not for ever.
     for number, part in enumerate(parts):
-        batch = batches.from_result(part, where, copy=True)
+        batch = batches.from_result(part, where, copy=True, start=returned)
         returned += batch.num_rows
         if returned > rows or number > 2 * rows + 64:
             what = f"{returned} without an end" if returned > rows else "batch after batch without any"
