@@ -101,6 +101,8 @@ class Caller:
         if front is not None:
             self._front, self._front_owner = self._build(front, rows)
             self._front = getattr(self._front_owner, "submit", self._front)
+            if hasattr(self._front_owner, "setup_on_gpu"):
+                self._guarded("setup_on_gpu()", self._front_owner.setup_on_gpu)
         self.is_asynchronous = _is_asynchronous(self._owner) and stage.kind in ("map_batches", "predict")
         self.depth: int = max(1, int(getattr(self._owner, "depth", _DEPTH))) if self.is_asynchronous else 1
         """Batches that may be begun before the first of them is ended."""

@@ -50,6 +50,11 @@ class DecodeJpeg:
         self._keep = list(keep)
         self._decode: Callable[[bytes], Image] | None = None
 
+    def setup_on_gpu(self) -> None:
+        """Make sure, as `on_gpu` of a stage, that the device can be used. Raises UserCodeError when a library is missing."""
+        if _torch().cuda.is_available():
+            _require_torchvision()
+
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Decode on the CPU. Raises BadRows naming the rows that cannot be decoded."""
         files = self._files(batch)
@@ -65,9 +70,8 @@ class DecodeJpeg:
         return {self._into: images, **{name: batch[name] for name in self._keep}}
 
     def submit(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Decode on the GPU, without waiting for it; on the CPU where there is none. Raises BadRows as `__call__`."""
-        import torch
-
+        """Decode on the GPU, without waiting for it; on the CPU where there is none. Raises BadRows and UserCodeError."""
+        torch = _torch()
         if not torch.cuda.is_available():
             return self(batch)
         bad: dict[int, str] = {}
@@ -141,6 +145,8 @@ class DecodeJpeg:
         """Return whole pictures and small ones by row, as ``uint8[3, height, width]`` on the device; put rows without one into `bad`."""
         import torch
 
+        # Here, where its absence is not the fault of a row.
+        _require_torchvision()
         whole: dict[int, Any] = {}
         small: dict[int, Any] = {}
         todo = [list(range(len(files)))]
@@ -193,3 +199,24 @@ class DecodeJpeg:
         for row, image in small.items():
             made[row] = image
         return made
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        what = f"DecodeJpeg: on_gpu needs torch, which cannot be imported: {error}"
+        raise UserCodeError(what, hint="pip install torch torchvision.") from error
+    return torch
+
+
+def _require_torchvision() -> None:
+    """Raise UserCodeError without torchvision's decoder. One for the CPU in its place would hold up the device unseen."""
+    try:
+        import torchvision.io  # noqa: F401 - whether it is there
+    except (ImportError, RuntimeError) as error:
+        # A RuntimeError: one that was built for another torch.
+        raise UserCodeError(
+            f"DecodeJpeg: on_gpu needs torchvision, which cannot be imported: {error}",
+            hint="pip install torchvision, of the version that fits torch; or leave on_gpu out, and pictures are decoded on the CPU.",
+        ) from error

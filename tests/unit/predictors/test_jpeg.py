@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,31 @@ def test_without_a_device_submit_does_the_same() -> None:
         pytest.skip("there is a GPU: see tests/gpu")
     files = batch(jpeg(375, 500))
     assert np.array_equal(DecodeJpeg().submit(files)["image"], DecodeJpeg()(files)["image"])
+
+
+@pytest.mark.parametrize("call", ["setup_on_gpu", "submit"])
+def test_a_device_without_torchvision_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.io", None)
+    decode = DecodeJpeg()
+    with pytest.raises(UserCodeError, match="needs torchvision") as caught:
+        decode.setup_on_gpu() if call == "setup_on_gpu" else decode.submit(batch(jpeg(10, 10)))
+    assert "pip install torchvision" in caught.value.hint
+
+
+def test_without_torch_on_gpu_is_refused_and_the_cpu_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserCodeError, match="needs torch,") as caught:
+        DecodeJpeg().setup_on_gpu()
+    assert "pip install torch" in caught.value.hint
+    assert DecodeJpeg()(batch(jpeg(10, 10)))["image"].shape == (1, 224, 224, 3)
+
+
+def test_on_gpu_asks_for_nothing_where_there_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    DecodeJpeg().setup_on_gpu()
+    assert DecodeJpeg().submit(batch(jpeg(10, 10)))["image"].shape == (1, 224, 224, 3)

@@ -112,6 +112,15 @@ class Overlaps:
         return {"y": ticket[1]}
 
 class Front:
+    def __init__(self, lacks=""):
+        self.lacks = lacks
+    def setup(self):
+        assert not hasattr(self, "is_checked")
+    def setup_on_gpu(self):
+        self.is_checked = True
+        if self.lacks:
+            from antinfer import UserCodeError
+            raise UserCodeError(f"there is no {self.lacks}")
     def submit(self, batch):
         return {"x": batch["raw"] + 100, "other": batch["raw"]}
     def __call__(self, batch):
@@ -307,6 +316,13 @@ def test_a_fused_call_runs_the_front_before_the_model(stage: Any) -> None:
     caller = Caller(stage("Overlaps", args={"bad": [101]}), copy=False, front=front)
     outcome = caller.run(raw, fused=True)
     assert outcome.batch["y"].to_pylist() == [200, 204] and [row for row, _ in outcome.bad or ()] == [1]
+
+
+def test_a_front_that_lacks_something_is_refused_at_setup(stage: Any) -> None:
+    front = stage("Front", args={"lacks": "decoder"})
+    Caller(front, copy=True)
+    with pytest.raises(UserCodeError, match="there is no decoder"):
+        Caller(stage("Overlaps"), copy=False, front=front)
 
 
 def test_columns_keep_their_rows_when_rows_are_named_in_halves(stage: Any) -> None:
