@@ -96,7 +96,11 @@ class StageSpec(Model):
         description="Share of a GPU for one predictor: 0.25 puts four on a device, 2 gives two devices to one.",
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores that one copy keeps busy.")
-    batch_size: forms.AutoCount = Field(default="auto", description="Rows in one call; `auto` measures what the stage likes best.")
+    batch_size: forms.AutoCount = Field(
+        default="auto",
+        description="Rows in one call. `auto`: a predict measures what it likes best; the other steps take up to 4096 rows or 32 MB, "
+        "whichever is less.",
+    )
     timeout: forms.AutoDuration = Field(
         default="auto",
         description="Longest time that one call of the user code may take (a batch; a row for flat_map and filter). A process that takes "
