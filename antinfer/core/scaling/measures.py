@@ -10,6 +10,8 @@ _MEMORY_MS = 600_000
 """Time of one worker after which what was measured before counts half."""
 _LEAST_MS = 5_000
 """Time of work from which a rate is told: batches come in bursts."""
+_LEAST_LOST_OF_MS = 600_000
+"""Time of work of which a loss is taken to be a share at least: who is taken away in the first minute shows little of the next hour."""
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class Meter:
         return {
             name: Measure(
                 rate=meter.rows / meter.work_ms,
-                loss=meter.lost_ms / (meter.work_ms + meter.lost_ms),
+                loss=meter.lost_ms / (max(meter.work_ms, _LEAST_LOST_OF_MS) + meter.lost_ms),
                 startup_ms=None if meter.startup_ms is None else round(meter.startup_ms),
             )
             for name, meter in self._classes.items()

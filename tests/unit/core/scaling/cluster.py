@@ -7,7 +7,7 @@ ever; what was asked for shows late; actions get lost. Workers take rows, commit
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -89,6 +89,7 @@ class Cluster:
         self.nodes: dict[str, Node] = {}
         self.names: set[str] = set()
         self.meter = Meter()
+        self.worked: dict[str, Counter[str]] = {}
         self.controller = Controller()
         self.failed: act.FailJob | None = None
         self.told: list[tuple[int, act.Tell]] = []
@@ -176,8 +177,12 @@ class Cluster:
     def step(self) -> None:
         self.now += STEP_MS
         self._schedule()
+        self.worked = defaultdict(Counter)
         for pod in list(self.pods.values()):
             self._live(pod)
+        # Once for all of a class, as the controller of a master does.
+        for worker_class, done in self.worked.items():
+            self.meter.note_work(worker_class, workers=round(done["workers"]), ms=STEP_MS, rows=round(done["rows"]))
         self._preempt_some()
         seen = self.observe()
         if seen.is_done and self.done_at is None:
@@ -300,7 +305,8 @@ class Cluster:
         pod.idle_since = None
         rows = min(speed * self.rng.uniform(0.8, 1.2), pod.held - pod.done)
         pod.done += rows
-        self.meter.note_work(pod.facts.worker_class, workers=1, ms=STEP_MS, rows=round(rows))
+        self.worked[pod.facts.worker_class]["workers"] += 1
+        self.worked[pod.facts.worker_class]["rows"] += rows
         if self.now - pod.committed_at >= self.commit_ms or pod.done >= pod.held - 1e-9:
             self._commit(pod)
 

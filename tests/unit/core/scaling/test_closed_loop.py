@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from antinfer.core.causes import Cause
@@ -156,6 +156,9 @@ def test_a_pod_that_stays_for_ever_is_not_waited_for(seed: int) -> None:
     lives=st.sampled_from([None, 4, 10]),
     spot=st.floats(0.6, 1.4),
 )
+@example(seed=2465, share=0.0, workers=9.235141556342882, minutes=29, lives=4, spot=1.3542822698958037)
+@example(seed=901749037, share=0.0, workers=8.366423221765622, minutes=24, lives=4, spot=0.9462136543240427)
+@example(seed=1, share=0.0, workers=14.0, minutes=12, lives=4, spot=1.0)
 def test_a_deadline_that_can_be_kept_is_kept_within_a_tenth(
     seed: int, share: float, workers: float, minutes: int, lives: int | None, spot: float
 ) -> None:

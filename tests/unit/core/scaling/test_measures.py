@@ -31,6 +31,19 @@ def test_loss_is_the_share_of_time_that_being_taken_away_costs() -> None:
     assert meter.measures()["preemptible"].loss == pytest.approx(0.1, rel=0.1)
 
 
+def test_who_is_taken_away_at_once_shows_little_of_what_will_be() -> None:
+    meter = Meter()
+    meter.note_start("preemptible", 30_000)
+    meter.note_work("preemptible", workers=3, ms=2_000, rows=300)
+    meter.note_taken("preemptible", 100)
+    assert 0 < meter.measures()["preemptible"].loss < 0.06
+    for second in range(1, 3_601):
+        meter.note_work("preemptible", workers=3, ms=1_000, rows=150)
+        if second % 20 == 0:
+            meter.note_taken("preemptible", 1_500)
+    assert meter.measures()["preemptible"].loss == pytest.approx(0.5, rel=0.1), "as soon as there is more to go by, it counts in full"
+
+
 def test_what_is_long_ago_counts_less() -> None:
     meter = Meter()
     for _ in range(3_600):
