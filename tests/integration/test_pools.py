@@ -469,16 +469,3 @@ def test_nothing_is_tried_on_a_short_job(tmp_path: Path) -> None:
         # What was done is told before it is asked to be committed.
         assert told is not None and told.stages[0].rows_in == 10_000 and told.stages[0].decisions == ()
         assert host.stop() == 0
-
-
-def test_tuning_off_leaves_everything_as_it_begins(tmp_path: Path) -> None:
-    write(tmp_path, 1000)
-    job = Job(tmp_path, CODE, pipeline=[{"map_batches": "steps:holds_the_gil", "batch_size": 10}], tuning="off")
-    with job.host() as host:
-        host.wait_for(hostlink.Ready)
-        host.send(job.work(0))
-        for message in host.everything():
-            assert host.children() == []
-            if isinstance(message, hostlink.Staged):
-                break
-        assert host.stop() == 0
