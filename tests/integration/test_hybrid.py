@@ -1,4 +1,4 @@
-"""A hybrid stage on a real flow, with real threads and a real process: both ways together reach the rate that the model of profiles tells."""
+"""A hybrid stage on a real flow, with a real thread and a real process: both ways reach the rate that the model of profiles tells."""
 
 from __future__ import annotations
 
