@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from antinfer.worker.pipeline.tuner import Decision, Machine, StageSignal, Tuner
@@ -218,6 +218,7 @@ def pipelines(draw: st.DrawFn) -> Model:
 
 @settings(max_examples=60, deadline=None)
 @given(pipelines())
+@example(Model([Stage("more would be of use but for the cores", 0.01, most=6, loads=4.0)], cpus=2.0))
 def test_any_pipeline_comes_near_its_best_and_rests(model: Model) -> None:
     """`Model.run` sees to it that no guard is passed."""
     model.run(400)
