@@ -196,7 +196,7 @@ def test_gpus_that_are_not_there_are_told_before_anything_is_started(tmp_path, m
     [
         ("LosesRow", ("got 100 rows and returned 99", "flat_map")),
         ("ReturnsArray", ("must return a dict of columns, not ndarray", "hint: Return {'column': array}")),
-        ("ChangesType", ("column 'y' is", "in one batch", "hint: Convert the column to one type")),
+        ("ChangesType", ("column 'y' is", "in one batch", "hint: Convert it to one type")),
         ("ReturnsObjects", ("column 'y' holds values that cannot be written", "hint: Return numbers, strings")),
     ],
 )
