@@ -70,6 +70,7 @@ def _packages() -> list[Finding]:
         "boto3": "s3",
         "google-cloud-storage": "gcs",
         "hdfs-native": "hdfs",
+        "paramiko": "sftp",
         "kubernetes": "kubernetes",
         "ray": "ray",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from antinfer.errors import OutputError
 from antinfer.storage import layout
@@ -33,6 +33,24 @@ _REFUSED: Final = frozenset(
 )
 _SPOOL: Final = f"/{layout.folder(layout.SPOOL)}/"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Told(NamedTuple):
+    """What an error of a store's client means."""
+
+    cause: str
+    hint: str
+    lasting: bool
+    """Trying again does not help until somebody acts."""
+    full: bool
+
+    def output_error(self, place: str, doing: str) -> OutputError:
+        message = f"output {place}: {doing}: {self.cause}"
+        return OutputError(message, hint=self.hint, lasting=self.lasting, full=self.full, remote=True)
+
+    def input_error(self) -> OSError:
+        """Return what readers of input understand: ConnectionError for what may pass."""
+        return (PermissionError if self.lasting else ConnectionError)(self.cause)
 
 
 def output_error(error: OSError, place: str, doing: str) -> OutputError:

@@ -6,7 +6,7 @@ Connections are made once per place and set of options, and shared by all thread
 from __future__ import annotations
 
 import errno
-import importlib
+import json
 import os
 import posixpath
 import re
@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from antinfer.errors import AntinferError, InfraError, JobFileError, SourceError
-from antinfer.storage import hdfs, hdfsinput
+from antinfer.storage import fsspecinput, hdfs, hdfsinput
+from antinfer.storage.drivers import Drivers
 
 S3_OPTIONS: Final = ("endpoint_url", "endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous", "scheme")
 GS_OPTIONS: Final = ("endpoint_override", "anonymous", "scheme", "project_id")
@@ -224,24 +225,23 @@ def _azure(uri: str) -> Location:
 
 
 def _fsspec(scheme: str, uri: str, options: dict[str, Any]) -> Location:
+    server = f"{scheme}://{urlsplit(uri).netloc}"
     try:
-        core: Any = importlib.import_module("fsspec.core")
+        filesystem, drivers = _driven(server, json.dumps(options, sort_keys=True))
     except ImportError as cause:
-        raise SourceError(
-            f"cannot open {uri}: scheme {scheme!r} needs the package fsspec, which is not installed",
-            hint=f"pip install fsspec {_FSSPEC_PACKAGES.get(scheme, '')}".rstrip() + ".",
-        ) from cause
-    try:
-        filesystem, path = core.url_to_fs(uri, **options)
-    except ImportError as cause:
-        hint = f"pip install {_FSSPEC_PACKAGES[scheme]}." if scheme in _FSSPEC_PACKAGES else str(cause)
+        hint = f"pip install fsspec {_FSSPEC_PACKAGES.get(scheme, '')}".rstrip() + "."
         raise SourceError(f"cannot open {uri}: scheme {scheme!r} needs a package that is not installed: {cause}", hint=hint) from cause
     except ValueError as cause:
         known = "local paths, file, s3, gs, hdfs, abfs, and those of fsspec"
         raise SourceError(f"cannot open {uri}: scheme {scheme!r} is not known", hint=f"Known: {known}.") from cause
-    except OSError as cause:
-        raise explain(cause, uri, "open") from cause
-    return Location(pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path, _prefix(uri, path, f"{scheme}://"))
+    path = drivers.path(uri)
+    return Location(filesystem, path, _prefix(uri, path, f"{scheme}://"))
+
+
+@lru_cache(maxsize=64)
+def _driven(server: str, options: str) -> tuple[pafs.FileSystem, Drivers]:
+    drivers = Drivers(server, json.loads(options))
+    return fsspecinput.open_filesystem(drivers), drivers
 
 
 def _prefix(uri: str, path: str, default: str) -> str:

@@ -1,19 +1,17 @@
 """The files of an HDFS folder, through hdfs-native: no Java, no native Hadoop libraries.
 
-HDFS renames atomically and refuses a name that is taken, but a file can be seen while it is written. So whatever must appear whole is
-written under a name in staging that nobody knows, and renamed.
+HDFS renames atomically and refuses a name that is taken, but a file can be seen while it is written.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, Final, NamedTuple
-from uuid import uuid4
+from typing import Any, Final
 
 from antinfer.errors import JobFileError, OutputError, UsageError
-from antinfer.storage import layout
+from antinfer.storage.drafts import DraftedFiles
+from antinfer.storage.failures import Told
 from antinfer.storage.place import StoredObject
 from antinfer.storage.ranged import Fetch
 
@@ -42,16 +40,7 @@ ERRORS: Final[tuple[type[Exception], ...]] = (RuntimeError, OSError)
 """What the client raises."""
 
 
-class Told(NamedTuple):
-    """What an error of the client means."""
-
-    cause: str
-    hint: str
-    lasting: bool
-    full: bool
-
-
-class HdfsFiles:
+class HdfsFiles(DraftedFiles):
     """`renaming.Files` below ``hdfs://host:port/folder``; without a host, on the file system that the Hadoop configuration names."""
 
     errors = ERRORS
@@ -67,22 +56,20 @@ class HdfsFiles:
             JobFileError: A URI without a path, or an option that is no property.
             UsageError: hdfs-native is not installed.
         """
+        super().__init__()
         authority, path = split(uri)
         if path == "/":
             raise JobFileError(f"output {uri}: no folder in the URI", hint="Write hdfs://host:port/folder.")
         self._root = path
         self._uri = f"{authority}{path}"
         self._client = _connect(authority, options)
-        self._drafts: set[str] = set()
-        """Files that are being written here, which no sweep of ours shall meet."""
 
     @property
     def uri(self) -> str:
         return self._uri
 
     def output_error(self, error: Exception, doing: str) -> OutputError:
-        said = told(error)
-        return OutputError(f"output {self._uri}: {doing}: {said.cause}", hint=said.hint, lasting=said.lasting, full=said.full, remote=True)
+        return told(error).output_error(self._uri, doing)
 
     def send(self, name: str, source: str) -> str:
         with open(source, "rb") as file, self._create(name) as writer:
@@ -118,7 +105,7 @@ class HdfsFiles:
             return []
         below = f"{folder}/" if folder else ""
         files = (StoredObject(f"{below}{each.path.rpartition('/')[2]}", each.length) for each in found if not each.isdir)
-        return [stored for stored in files if stored.name not in self._drafts]
+        return self._without_drafts(files)
 
     def exists(self, name: str, token: str = "") -> bool:
         try:
@@ -137,30 +124,10 @@ class HdfsFiles:
         reader = self._client.read(self._path(name))
         return len(reader), lambda start, stop: bytes(reader.read_range(start, stop - start))
 
-    def _write(self, name: str, data: bytes, *, overwrite: bool) -> None:
-        """Write a file under a name that is in nobody's way, and rename it. Who dies in between leaves it to the next sweep."""
-        draft = f"{layout.folder(layout.STAGING)}/{uuid4().hex}.draft"
-        self._drafts.add(draft)
-        try:
-            self._fill(draft, self._create(draft), name, data, overwrite=overwrite)
-        finally:
-            self._drafts.discard(draft)
-
-    def _fill(self, draft: str, writer: Any, name: str, data: bytes, *, overwrite: bool) -> None:
-        try:
-            with writer:
-                writer.write(data)
-                writer.hsync()
-            self._rename(draft, name, overwrite=overwrite)
-        except FileNotFoundError as error:
-            # Either an attempt whose answer was lost has renamed it, or a new master has swept it.
-            if self.read(name) != data:
-                raise OSError(f"{draft} is gone") from error
-        except self.errors:
-            # The next sweep may be far, and room is perhaps what there is none of.
-            with suppress(*self.errors):
-                self.delete((draft,))
-            raise
+    def _put(self, name: str, data: bytes) -> None:
+        with self._create(name) as writer:
+            writer.write(data)
+            writer.hsync()
 
     def _rename(self, source: str, target: str, *, overwrite: bool) -> None:
         self._client.mkdirs(self._path(target).rpartition("/")[0], _MODE, True)

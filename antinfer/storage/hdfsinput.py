@@ -56,5 +56,4 @@ def _translated() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except hdfs.ERRORS as error:
-        said = hdfs.told(error)
-        raise (PermissionError if said.lasting else ConnectionError)(said.cause) from error
+        raise hdfs.told(error).input_error() from error

@@ -60,18 +60,18 @@ def open_input(spec: JobSpec, schema: pa.Schema | None = None) -> Source:
 def open_output(spec: JobSpec) -> OutputPlace:
     """Return the job's output place.
 
-    Raises as `open_place` does, and `JobFileError` when ``sink.options.storage`` does not map names to texts.
+    Raises as `open_place` does, and `JobFileError` when ``sink.options.storage`` does not map names to texts, numbers or truth values.
     """
     options = spec.sink.options.get(STORAGE_OPTION, {})
     if not isinstance(options, Mapping):
         raise JobFileError(f"sink.options.{STORAGE_OPTION}: must map names to texts, not {options!r}")
-    return open_place(spec.sink.path, {str(key): _text(key, value) for key, value in options.items()})
+    return open_place(spec.sink.path, {str(key): _scalar(key, value) for key, value in options.items()})
 
 
-def _text(key: str, value: object) -> str:
+def _scalar(key: str, value: object) -> str | int:
     if not isinstance(value, str | int):
         raise JobFileError(f"sink.options.{STORAGE_OPTION}.{key}: must be a text, a number or a truth value, not {value!r}")
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value
 
 
 def part_options(spec: JobSpec) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The output place: where results are staged, published and proved.
 
-One implementation per way of making a name appear at once: `posix` (atomic rename), `renaming` (the same in a remote store: `hdfs`, `gcs`)
+One implementation per way of making a name appear at once: `posix` (atomic rename), `renaming` (the same in a remote store: `hdfs`, `gcs`,
+`fsspecfiles`)
 and `objectstore` (uncompleted multipart upload, completed at publication). `open_place` picks by URI.
 """
 
@@ -143,20 +144,24 @@ class OutputPlace(Protocol):
 _SCHEME: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
-def open_place(uri: str, options: Mapping[str, str] | None = None) -> OutputPlace:
+def open_place(uri: str, options: Mapping[str, str | int | bool] | None = None) -> OutputPlace:
     """Return the output place at `uri`; touches nothing yet.
 
     Args:
-        uri: a local path, ``file:///path``, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``hdfs://host/path``.
+        uri: a local path, ``file:///path``, ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``hdfs://host/path``, or
+            another URI of fsspec.
         options: for S3 ``endpoint_url``, ``region``, ``access_key``, ``secret_key``, ``session_token``; for Google Cloud Storage those of
-            `filesystems.GS_OPTIONS`; for HDFS properties of a Hadoop configuration. What is not given comes from the environment and the
+            `filesystems.GS_OPTIONS`; for HDFS properties of a Hadoop configuration; for fsspec those of its
+            driver and `fsspecfiles.DECLARED`. What is not given comes from the environment and the
             files that the tools of that store use.
 
     Raises:
-        JobFileError: Another scheme, an unknown option, or a URI without a bucket.
+        JobFileError: An unknown scheme or option, or a URI without a bucket.
         UsageError: The client of the store is not installed.
     """
     options = options or {}
+    # The clients of their own take texts.
+    texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in options.items()}
     found = _SCHEME.match(uri)
     match found.group(1).lower() if found else "file":
         case "file":
@@ -168,17 +173,16 @@ def open_place(uri: str, options: Mapping[str, str] | None = None) -> OutputPlac
         case "s3" | "s3a":
             from antinfer.storage import objectstore
 
-            return objectstore.ObjectPlace(uri, options)
+            return objectstore.ObjectPlace(uri, texts)
         case "gs" | "gcs":
             from antinfer.storage import gcs, renaming
 
-            return renaming.RenamePlace(gcs.GcsFiles(uri, options))
+            return renaming.RenamePlace(gcs.GcsFiles(uri, texts))
         case "hdfs" | "viewfs":
             from antinfer.storage import hdfs, renaming
 
-            return renaming.RenamePlace(hdfs.HdfsFiles(uri, options))
-        case scheme:
-            raise JobFileError(
-                f"output {uri}: results cannot be published atomically to {scheme}://",
-                hint="Write to a local or mounted path, to s3:// (any S3-compatible store, through the option endpoint_url), gs:// or hdfs://.",
-            )
+            return renaming.RenamePlace(hdfs.HdfsFiles(uri, texts))
+        case _:
+            from antinfer.storage import fsspecfiles, renaming
+
+            return renaming.RenamePlace(fsspecfiles.FsspecFiles(uri, options))

@@ -221,14 +221,14 @@ def test_labels_and_annotations_are_on_everything() -> None:
 def test_the_master_reaches_what_its_urls_name() -> None:
     file = {
         **FILE,
-        "source": {**FILE["source"], "options": {"endpoint_url": "http://minio:9000"}},
+        "source": {**FILE["source"], "path": "sftp://user@host/in", "options": {"endpoint_url": "http://minio:9000"}},
         "sink": {"path": "hdfs://namenode:8020/out"},
     }
     given = values(job={"file": file}, store={"url": "rediss://user:pw@redis:7000/0"}, networkPolicy={"egress": [12345]})
     (_, others) = one(render(given), "NetworkPolicy", "-master")["spec"]["egress"]
     wanted = master_ports([json.dumps(file)], "rediss://user:pw@redis:7000/0", [12345])
     assert sorted(each["port"] for each in others["ports"]) == wanted
-    assert {8020, 9000, 7000, 12345} <= set(wanted)
+    assert {8020, 22, 9000, 7000, 12345} <= set(wanted)
 
 
 def test_secrets_are_in_the_secret_alone() -> None:

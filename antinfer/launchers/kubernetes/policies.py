@@ -14,7 +14,7 @@ _API_PORTS: Final = (443, 6_443, 8_443, 16_443)
 """Where API servers listen: behind their service, in clusters of kubeadm and k3s, of minikube, of microk8s. Object stores: 443."""
 _STORE_PORT: Final = 6_379
 _URL: Final = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+.\-]*)://(?:[^/\s\"'@]*@)?(?:\[[^\]]*\]|[^/\s\"':,]+)(?::(?P<port>\d{1,5})\b)?")
-_PORTS: Final = {"http": 80}
+_PORTS: Final = {"http": 80, "sftp": 22, "ssh": 22}
 
 
 def ports_in(text: str) -> set[int]:

@@ -39,7 +39,9 @@ def test_one_place_has_one_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("uri", "options", "said"),
     [
-        ("sftp://host/path", {}, "published atomically to sftp://"),
+        ("nonsense://host/path", {}, "scheme 'nonsense' is not known"),
+        ("abfs://container@account/path", {}, "published atomically to abfs://"),
+        ("sftp://host", {}, "no folder"),
         ("gs://", {}, "names no bucket"),
         ("gs://bucket", {"region": "x"}, "unknown storage option 'region'"),
         ("hdfs://host:1", {}, "no folder"),
@@ -48,7 +50,7 @@ def test_one_place_has_one_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("s3:///x", {}, "no bucket"),
         ("s3://bucket", {"regoin": "x"}, "unknown storage option 'regoin'"),
     ],
-    ids=["sftp", "gs", "gs-option", "hdfs", "host", "options", "bucket", "typo"],
+    ids=["unknown", "azure", "sftp", "gs", "gs-option", "hdfs", "host", "options", "bucket", "typo"],
 )
 def test_bad_uris_are_errors_of_the_job_file(uri: str, options: dict[str, str], said: str):
     with pytest.raises(JobFileError, match=said):

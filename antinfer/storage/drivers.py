@@ -1,0 +1,146 @@
+"""Connections of fsspec drivers, lent to one thread at a time: nothing says that a driver can be shared, and the one for SFTP cannot."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from antinfer.storage.failures import Told
+from antinfer.storage.ranged import Fetch
+
+SSH: Final = frozenset({"sftp", "ssh"})
+CONNECTIONS: Final = 8
+"""At once, to one place; more threads wait. An SSH server begins to refuse when ten come at the same moment."""
+
+_SSH_PATIENCE: Final[Mapping[str, object]] = {"timeout": 10, "banner_timeout": 10, "auth_timeout": 20}
+"""In seconds; whoever called has more patience, and says what he waits for."""
+_SSH_ANSWER_S: Final = 60.0
+"""A server that says nothing for so long is taken for gone."""
+_ANSWERS: Final = (FileNotFoundError, FileExistsError)
+"""What a driver says of a file, and not of itself."""
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_CAUSES: Final = {
+    "PermissionError": ("permission denied", "Give this user write permission there, or choose another output."),
+    "AuthenticationException": ("the server does not accept the credentials", "Check user name, password or key."),
+    "PasswordRequiredException": ("the private key is encrypted", "Give its passphrase, or use an agent."),
+    "BadHostKeyException": ("the server's host key is not the one that is known", "Check the server, and the known hosts of this user."),
+    "NoValidConnectionsError": ("the server cannot be reached", "Check host and port."),
+    "ConnectionRefusedError": ("the server cannot be reached", "Check host and port."),
+    "gaierror": ("the host is not known", "Check its name."),
+}
+_LASTING: Final = frozenset({"PermissionError", "AuthenticationException", "PasswordRequiredException", "BadHostKeyException"})
+
+
+class DriverError(OSError):
+    """A driver failed. The cause is its own exception, which may be of any class."""
+
+
+class Drivers:
+    """The connections to the server of one URI. Made when they are needed, kept, given up when one of them fails."""
+
+    def __init__(self, uri: str, options: Mapping[str, Any]) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            uri: of the server, or of anything on it.
+            options: of the driver.
+
+        Raises:
+            ImportError: fsspec or the driver's package is not installed.
+            ValueError: fsspec does not know the scheme.
+        """
+        from fsspec import get_filesystem_class
+
+        self._uri = uri
+        self.scheme = uri.partition("://")[0]
+        self.kind: Any = get_filesystem_class(self.scheme)
+        """The driver's class."""
+        self._options = {**_SSH_PATIENCE, **options} if self.scheme in SSH else dict(options)
+        self._idle: deque[Any] = deque()
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
+
+    def path(self, uri: str) -> str:
+        """Return what the driver calls a URI of its scheme."""
+        return str(self.kind._strip_protocol(uri)).rstrip("/") or "/"
+
+    @contextmanager
+    def lend(self) -> Iterator[Any]:
+        """Give a driver for the calls of the block, which raise `DriverError`, FileNotFoundError or FileExistsError."""
+        with self._free:
+            driver = self._take()
+            try:
+                yield driver
+            except _ANSWERS:
+                self._idle.append(driver)
+                raise
+            except Exception as error:
+                # Those that wait go to the same server: most likely they are broken as well.
+                self._idle.clear()
+                raise DriverError(_words(error)) from error
+            self._idle.append(driver)
+
+    def info(self, path: str) -> Mapping[str, Any] | None:
+        """Return size, type and name of a file or folder as fsspec does; None where there is none. Unlike its `exists`, tells trouble."""
+        try:
+            with self.lend() as driver:
+                driver.invalidate_cache()
+                found: Mapping[str, Any] = driver.info(path)
+                return found
+        except FileNotFoundError:
+            return None
+
+    def list(self, path: str) -> list[Mapping[str, Any]]:
+        """List what is directly inside a folder. Raises FileNotFoundError."""
+        with self.lend() as driver:
+            driver.invalidate_cache()
+            found = driver.ls(path, detail=True)
+        # Some list a folder as one of its own, and a file as itself.
+        return [each for each in found if each["name"].strip("/") != path.strip("/")]
+
+    def read(self, path: str) -> bytes:
+        """Return a file whole. Raises FileNotFoundError."""
+        with self.lend() as driver:
+            return bytes(driver.cat_file(path))
+
+    def fetch(self, path: str) -> Fetch:
+        """Return what reads ranges of a file."""
+
+        def fetch(start: int, stop: int) -> bytes:
+            with self.lend() as driver:
+                return bytes(driver.cat_file(path, start=start, end=stop))
+
+        return fetch
+
+    def _take(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        from fsspec.core import url_to_fs
+
+        try:
+            driver, _ = url_to_fs(self._uri, skip_instance_cache=True, **self._options)
+            if self.scheme in SSH:
+                driver.ftp.get_channel().settimeout(_SSH_ANSWER_S)
+        except Exception as error:
+            raise DriverError(_words(error)) from error
+        return driver
+
+
+def told(error: Exception) -> Told:
+    """Say what a `DriverError` means, or an OSError of this machine."""
+    cause = error.__cause__ if isinstance(error, DriverError) and error.__cause__ is not None else error
+    number = cause.errno if isinstance(cause, OSError) else None
+    name = "PermissionError" if number in _REFUSED else type(cause).__name__
+    words, hint = _CAUSES.get(name, (_words(cause), ""))
+    return Told(words, hint, lasting=name in _LASTING, full=number in _FULL)
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,79 @@
+"""A real SFTP server over the files of a folder, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import asyncssh
+
+from antinfer.testing.chaos.processes import wait_until
+from antinfer.testing.chaos.servers import free_port
+from tests.integration.jobs import ROOT
+
+OPTIONS: Mapping[str, str | bool] = {"username": "tester", "password": "s3cr3t", "allow_agent": False, "look_for_keys": False}
+
+
+class SftpServer:
+    """A server as a process of its own; its root is `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"sftp://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        ready = self.folder.with_suffix(".ready")
+        ready.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "tests.integration.sftp", str(self.port), str(self.folder), str(ready)]
+        self._process = subprocess.Popen(command, cwd=ROOT)
+        wait_until(ready.exists, "the SFTP server listens", seconds=30)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def sftp_server(folder: Path) -> Iterator[SftpServer]:
+    folder.mkdir(parents=True)
+    server = SftpServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+class _Authority(asyncssh.SSHServer):
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        return (username, password) == (OPTIONS["username"], OPTIONS["password"])
+
+
+async def _serve(port: int, folder: str, ready: Path) -> None:
+    await asyncssh.create_server(
+        _Authority,
+        "127.0.0.1",
+        port,
+        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=folder.encode()),
+        allow_scp=False,
+    )
+    ready.touch()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
