@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -186,3 +187,28 @@ def collect(host: HostProcess, work: Sequence[hostlink.Work]) -> list[CommitReco
         at[message.lease] = record.stop
         records.append(record)
     return sorted(records, key=lambda record: (record.shard, record.start))
+
+
+class Crew:
+    """Threads of a part of a host that is driven without the rest of it, and what they died of."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self, name: str, target: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            try:
+                target()
+            except BaseException as error:  # noqa: BLE001 - shown by the test
+                self.errors.append(error)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive(), thread.name

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.placing import PredictorPlaces
 from antinfer.worker.profiling.model import Measurement, Profile, StageProfile, forecast
-from tests.integration.hosts import wait_until
+from tests.integration.hosts import Crew, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(120)]
 
@@ -74,23 +72,11 @@ class Bench:
             on_gpu=front,
             processes=1,
         )
+        self.crew = Crew()
         self.flow = Flow([raw, taker], self.collect)
-        self.pools = Pools([raw, taker], self.flow, PredictorPlaces([raw, taker], self.flow, 2, (), probes=False), self.start)
+        self.pools = Pools([raw, taker], self.flow, PredictorPlaces([raw, taker], self.flow, 2, (), probes=False), self.crew.start)
         self.found: list[int] = []
-        self.errors: list[BaseException] = []
-        self.threads: list[threading.Thread] = []
         self.put_rows = 0
-
-    def start(self, name: str, target: Callable[[], None]) -> threading.Thread:
-        def run() -> None:
-            try:
-                target()
-            except BaseException as error:  # noqa: BLE001 - shown by the test
-                self.errors.append(error)
-
-        self.threads.append(threading.Thread(target=run, name=name, daemon=True))
-        self.threads[-1].start()
-        return self.threads[-1]
 
     def collect(self, piece: Piece) -> None:
         if piece.batch is not None:
@@ -105,17 +91,15 @@ class Bench:
         root = Root(0)
         self.pools.start_processes([])
         self.pools.start_threads()
-        wait_until(lambda: bool(self.errors) or self.pools.wait_ready(0.1), "ready")
+        wait_until(lambda: bool(self.crew.errors) or self.pools.wait_ready(0.1), "ready")
         self.put(root, 10_000)
-        wait_until(lambda: bool(self.errors) or len(self.found) >= 200, "the first rows")
+        wait_until(lambda: bool(self.crew.errors) or len(self.found) >= 200, "the first rows")
         began, before = time.monotonic(), len(self.found)
         time.sleep(seconds)
         rate = (len(self.found) - before) / (time.monotonic() - began)
         self.flow.stop()
-        for thread in self.threads:
-            thread.join(30)
-            assert not thread.is_alive(), thread.name
-        assert not self.errors, self.errors
+        self.crew.join()
+        assert not self.crew.errors, self.crew.errors
         assert len(set(self.found)) == len(self.found), "no row twice"
         assert not root.bad
         return rate

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.pipeline.tuner import Machine
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
-from tests.integration.hosts import Job, children, is_alive, wait_until
+from tests.integration.hosts import Crew, Job, children, is_alive, wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 
@@ -125,23 +124,10 @@ class Bench:
         self.seen: dict[str, set[int]] = {}
         self.guard = threading.Lock()
         self.flow = Flow(self.nodes, self.collect)
-        self.threads: list[threading.Thread] = []
-        self.errors: list[BaseException] = []
-        self.pools = Pools(self.nodes, self.flow, PredictorPlaces(self.nodes, self.flow, 4, ()), self.start)
+        self.crew = Crew()
+        self.pools = Pools(self.nodes, self.flow, PredictorPlaces(self.nodes, self.flow, 4, ()), self.crew.start)
         self.root = Root(0)
         self.put_rows = 0
-
-    def start(self, name: str, target: Callable[[], None]) -> threading.Thread:
-        def run() -> None:
-            try:
-                target()
-            except BaseException as error:  # noqa: BLE001 - shown by the test
-                self.errors.append(error)
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        self.threads.append(thread)
-        thread.start()
-        return thread
 
     @property
     def pool(self) -> StagePool:
@@ -162,15 +148,13 @@ class Bench:
         self.flow.put(Piece(self.root, begin, begin + rows, pa.record_batch({"x": np.arange(begin, begin + rows)})))
 
     def wait_for_all(self) -> None:
-        wait_until(lambda: bool(self.errors) or self.found.total() >= self.put_rows, "all rows")
-        assert not self.errors, self.errors
+        wait_until(lambda: bool(self.crew.errors) or self.found.total() >= self.put_rows, "all rows")
+        assert not self.crew.errors, self.crew.errors
         assert self.found == Counter(range(self.put_rows))
 
     def stop(self) -> None:
         self.flow.stop()
-        for thread in self.threads:
-            thread.join(20)
-            assert not thread.is_alive(), thread.name
+        self.crew.join()
 
     def is_settled(self, threads: int, processes: int) -> bool:
         return self.pool.state(threads=threads, processes=processes) == "settled"
@@ -250,8 +234,8 @@ def test_code_that_cannot_be_set_up_in_a_process_goes_on_in_threads(tmp_path: Pa
     bench.put(100)
     bench.wait_for_all()
     bench.pool.resize(threads=2, processes=2)
-    wait_until(lambda: bool(bench.errors), "without a trial it is an error")
-    assert "not in this process" in str(bench.errors[0])
+    wait_until(lambda: bool(bench.crew.errors), "without a trial it is an error")
+    assert "not in this process" in str(bench.crew.errors[0])
     bench.stop()
 
 
