@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import zlib
 from pathlib import Path
@@ -23,6 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before collection, so that nothing read at import time sees them either.
     for name in [name for name in os.environ if name.startswith("ANTINFER_")]:
         del os.environ[name]
+    # A shell that has put the run into its background had it ignore what Ctrl-C sends, and every process that a test starts would too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.seed is None:
         config.option.seed = _seed_of_commit()
 
