@@ -243,10 +243,14 @@ class Master:
                 raise
             raise self._interrupted() from None
         finally:
-            self._streams.abdicate()
-            if not self.document.done():
-                self.document.cancel()
+            self.leave()
             await asyncio.to_thread(self._planner.stop)
+
+    def leave(self) -> None:
+        """Let no worker wait any longer."""
+        self._streams.abdicate()
+        if not self.document.done():
+            self.document.cancel()
 
     async def _rule(self) -> None:
         while not self._stopped:

@@ -164,8 +164,8 @@ def _print_audit(output: str, report: AuditReport) -> None:
     if report.leftovers:
         typer.echo(f"note: {len(report.leftovers)} staged object(s) of workers that woke up late are left; they can be deleted", err=True)
     totals = report.totals
-    fanned = f" ({totals.rows_fanned_out:+,} fanned out)" if totals.rows_fanned_out else ""
-    typer.echo(f"rows in {totals.rows_in:,} = rows out {totals.rows_out:,} + quarantined {totals.rows_quarantined:,}{fanned}")
+    fan = figures.fan(totals.rows_fanned_out)
+    typer.echo(f"rows in {totals.rows_in:,}{fan} = rows out {totals.rows_out:,} + quarantined {totals.rows_quarantined:,}")
     if report.ok and report.finished:
         typer.echo(f"{output}: complete and intact" + ("" if report.deep else " (by its records; parts not opened)"))
     sys.stdout.flush()

@@ -55,6 +55,27 @@ def test_empty_file(tmp_path):
     run(job).check_failure(1, "1.parquet", "empty", "hint: Remove it, or give a pattern that leaves it out")
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "arrow"])
+def test_input_of_nothing_but_empty_files(tmp_path, kind):
+    job = JobFolder(tmp_path / "job")
+    empty = job.folder / "empty"
+    empty.mkdir()
+    (empty / f"1.{kind}").touch()
+
+    ended = run(job, "--set", f"source.type={kind}", "--set", "source.path=empty", "--set", "carryover=[id]")
+
+    ended.check_failure(1, str(empty), "is empty", "hint: ")
+
+
+def test_output_among_the_input(tmp_path):
+    job = JobFolder(tmp_path / "job")
+
+    run(job, "--output", job.data).check_failure(2, "would be input as well")
+    run(job, "--set", "source.path=data", "--output", job.data / "out").check_failure(2, "would be input as well")
+
+    assert sorted(path.name for path in job.data.iterdir()) == ["0.parquet", "1.parquet"]
+
+
 def test_data_set_of_no_rows_gives_a_complete_empty_output(tmp_path):
     job = JobFolder(tmp_path / "job")
     for name in ("0.parquet", "1.parquet"):

@@ -144,10 +144,22 @@ def test_store_that_is_not_there(tmp_path):
     run(job, "--store", "redis://127.0.0.1:1/0").check_failure(1, "redis://127.0.0.1:1/0", "cannot be reached", "hint: Check host and port")
 
 
-def test_store_url_of_another_kind(tmp_path):
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1", "must start with redis://"),
+        ("redis://localhost:abc/0", "a port from 1 to 65535"),
+        ("redis://localhost:70000/0", "a port from 1 to 65535"),
+        ("rediss://:secret@localhost:6379/jobs", "the number of a database, not with 'jobs'"),
+    ],
+)
+def test_store_url_that_makes_no_sense(tmp_path, url, said):
     job = JobFolder(tmp_path / "job")
 
-    run(job, "--store", "http://127.0.0.1:1").check_failure(2, "redis://")
+    ended = run(job, "--store", url)
+
+    ended.check_failure(2, said)
+    assert "secret" not in ended.err
 
 
 def test_store_that_wants_another_password_which_is_not_shown(tmp_path):
