@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import threading
+import weakref
 from typing import Any, BinaryIO, Final
 
 import paramiko
@@ -21,6 +23,9 @@ _PATIENCE: Final = {"timeout": 10, "banner_timeout": 10, "auth_timeout": 20}
 _WRITE_BYTES: Final = 1 << 15
 """What goes into one request."""
 _URI: Final = re.compile(r"(?:sftp|ssh)://[^/]*(.*)", re.DOTALL | re.IGNORECASE)
+_LOG: Final = "antinfer.paramiko"
+# What goes wrong is raised as well: it would be told twice, with tracebacks.
+logging.getLogger(_LOG).setLevel(logging.CRITICAL)
 
 
 class Sftp(SFTPFileSystem):  # type: ignore[misc]
@@ -50,6 +55,9 @@ class Sftp(SFTPFileSystem):  # type: ignore[misc]
 
     def _connect(self) -> None:
         self.client = paramiko.SSHClient()
+        self.client.set_log_channel(_LOG)
+        # The thread of a connection knows its client and not us: it would go on for a place that nobody has any more.
+        weakref.finalize(self, self.client.close).atexit = False
         self.client.load_system_host_keys()
         self.client.set_missing_host_key_policy(self.host_key_policy)
         is_over = threading.Event()

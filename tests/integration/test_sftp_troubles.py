@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from antinfer.errors import JobFileError, OutputError
 from antinfer.storage.filesystems import resolve
 from antinfer.storage.place import OutputPlace, open_place
 from antinfer.storage.sources import open_source
+from antinfer.testing.chaos.processes import wait_until
 
 pytest.importorskip("paramiko")
 pytest.importorskip("asyncssh")
@@ -70,25 +73,45 @@ def test_a_server_that_falls_silent_is_given_up(tmp_path: Path, monkeypatch: pyt
             open_place(f"{silent.uri}/out", OPTIONS).read("_antinfer/job")
 
 
+def test_what_is_raised_is_not_logged_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        place = open_place(f"sftp://127.0.0.1:{listening.getsockname()[1]}/out", {**OPTIONS, "banner_timeout": 0.5})
+        with pytest.raises(OutputError):
+            place.read("_antinfer/job")
+    assert caplog.records == []
+
+
 def test_what_fails_leaves_no_connection_open(server: SftpServer, make_place: Callable[[], OutputPlace]) -> None:
+    gc.collect()
     place = make_place()
     place.write("_antinfer/job", b"")
     before = _connections()
     for _ in range(5):
         with pytest.raises(OutputError):
             place.read("_antinfer")
-    assert _connections() <= before
+    wait_until(lambda: _connections() < before, "what failed is closed", seconds=10)
+
+
+def test_what_nobody_has_any_more_leaves_no_connection_open(make_place: Callable[[], OutputPlace]) -> None:
+    gc.collect()
+    place = make_place()
+    place.write("_antinfer/job", b"")
+    before = _connections()
+    del place
+    gc.collect()
+    wait_until(lambda: _connections() < before, "what is dropped is closed", seconds=10)
 
 
 def test_a_connection_that_the_server_has_closed_is_not_used_again(tmp_path: Path) -> None:
     with sftp_server(tmp_path / "root") as restarted:
         place = open_place(f"{restarted.uri}/out", OPTIONS)
+        gc.collect()
         before = _connections()
         place.write("_antinfer/job", b"kept")
         restarted.kill()
         restarted.start()
         assert place.read("_antinfer/job") == b"kept"
-        assert _connections() == before + 1
+        wait_until(lambda: _connections() == before + 1, "what is closed is given up", seconds=10)
 
 
 def test_folders_are_made_by_several_at_once(server: SftpServer) -> None:
