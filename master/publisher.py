@@ -43,7 +43,7 @@ def check_epoch(place: OutputPlace, epoch: int) -> None:
     highest = place.highest_epoch()
     if highest is not None and highest.epoch > epoch:
         raise FencedError(
-            f"another master rules this job: epoch {highest.epoch} ({highest.owner}) has claimed the output {place.uri}; "
+            f"another master rules this job: epoch {highest.epoch} ({highest.owner or 'died as it claimed it'}) has claimed the output {place.uri}; "
             f"this one had epoch {epoch}",
             hint="Only one master runs a job at a time; stop the other one first if this one is to take over.",
         )
