@@ -148,7 +148,7 @@ def test_pods_are_as_restricted_as_can_be_and_go_with_their_owner(bench: MakeBen
         }
         assert spec["securityContext"]["runAsNonRoot"] and not spec["automountServiceAccountToken"]
         assert (spec["restartPolicy"], spec["terminationGracePeriodSeconds"], spec["nodeSelector"]) == ("Never", 2, {"pool": "spot"})
-        assert worker["resources"]["limits"]["cpu"] == "1" and worker["command"][-4:] == ["--name", "job-1-1", "--grace", "1"]
+        assert worker["resources"]["limits"]["cpu"] == "1" and worker["args"][-4:] == ["--name", "job-1-1", "--grace", "1"]
 
 
 def test_the_share_that_is_protected_is_on_nodes_that_stay(bench: MakeBench) -> None:

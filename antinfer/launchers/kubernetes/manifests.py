@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from antinfer.errors import UsageError
+from antinfer.launchers import pidfile
 from antinfer.launchers.kubernetes import secret
 from antinfer.launchers.kubernetes.facts import CLASS_LABEL, CONTAINER
 from antinfer.launchers.kubernetes.merging import merged
@@ -17,6 +18,10 @@ _LABELS: Final = {"app.kubernetes.io/name": "antinfer", "app.kubernetes.io/compo
 _USER: Final = 65_532
 _LEAVE_S: Final = 5
 """Of the grace period, what is left to the system after a worker should be gone."""
+_PID_FILE: Final = "/tmp/worker.pid"
+_LEAVE: Final = f'read -r pid <"${pidfile.VARIABLE}" && kill -USR1 "$pid"; exit 0'
+"""What is run before SIGTERM. That reaches the first process of the container alone, which need not be the worker: a shell or a script of
+the image before it keeps the signal to itself, and the worker would work on until it is killed."""
 _UNREACHABLE_S: Final = 30
 """How long a pod stays bound to a node that does not answer, instead of five minutes: its replacement waits for nobody anyway."""
 
@@ -68,8 +73,8 @@ def unprivileged() -> dict[str, Any]:
 
 def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict[str, Any]:
     grace_s = max(1, settings.grace_s - _LEAVE_S)
-    # The worker is the first process of its container: the signal reaches it without a hook, which would only use up its grace period.
-    command = ["python", "-m", "antinfer.worker", "--master", master, "--name", order.name, "--grace", str(grace_s)]
+    # Apart from the command, so that a template can put something before that and need not know them.
+    args = ["--master", master, "--name", order.name, "--grace", str(grace_s)]
     volumes: list[dict[str, Any]] = [
         {"name": "scratch", "emptyDir": {}},
         # Batches travel through shared memory, of which containers have 64 MiB unless told otherwise.
@@ -77,14 +82,16 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict
     ]
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]
     if settings.secret:
-        command += [*secret.options("worker"), "--tls-name", settings.server_name]
+        args += [*secret.options("worker"), "--tls-name", settings.server_name]
         volumes.append(secret.volume(settings.secret, "worker"))
         mounts.append(secret.mount())
     container = {
         "name": CONTAINER,
         "image": settings.image,
-        "command": command,
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "command": ["python", "-m", "antinfer.worker"],
+        "args": args,
+        "env": [{"name": "HOME", "value": "/tmp"}, {"name": pidfile.VARIABLE, "value": _PID_FILE}],
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", _LEAVE]}}},
         "securityContext": restricted(),
         # The kubelet's word about an end is then the worker's own.
         "terminationMessagePolicy": "FallbackToLogsOnError",
