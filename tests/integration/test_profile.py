@@ -230,6 +230,8 @@ def test_run_is_compared_with_its_profile(tmp_path):
         command("run", job.folder, "--json"), env=job.environment(), capture_output=True, text=True, timeout=90, check=True
     )
     assert json.loads(again.stdout)["profile"]["bottleneck"] == "slow"
+    planned = subprocess.run(command("plan", job.folder), env=job.environment(), capture_output=True, text=True, timeout=90, check=True)
+    assert "on one worker like this machine, as profiled" in planned.stdout
     ended = job.profile("--compare", job.folder / "output")
 
     assert ended.code == 0, ended
