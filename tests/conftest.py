@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # Before collection, so that nothing read at import time sees them either.
-    for name in [name for name in os.environ if name.startswith("ANTINFER_")]:
+    for name in [name for name in os.environ if name.startswith("ANTINFER_") and not name.startswith("ANTINFER_TEST_")]:
         del os.environ[name]
     # A shell that has put the run into its background had it ignore what Ctrl-C sends, and every process that a test starts would too.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

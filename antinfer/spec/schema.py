@@ -180,8 +180,8 @@ class StoreSpec(Model):
     )
     durability: Literal["auto", "always", "waitaof", "publish"] = Field(
         default="auto",
-        description="When a commit counts as durable: `always` (the server syncs every write), `waitaof` (we wait for its sync), "
-        "`publish` (only once the output has it). `auto`: the best that the server offers.",
+        description="When a commit counts as durable: `always` (the server syncs every write), `waitaof` (we wait for its sync; Redis from "
+        "7.2 on, and Valkey), `publish` (only once the output has it). `auto`: the best that the server offers.",
     )
 
 

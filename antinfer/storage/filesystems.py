@@ -40,6 +40,7 @@ _PASSING: Final = re.compile(
 _PASSING_ERRNO: Final = frozenset(
     {errno.EIO, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH}
 )
+_DETAIL: Final = re.compile(r"\. Detail: \[errno \d+\] (.+)$")
 _HINTS: Final = (
     (r"ACCESS_DENIED|Permission denied|HTTP status 403|Forbidden", "Check the permissions of the user or of the credentials."),
     (r"NO_SUCH_BUCKET|bucket does not exist", "Check the name of the bucket."),
@@ -180,7 +181,9 @@ def explain(cause: Exception, uri: str, doing: str, *, error: type[AntinferError
             `InfraError` instead, unless `error` says infrastructure already.
     """
     text = " ".join(str(cause).split()) or type(cause).__name__
-    text = re.sub(r"\. Detail: \[(errno|Windows error).*$", "", text)
+    if (detail := _DETAIL.search(text)) is not None:
+        # What comes before says what was done, and names the path once more.
+        text = detail[1].lower()
     missing = isinstance(cause, FileNotFoundError) or "does not exist" in text
     what = f"cannot {doing} {uri}: " + ("it does not exist" if missing and "bucket" not in text.lower() else text)
     if is_passing(cause) and not issubclass(error, InfraError):

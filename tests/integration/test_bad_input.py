@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.commands import ROWS, JobFolder, antinfer, check_mended, environment, interrupt_half_way, run
+from tests.integration.commands import ROWS, JobFolder, antinfer, antinfer_bound, check_mended, environment, interrupt_half_way, run
 
 EVERY_ID = list(range(ROWS))
 
@@ -28,12 +27,17 @@ def test_missing_path(tmp_path):
     check_mended(job)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_path(tmp_path):
+@pytest.mark.parametrize(("name", "doing"), [("data/1.parquet", "read"), ("data", "list")], ids=["file", "folder"])
+def test_unreadable_path(tmp_path, name, doing):
     job = JobFolder(tmp_path / "job")
-    (job.data / "1.parquet").chmod(0)
+    path = job.folder / name
+    mode = path.stat().st_mode
+    path.chmod(0)
 
-    run(job).check_failure(1, "1.parquet", "ermission")
+    antinfer_bound("run", job.folder).check_failure(1, f"cannot {doing} {path}: permission denied", "hint: Check the permissions")
+
+    path.chmod(mode)
+    check_mended(job)
 
 
 def test_folder_in_the_place_of_a_file(tmp_path):

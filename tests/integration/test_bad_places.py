@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from antinfer.testing.chaos.servers import ValkeyServer, valkey
-from tests.integration.commands import ROWS, JobFolder, antinfer, check_mended, interrupt_half_way, kill, run, start, wait_until
+from tests.integration.commands import (
+    ROWS,
+    JobFolder,
+    antinfer,
+    antinfer_bound,
+    check_mended,
+    interrupt_half_way,
+    kill,
+    run,
+    start,
+    wait_until,
+)
 
 EVERY_ID = list(range(ROWS))
 
@@ -26,12 +37,14 @@ def test_output_below_a_file(tmp_path):
     run(job).check_failure(1, "data/0.parquet", "a file, not a folder", "hint: Choose another output")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_output_in_a_folder_that_is_not_ours(tmp_path):
     job = JobFolder(tmp_path / "job")
     job.output.mkdir(mode=0o555)
 
-    run(job).check_failure(1, str(job.output), "ermission")
+    antinfer_bound("run", job.folder).check_failure(1, str(job.output), "permission denied", "hint: Give this user write permission there")
+
+    job.output.chmod(0o755)
+    check_mended(job)
 
 
 def test_output_on_a_read_only_file_system(tmp_path):
