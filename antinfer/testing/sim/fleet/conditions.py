@@ -73,6 +73,8 @@ class Conditions:
     """Every so many rows one is bad; 0: none."""
     poison: int = 0
     """Rows that kill whatever process computes them."""
+    fan_out: int = 1
+    """Results of each good row."""
     speeds: Speeds = field(default_factory=Speeds)
     losses: Losses = field(default_factory=Losses)
     commit_every: float | None = 60.0
