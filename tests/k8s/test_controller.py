@@ -208,6 +208,15 @@ def test_a_quota_that_is_used_up_is_told_and_waited_for(bench: MakeBench) -> Non
         assert not it.failures
 
 
+def test_a_quota_that_wants_to_be_told_limits_fails_the_job_with_its_words(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster) as it:
+        Talk(cluster.url).create(
+            "/api/v1/namespaces/default/resourcequotas", {"metadata": {"name": "compute"}, "spec": {"hard": {"limits.cpu": "8"}}}
+        )
+        it.wait(lambda: it.failures, "the end of the job")
+        assert "failed quota: compute: must specify limits.cpu for: worker" in str(it.failures[0])
+
+
 def test_nothing_is_missed_when_watches_break_and_the_server_forgets(bench: MakeBench) -> None:
     with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=3, most=3) as it:
         it.wait(lambda: len(it.running()) == 3, "three workers")

@@ -47,8 +47,9 @@ def of(pod: PodFacts) -> Obstacle | None:
 
 def of_refusal(status: int, message: str) -> Obstacle:
     """Return what an API server means that answers the creation of a pod with such a status code."""
-    # 403 is both: a quota that is used up may have room again, a right that is missing is given by somebody.
-    if status == 429 or (status == 403 and "quota" in message.lower()):
+    # 403 is both: a quota that is used up may have room again; what a quota wants to be told, and a right that is missing, is for somebody
+    # to give.
+    if status == 429 or (status == 403 and "exceeded quota" in message):
         return Obstacle(Cause.NO_CAPACITY, Severity.WAITING, message)
     if status in (400, 401, 403, 404, 422):
         return Obstacle(Cause.CONFIG_ERROR, Severity.INVALID, message)

@@ -158,6 +158,7 @@ def test_an_unschedulable_pod_carries_the_words_of_the_scheduler() -> None:
     ("status", "message", "cause"),
     [
         (403, 'pods "w" is forbidden: exceeded quota: gpus', Cause.NO_CAPACITY),
+        (403, 'pods "w" is forbidden: failed quota: compute: must specify limits.cpu for: worker', Cause.CONFIG_ERROR),
         (403, 'pods is forbidden: User "x" cannot create resource "pods"', Cause.CONFIG_ERROR),
         (422, "Pod is invalid: spec.containers[0].image: Required value", Cause.CONFIG_ERROR),
         (429, "too many requests", Cause.NO_CAPACITY),
