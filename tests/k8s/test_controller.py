@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED, Desired, GiveBack, ScalingPolicy
+from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED, Allowance, Desired, GiveBack, ScalingPolicy
 from antinfer.errors import UserError
 from antinfer.launchers.kubernetes.api import Api
 from antinfer.launchers.kubernetes.facts import CLASS_LABEL
@@ -273,6 +273,27 @@ def test_a_node_that_is_about_to_go_is_left_by_its_workers_before_it_goes(bench:
         it.wait(lambda: len(it.running() - there) == 4, "others on the other node")
         assert there <= it.running(), "who leaves has been asked by its master, and has not left yet"
         assert len(it.posted) == len(there)
+        assert not it.failures
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"deadline_at": now_ms() + 36_000_000}, "after its deadline even with the 2 workers that it may have"),
+        ({"allowance": Allowance(gpu_hours=1.0)}, "of budget.gpu_hours, which allows 1"),
+    ],
+    ids=["deadline", "budget"],
+)
+def test_what_cannot_be_kept_is_told_by_the_status_and_taken_back(bench: MakeBench, wanted: dict[str, Any], told: str) -> None:
+    with Cluster([Node("n", pretend=True)]) as cluster, bench(cluster, least=2, most=2, started_at=now_ms(), **wanted) as it:
+        it.settle(2)
+        measured_at = now_ms() + 10_000
+        it.job = replace(it.job, workers={name: replace(each, computed_rows=100) for name, each in it.job.workers.items()})
+        it.elastic.turn(measured_at)
+        assert told in it.troubles.text
+        it.job = replace(it.job, remaining_rows=10)
+        it.elastic.turn(measured_at + 1_000)
+        assert it.troubles.text == ""
         assert not it.failures
 
 
