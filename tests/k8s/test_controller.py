@@ -19,6 +19,7 @@ from antinfer.launchers.kubernetes.api import Api
 from antinfer.launchers.kubernetes.facts import CLASS_LABEL
 from antinfer.launchers.kubernetes.launcher import KubernetesLauncher
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
+from antinfer.launchers.kubernetes.submission import master_rules
 from antinfer.master.controller.account import Account
 from antinfer.master.controller.shell import Elastic, Surroundings
 from antinfer.master.controller.sight import JobSight, WorkerSight
@@ -31,6 +32,7 @@ from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.kinds import PODS
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import Object, dig, name_of
+from tests.k8s.double.timing import Timing
 from tests.k8s.rights import limited
 from tests.k8s.scenes import pod_of, shell
 from tests.k8s.talk import PODS as PATH
@@ -253,15 +255,21 @@ def test_nothing_is_asked_while_nothing_changes(bench: MakeBench) -> None:
         assert [cluster.calls.of(verb, "pods") for verb in verbs] == before
 
 
-def test_a_node_that_is_lost_gives_its_workers_up_at_once(bench: MakeBench) -> None:
+@pytest.mark.parametrize("is_limited", [False, True], ids=["sees nodes", "rights of submit"])
+def test_a_node_that_is_lost_gives_its_workers_up_at_once(bench: MakeBench, caplog: pytest.LogCaptureFixture, is_limited: bool) -> None:
     nodes = [Node("n1", cpu="64", pretend=True), Node("n2", cpu="64", pretend=True)]
-    with Cluster(nodes) as cluster, bench(cluster, least=4, most=4) as it:
-        it.settle(4)
-        node, on_lost = it.neighbours()
-        cluster.lose_node(node)
-        it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name not in on_lost})
-        it.wait(lambda: len(it.running() - on_lost) == 4, "others on the other node")
-        assert not it.failures
+    # Nobody deletes the pods of the lost node: that it does not answer is all that there is to see.
+    with Cluster(nodes, timing=Timing(no_execute_delay=100_000)) as cluster:
+        token = limited(cluster, master_rules("job")) if is_limited else None
+        with bench(cluster, token=token, least=4, most=4) as it, caplog.at_level("INFO", "antinfer.master.controller"):
+            it.settle(4)
+            node, on_lost = it.neighbours()
+            cluster.lose_node(node)
+            it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name not in on_lost})
+            it.wait(lambda: len(it.running() - on_lost) == 4, "others on the other node")
+            causes = {record.worker: record.cause for record in caplog.records if getattr(record, "action", "") == "delete_worker"}
+            assert causes == dict.fromkeys(on_lost, "node_lost")
+            assert not it.failures
 
 
 def test_a_node_that_is_about_to_go_is_left_by_its_workers_before_it_goes(bench: MakeBench) -> None:

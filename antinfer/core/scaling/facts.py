@@ -82,6 +82,19 @@ class PodFacts:
         return next((condition for condition in self.conditions if condition.type == type_), None)
 
     @property
+    def is_out_of_reach(self) -> bool:
+        """Its node does not answer.
+
+        The node says so. Where we may not look at nodes the pod does: its kubelet, which calls all containers ready, was overruled by who
+        has not heard from that kubelet.
+        """
+        if self.node_state is not NodeState.UNKNOWN:
+            return self.node_state is NodeState.LOST
+        ready, inside = self.condition("Ready"), self.condition("ContainersReady")
+        is_overruled = ready is not None and not ready.is_true and inside is not None and inside.is_true
+        return self.phase == "Running" and is_overruled
+
+    @property
     def disruption(self) -> ConditionFacts | None:
         """The condition that says that the cluster takes the pod away; None: it does not."""
         condition = self.condition("DisruptionTarget")
