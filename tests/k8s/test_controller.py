@@ -38,8 +38,10 @@ from tests.k8s.scenes import pod_of, shell
 from tests.k8s.talk import PODS as PATH
 from tests.k8s.talk import Talk
 
-HASTY = ScalingPolicy(invalid_patience_ms=300, image_patience_ms=300, grow_ms=50, pending_ms=100)
+HASTY = ScalingPolicy(invalid_patience_ms=300, image_patience_ms=300, config_patience_ms=300, grow_ms=50, pending_ms=100)
 """Whoever waits for seconds of a real cluster waits for hundredths of the double's."""
+
+CREATING_MS = 100
 
 
 @dataclass
@@ -98,7 +100,7 @@ def bench(tmp_path: Path) -> MakeBench:
         kubeconfig = cluster.kubeconfig(tmp_path / "kubeconfig", token=token)
         given = {name: wanted.pop(name) for name in ("image", "template", "classes") if name in wanted}
         settings = KubernetesSettings(**{"image": "antinfer:1", "grace_s": 2, **given})
-        launcher = KubernetesLauncher(Api.connect(str(kubeconfig)), settings, job="j1", master="127.0.0.1:1")
+        launcher = KubernetesLauncher(Api.connect(str(kubeconfig)), settings, job="j1", master="127.0.0.1:1", creating_ms=CREATING_MS)
         launcher.open(lambda: None)
         around = Surroundings(
             look=lambda: made.job,
@@ -172,6 +174,50 @@ def test_an_image_that_cannot_be_pulled_fails_the_job_with_the_words_of_the_kube
         assert "Check the name of the image" in it.failures[0].hint
         it.elastic.clear()
         cluster.wait(lambda: not it.pods(), "the pods to go")
+
+
+def mounting(volume: dict[str, Any]) -> dict[str, Any]:
+    """What is laid over a worker that does nothing but mount a volume."""
+    worker = {"name": "worker", "command": ["sleep", "60"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    return {"spec": {"containers": [worker], "volumes": [{"name": "v", **volume}]}}
+
+
+@pytest.mark.parametrize(
+    ("volume", "told"),
+    [
+        ({"secret": {"secretName": "nope"}}, 'FailedMount: MountVolume.SetUp failed for volume "v" : secret "nope" not found'),
+        ({"configMap": {"name": "nope"}}, 'FailedMount: MountVolume.SetUp failed for volume "v" : configmap "nope" not found'),
+    ],
+    ids=["secret", "config map"],
+)
+def test_a_volume_that_is_not_there_fails_the_job_with_its_kubelets_words(bench: MakeBench, volume: dict[str, Any], told: str) -> None:
+    with Cluster([Node("n")]) as cluster:
+        token = limited(cluster, master_rules("job"))
+        with bench(cluster, token=token, template=mounting(volume)) as it:
+            it.wait(lambda: it.failures, "the end of the job")
+            assert told in str(it.failures[0])
+            assert told in it.troubles.text
+            assert "what the preemptible workers are made from" in it.failures[0].hint
+
+
+def test_a_volume_that_comes_late_is_waited_for(bench: MakeBench) -> None:
+    patient = replace(HASTY, config_patience_ms=60_000)
+    with Cluster([Node("n")]) as cluster, bench(cluster, template=mounting({"secret": {"secretName": "late"}}), policy=patient) as it:
+        it.wait(lambda: 'secret "late" not found' in it.troubles.text, "to be told")
+        Talk(cluster.url).create("/api/v1/namespaces/default/secrets", {"metadata": {"name": "late"}, "stringData": {"a": "b"}})
+        it.wait(lambda: it.running() == {"job-1-1"}, "the worker")
+        assert not it.failures
+
+
+def test_without_the_right_to_see_events_a_missing_volume_is_waited_for(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
+    rules = [rule for rule in master_rules("job") if rule["resources"] != ["events"]]
+    with Cluster([Node("n")]) as cluster, caplog.at_level("INFO", "antinfer.launchers.kubernetes"):
+        token, policy = limited(cluster, rules), replace(HASTY, start_patience_ms=1_000)
+        with bench(cluster, token=token, template=mounting({"secret": {"secretName": "nope"}}), policy=policy) as it:
+            it.wait(lambda: "job-1-2" in it.pods(), "another try, after the patience with those that do not start")
+            assert cluster.calls.of("list", "events") == 1
+            assert 'resources: ["events"], verbs: ["list"]' in caplog.text
+            assert not it.failures
 
 
 @pytest.mark.parametrize("verb", ["create", "list"])

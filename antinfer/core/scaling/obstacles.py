@@ -23,7 +23,7 @@ _WAITING: Final = {
     "PreCreateHookError": (Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
     "PostStartHookError": (Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
 }
-"""Why a container waits. What is not here, such as ``ContainerCreating``, is no obstacle."""
+"""Why a container waits. What is not here, such as ``ContainerCreating``, is no obstacle by itself."""
 _UNREACHABLE: Final = re.compile(
     r"time-?out|timed out|deadline exceeded|connection (refused|reset)|no such host|server misbehaving|temporary failure|no route to host"
     r"|too ?many ?requests|status (code )?(429|50\d)|50[0234] |unexpected EOF|network is unreachable",
@@ -39,6 +39,8 @@ def of(pod: PodFacts) -> Obstacle | None:
         found = _of_container(container)
         if found is not None:
             return found
+    if pod.complaint:
+        return Obstacle(Cause.CONFIG_ERROR, Severity.MISSING_CONFIG, pod.complaint)
     scheduled = pod.condition("PodScheduled")
     if not pod.node and scheduled is not None and not scheduled.is_true:
         return Obstacle(Cause.NO_CAPACITY, Severity.WAITING, scheduled.message or scheduled.reason or "no node fits")

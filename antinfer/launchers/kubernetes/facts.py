@@ -43,6 +43,7 @@ def pod_facts(pod: Mapping[str, Any], created_at: int) -> PodFacts:
         name=metadata["name"],
         worker_class=worker_class if worker_class in CLASSES else PREEMPTIBLE,
         created_at=created_at,
+        uid=metadata.get("uid") or "",
         container=CONTAINER,
         phase=status.get("phase") or "Pending",
         reason=status.get("reason") or "",

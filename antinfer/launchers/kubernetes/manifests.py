@@ -75,7 +75,8 @@ def unprivileged() -> dict[str, Any]:
 
 
 def _laid_over(pod: dict[str, Any], settings: KubernetesSettings, worker_class: str) -> dict[str, Any]:
-    return merged(merged(pod, settings.template), settings.classes.get(worker_class, {}))
+    laid: dict[str, Any] = merged(merged(pod, settings.template), settings.classes.get(worker_class, {}))
+    return laid
 
 
 def _grace_s(settings: KubernetesSettings, worker_class: str) -> int:

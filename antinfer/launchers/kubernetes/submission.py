@@ -102,6 +102,7 @@ def master_rules(name: str) -> list[dict[str, Any]]:
     """Return what the master of the job whose objects have that name may do in its namespace."""
     return [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
         {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": [name], "verbs": ["list", "watch"]},
     ]
 
