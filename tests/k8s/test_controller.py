@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -134,6 +135,14 @@ def test_thirty_pods_deleted_at_once_are_replaced(bench: MakeBench) -> None:
         assert seconds < 10
         assert cluster.calls.of("create", "pods") - calls == 30
         assert not it.failures
+
+
+def test_pods_are_created_side_by_side(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=8, most=8) as it:
+        fault = cluster.inject("create", "pods", together=threading.Barrier(8, timeout=10), times=8)
+        it.settle(8)
+        assert fault.fired == 8
+        assert cluster.calls.of("create", "pods") == 8, "none of them waited in vain for the others"
 
 
 def test_pods_are_as_restricted_as_can_be_and_go_with_their_owner(bench: MakeBench) -> None:
@@ -280,15 +289,30 @@ def test_nothing_is_missed_when_watches_break_and_the_server_forgets(bench: Make
         assert not it.failures
 
 
-def test_a_server_that_has_too_much_to_do_is_left_alone_for_a_while(bench: MakeBench) -> None:
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_server_that_has_too_much_to_do_is_left_alone_for_a_while(bench: MakeBench, status: int) -> None:
     with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=2, most=2) as it:
-        fault = cluster.inject("create", "pods", status=429, retry_after_s=1, times=2)
+        fault = cluster.inject("create", "pods", status=status, retry_after_s=1, times=2)
         begun = time.monotonic()
         it.wait(lambda: len(it.running()) == 2, "two workers")
         assert fault.fired == 2
         assert time.monotonic() - begun >= 1
         assert cluster.calls.of("create", "pods") == 4
         assert not it.failures
+
+
+@pytest.mark.parametrize("verb", ["list", "watch", "create", "delete"])
+def test_a_server_that_fails_is_asked_again_and_no_work_is_lost(bench: MakeBench, verb: str) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster:
+        fault = cluster.inject(verb, "pods", status=500, times=2)
+        with bench(cluster, least=2, most=2) as it:
+            it.settle(2)
+            first = it.running()
+            cluster.finish(min(first), 75)
+            it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name != min(first)})
+            it.wait(lambda: min(first) not in it.pods() and len(it.running()) == 2, "another worker, and the object of the first to go")
+            assert fault.fired == 2
+            assert not it.failures
 
 
 def test_nothing_is_asked_while_nothing_changes(bench: MakeBench) -> None:
