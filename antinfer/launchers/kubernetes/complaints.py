@@ -106,5 +106,12 @@ def complaint_in(events: Iterable[Mapping[str, Any]]) -> str:
     told = [event for event in found if event.get("type") == "Warning" and event.get("reason") in _NO_VOLUME]
     if not told:
         return ""
-    last = max(told, key=lambda event: (_NO_NEWS not in (event.get("message") or ""), event.get("lastTimestamp") or ""))
+    last = max(told, key=lambda event: (_NO_NEWS not in (event.get("message") or ""), last_time(event)))
     return f"{last['reason']}: {last.get('message') or ''}"
+
+
+def last_time(event: Mapping[str, Any]) -> str:
+    """Return when an event happened last, to the second: texts of that kind sort as their times do."""
+    series = event.get("series") or {}
+    found = event.get("lastTimestamp") or series.get("lastObservedTime") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
+    return f"{found[:19]}Z"
