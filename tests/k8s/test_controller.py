@@ -221,7 +221,7 @@ def test_a_volume_that_comes_late_is_waited_for(bench: MakeBench) -> None:
 def test_without_the_right_to_see_events_a_missing_volume_is_waited_for(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
     rules = [rule for rule in master_rules("job") if rule["resources"] != ["events"]]
     with Cluster([Node("n")]) as cluster, caplog.at_level("INFO", "antinfer.launchers.kubernetes"):
-        token, policy = limited(cluster, rules), replace(HASTY, start_patience_ms=1_000)
+        token, policy = limited(cluster, rules), replace(HASTY, start_patience_ms=2_000)
         with bench(cluster, token=token, template=mounting({"secret": {"secretName": "nope"}}), policy=policy) as it:
             it.wait(lambda: "job-1-2" in it.pods(), "another try, after the patience with those that do not start")
             assert cluster.calls.of("list", "events") == 1
