@@ -189,6 +189,7 @@ def test_the_master_may_do_nothing_but_look_after_pods_and_workers_nothing_at_al
     made = {each["kind"]: each for each in objects(what())}
     assert made["Role"]["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
         {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": ["antinfer-score-all-012345"], "verbs": ["list", "watch"]},
     ]
     spec = made["Job"]["spec"]["template"]["spec"]

@@ -61,6 +61,15 @@ def whole_job(workers: int, shards: int, seed: int) -> fleet.Report:
     return report
 
 
+def test_thirty_workers_taken_at_once_lose_no_shard(seed: int) -> None:
+    """Of forty, and again when all are back; the master dies in between, and some of them vanish without breaking their connections."""
+    losses = fleet.Losses(swept_at=(10.0, 25.0), silent_share=0.3, replaced_after=5.0, master_dies_every=15)
+    report = fleet.run(SMALL.but(speeds=fleet.Speeds(rows_per_s=100), losses=losses), seed)
+    assert report.ok, report
+    assert report.preempted == 60, f"not all were taken: {report}"
+    assert report.rows_quarantined == 0, report
+
+
 def test_a_calm_job_computes_every_row_once_and_about_as_fast_as_can_be(seed: int) -> None:
     report = fleet.run(SMALL.but(shards=1_500, speeds=fleet.Speeds(slow_share=0.0)), seed)
     assert report.ok, report

@@ -16,6 +16,9 @@ from antinfer.launchers.port import WorkerOrder
 JOB_LABEL: Final = "antinfer.io/job"
 _LABELS: Final = {"app.kubernetes.io/name": "antinfer", "app.kubernetes.io/component": "worker"}
 _USER: Final = 65_532
+_GRACE: Final = "terminationGracePeriodSeconds"
+_DEFAULT_GRACE_S: Final = 30
+"""What an API server fills in."""
 _LEAVE_S: Final = 5
 """Of the grace period, what is left to the system after a worker should be gone."""
 _PID_FILE: Final = "/tmp/worker.pid"
@@ -45,9 +48,9 @@ def worker_pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"labels": {}},
-        "spec": _spec(settings, order, master),
+        "spec": _spec(settings, order, master, _grace_s(settings, order.worker_class)),
     }
-    pod = merged(merged(pod, settings.template), settings.classes.get(order.worker_class, {}))
+    pod = _laid_over(pod, settings, order.worker_class)
     metadata = pod["metadata"]
     metadata["name"], metadata["namespace"] = order.name, settings.namespace
     metadata["labels"] = {**metadata["labels"], **_LABELS, JOB_LABEL: job, CLASS_LABEL: order.worker_class}
@@ -71,8 +74,19 @@ def unprivileged() -> dict[str, Any]:
     return {"runAsNonRoot": True, "runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict[str, Any]:
-    grace_s = max(1, settings.grace_s - _LEAVE_S)
+def _laid_over(pod: dict[str, Any], settings: KubernetesSettings, worker_class: str) -> dict[str, Any]:
+    laid: dict[str, Any] = merged(merged(pod, settings.template), settings.classes.get(worker_class, {}))
+    return laid
+
+
+def _grace_s(settings: KubernetesSettings, worker_class: str) -> int:
+    """Return the grace period of a pod, of which what is laid over it has the last word."""
+    pod = _laid_over({"spec": {_GRACE: settings.grace_s}}, settings, worker_class)
+    return int(pod["spec"].get(_GRACE, _DEFAULT_GRACE_S))
+
+
+def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str, pod_grace_s: int) -> dict[str, Any]:
+    grace_s = max(1, pod_grace_s - _LEAVE_S)
     # Apart from the command, so that a template can put something before that and need not know them.
     args = ["--master", master, "--name", order.name, "--grace", str(grace_s)]
     volumes: list[dict[str, Any]] = [
@@ -99,7 +113,7 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict
     }
     return {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": settings.grace_s,
+        _GRACE: settings.grace_s,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": unprivileged(),

@@ -38,6 +38,10 @@ class Losses:
     notice: float = 30.0
     silent_share: float = 0.1
     """Share of nodes without notice that vanish without breaking their connections."""
+    swept_at: tuple[float, ...] = ()
+    """Times at which many nodes are taken away in the same moment, without notice."""
+    swept: int = 30
+    """How many, if there are as many."""
     replaced_after: float = 20.0
     """Time until another worker starts in the place of one that is gone."""
     frozen_every: float = 0.0

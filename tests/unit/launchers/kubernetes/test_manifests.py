@@ -52,6 +52,58 @@ def test_a_class_has_the_last_word_but_for_what_identifies_a_worker() -> None:
     assert pod["metadata"]["ownerReferences"] == [{"uid": "u"}]
 
 
+@pytest.mark.parametrize(
+    ("template", "classes", "grace"),
+    [
+        ({}, {}, "25"),
+        ({"spec": {"terminationGracePeriodSeconds": 15}}, {}, "10"),
+        ({"spec": {"terminationGracePeriodSeconds": 15}}, {"preemptible": {"spec": {"terminationGracePeriodSeconds": 60}}}, "55"),
+        ({}, {"protected": {"spec": {"terminationGracePeriodSeconds": 60}}}, "25"),
+        ({"spec": {"terminationGracePeriodSeconds": None}}, {}, "25"),
+        ({"spec": {"terminationGracePeriodSeconds": 0}}, {}, "1"),
+    ],
+    ids=["settings", "overlay", "class", "other class", "none", "at once"],
+)
+def test_a_worker_leaves_before_the_grace_period_that_its_pod_has_in_the_end(
+    template: dict[str, Any], classes: dict[str, Any], grace: str
+) -> None:
+    (container,) = made(grace_s=30, template=template, classes=classes)["spec"]["containers"]
+    assert container["args"][container["args"].index("--grace") + 1] == grace
+
+
+OVERLAID = {
+    "spec": {
+        "serviceAccountName": "readers",
+        "securityContext": {"runAsUser": 1_000, "fsGroup": None},
+        "containers": [{"name": "worker", "image": "other:2", "securityContext": {"readOnlyRootFilesystem": False}}],
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        (("containers", 0, "image"), "i:1", "other:2"),
+        (("serviceAccountName",), None, "readers"),
+        (("securityContext", "runAsUser"), 65_532, 1_000),
+        (("securityContext", "fsGroup"), 65_532, None),
+        (("securityContext", "runAsNonRoot"), True, True),
+        (("containers", 0, "securityContext", "readOnlyRootFilesystem"), True, False),
+        (("containers", 0, "securityContext", "allowPrivilegeEscalation"), False, False),
+    ],
+    ids=["image", "service account", "user", "removed", "rest of the pod", "file system", "rest of the container"],
+)
+@pytest.mark.parametrize("layer", [{"template": OVERLAID}, {"classes": {"preemptible": OVERLAID}}], ids=["all", "class"])
+def test_what_is_laid_over_a_pod_counts_and_the_rest_stays(layer: dict[str, Any], path: tuple[Any, ...], before: Any, after: Any) -> None:
+    def at(found: Any) -> Any:
+        for key in path:
+            found = found[key] if isinstance(key, int) else found.get(key)
+        return found
+
+    assert at(made()["spec"]) == before
+    assert at(made(**layer)["spec"]) == after
+
+
 def test_a_worker_gets_its_own_part_of_the_secret_as_files() -> None:
     spec = made(secret="s", server_name="m.ns")["spec"]
     args = spec["containers"][0]["args"]
