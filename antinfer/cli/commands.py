@@ -417,7 +417,12 @@ def worker(
 @app.command()
 def submit(
     job: JobFile,
-    image: Annotated[str, typer.Option("--image", metavar="NAME", help="Image with antinfer and what the pipeline needs, for all pods.")],
+    image: Annotated[
+        str,
+        typer.Option(
+            "--image", metavar="NAME", help="Image with antinfer and what the pipeline needs, for all pods; --dry-run shows one without it."
+        ),
+    ] = "",
     launcher: Annotated[Literal["kubernetes"], typer.Option("--launcher", help="What runs it.")] = "kubernetes",
     namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Where its objects are created.")] = "default",
     context: Context = "",
@@ -440,6 +445,7 @@ def submit(
     """
     from antinfer.cli import submitting
 
+    image = image or (submitting.example_image() if dry_run else "")
     options = submitting.options_of(image, namespace, pods, grace_s=grace, egress=egress or (), certificates=certificates, store=store)
     cluster = ClusterOptions(namespace, context, kubeconfig)
     submitting.submit(job, overrides or [], output, options, cluster, dry_run=dry_run, show_secrets=show_secrets)

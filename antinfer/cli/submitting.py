@@ -10,6 +10,7 @@ import typer
 
 from antinfer.cli.overlays import read_overlays
 from antinfer.cli.places import ClusterOptions
+from antinfer.errors import UsageError
 
 if TYPE_CHECKING:
     from antinfer.launchers.kubernetes.packing import SubmitOptions
@@ -18,11 +19,22 @@ if TYPE_CHECKING:
 def options_of(
     image: str, namespace: str, pods: Path | None, *, grace_s: int, egress: Sequence[int], certificates: Path | None, store: str = ""
 ) -> SubmitOptions:
-    """Return what the command line says of a job's pods. Raises as `read_overlays`."""
+    """Return what the command line says of a job's pods. Raises `UsageError` without an image, and as `read_overlays`."""
+    if not image:
+        raise UsageError("the pods need an image", hint="--image NAME: with antinfer and what the pipeline needs.")
     from antinfer.launchers.kubernetes.packing import TEMPLATES, SubmitOptions
 
     overlays = read_overlays(pods, TEMPLATES, "pods (metadata, spec)")
     return SubmitOptions(image, namespace, overlays, store, grace_s, tuple(egress), certificates)
+
+
+def example_image() -> str:
+    """Return the image that a dry run shows when none is given, and say so."""
+    from importlib.metadata import version
+
+    image = f"antinfer:{version('antinfer')}"
+    typer.echo(f"note: without --image the pods are shown with {image}; to submit the job, name one that its nodes can pull", err=True)
+    return image
 
 
 def submit(

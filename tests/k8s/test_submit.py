@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from antinfer.launchers.kubernetes.secret import REDACTED, Secrets
 from antinfer.launchers.kubernetes.submission import Submission, object_name, objects, server_names
 from antinfer.master.jobfile import job_id
 from antinfer.testing.chaos.servers import valkey
-from tests.integration.jobs import assert_proven, command_line
+from tests.integration.jobs import ROOT, assert_proven, command_line
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import name_of
@@ -64,6 +65,19 @@ def test_a_dry_run_prints_every_object_and_creates_nothing(cluster: Cluster, tmp
     assert not mine(cluster)
     for each in whole:
         Talk(cluster.url).create(COLLECTIONS[each["kind"]], each, dryRun="All", fieldValidation="Strict")
+
+
+def test_a_job_file_is_all_that_a_dry_run_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = command_line(*"submit examples/flights/job.yaml --launcher kubernetes --dry-run -o yaml".split())
+    assert done.returncode == 0, done.stderr
+    printed = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    image = f"antinfer:{version('antinfer')}"
+    assert printed["Job"]["spec"]["template"]["spec"]["containers"][0]["image"] == image
+    assert f"note: without --image the pods are shown with {image}" in done.stderr
+    done = command_line("submit", "examples/flights/job.yaml")
+    assert done.returncode == 2
+    assert "the pods need an image" in done.stderr and "--image NAME" in done.stderr
 
 
 def test_a_job_runs_to_its_end_and_goes_with_all_that_belongs_to_it(cluster: Cluster, tmp_path: Path) -> None:
