@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from antinfer.errors import LAST_LINE, InfraError, MasterError, UsageError
-from antinfer.launchers.kubernetes import secret
+from antinfer.launchers.kubernetes import masterpods, secret
 from antinfer.launchers.kubernetes.api import Api, ApiError
 from antinfer.launchers.kubernetes.forwarding import Forwarding
 from antinfer.launchers.kubernetes.manifests import JOB_LABEL
@@ -70,9 +70,7 @@ class Jobs:
 
     def pods(self, job: SubmittedJob, component: str) -> list[dict[str, Any]]:
         """Return the pods of the master or of the workers, the newest last."""
-        selector = f"{JOB_LABEL}={job.id},app.kubernetes.io/component={component}"
-        found = self.api.ask("GET", f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=selector).get("items") or []
-        return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+        return self._listed(job, component)[0]
 
     def last_words(self, job: SubmittedJob) -> str:
         """Return what the last master said last, as far as its pod is there and says so; empty otherwise."""
@@ -157,6 +155,13 @@ class Jobs:
     def _path(self, kind: str) -> str:
         return COLLECTIONS[kind].format(namespace=self.namespace)
 
+    def _listed(self, job: SubmittedJob, component: str) -> tuple[list[dict[str, Any]], float]:
+        """Return such pods, the newest last, and the time by the server's clock (s since 1970)."""
+        selector = f"{JOB_LABEL}={job.id},app.kubernetes.io/component={component}"
+        answer = self.api.ask("GET", f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=selector)
+        found = sorted(answer.get("items") or [], key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+        return found, time.time() if answer["date"] is None else answer["date"] / 1_000
+
     def _look(self, kind: str, name: str) -> dict[str, Any] | None:
         try:
             return self.api.ask("GET", f"{self._path(kind)}/{name}")
@@ -188,11 +193,15 @@ class Jobs:
         return left
 
     def _running_master(self, job: SubmittedJob) -> str:
-        pods = self.pods(job, "master")
+        pods, now_s = self._listed(job, "master")
         for pod in reversed(pods):
-            if (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp"):
+            if masterpods.runs(pod):
                 return str(pod["metadata"]["name"])
-        raise MasterError(f"no master of job {job.name} runs: {_why(job, pods)}", hint=f"antinfer logs {job.name} -n {self.namespace}")
+        if job.phase == "running":
+            why, hint = masterpods.why_none(pods, now_s)
+        else:
+            why, hint = f"the job is {job.phase}" + (f" ({job.reason})" if job.reason else ""), ""
+        raise MasterError(f"no master of job {job.name} runs: {why}", hint=hint or f"antinfer logs {job.name} -n {self.namespace}")
 
     def _missing(self, name: str) -> UsageError:
         try:
@@ -209,22 +218,6 @@ class Jobs:
             f"there is no job {name} in namespace {self.namespace}",
             hint=f"There are: {names}." if names else "There is none of ours; name another namespace by --namespace.",
         )
-
-
-def _why(job: SubmittedJob, pods: list[dict[str, Any]]) -> str:
-    """Say why no master runs, in the words of the cluster."""
-    if job.phase != "running":
-        return f"the job is {job.phase}" + (f" ({job.reason})" if job.reason else "")
-    if not pods:
-        return "it has no pod yet"
-    status = pods[-1].get("status") or {}
-    waiting = [(each.get("state") or {}).get("waiting") or {} for each in status.get("containerStatuses") or ()]
-    told = [
-        each.get("message") or each.get("reason") or ""
-        for each in (*(status.get("conditions") or ()), *waiting)
-        if each.get("status") != "True"
-    ]
-    return f"its pod is {status.get('phase') or 'Pending'}" + "".join(f": {text}" for text in told[-1:] if text)
 
 
 def renewed(content: Mapping[str, bytes] | None, wanted: list[str], *, store_url: str) -> dict[str, str]:

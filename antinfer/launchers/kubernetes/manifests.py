@@ -18,7 +18,7 @@ _USER: Final = 65_532
 _LEAVE_S: Final = 5
 """Of the grace period, what is left to the system after a worker should be gone."""
 _UNREACHABLE_S: Final = 30
-"""How long a pod stays bound to a node that does not answer, instead of five minutes: its replacement waits for nobody anyway."""
+"""How long a pod stays bound to a node that does not answer, instead of five minutes: a worker's replacement waits for nobody anyway."""
 
 
 def worker_pod(
@@ -66,6 +66,14 @@ def unprivileged() -> dict[str, Any]:
     return {"runAsNonRoot": True, "runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
+def impatient() -> list[dict[str, Any]]:
+    """Return the tolerations of a pod that is not long bound to a node that does not answer."""
+    return [
+        {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _UNREACHABLE_S}
+        for key in ("not-ready", "unreachable")
+    ]
+
+
 def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict[str, Any]:
     grace_s = max(1, settings.grace_s - _LEAVE_S)
     # The worker is the first process of its container: the signal reaches it without a hook, which would only use up its grace period.
@@ -96,10 +104,7 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": unprivileged(),
-        "tolerations": [
-            {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _UNREACHABLE_S}
-            for key in ("not-ready", "unreachable")
-        ],
+        "tolerations": impatient(),
         "containers": [container],
         "volumes": volumes,
     }

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from antinfer.errors import UsageError
 from antinfer.launchers.kubernetes import policies, secret
-from antinfer.launchers.kubernetes.manifests import JOB_LABEL, restricted, unprivileged
+from antinfer.launchers.kubernetes.manifests import JOB_LABEL, impatient, restricted, unprivileged
 from antinfer.launchers.kubernetes.merging import merged
 from antinfer.launchers.kubernetes.secret import Secrets
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
@@ -204,6 +204,7 @@ def _master(what: Submission) -> dict[str, Any]:
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "securityContext": unprivileged(),
+        "tolerations": impatient(),
         "containers": [container],
         "volumes": [
             {"name": "scratch", "emptyDir": {}},
