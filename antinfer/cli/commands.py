@@ -437,6 +437,9 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, and create nothing.")] = False,
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Let --dry-run print tokens, keys and passwords too.")] = False,
     format_: Annotated[Literal["yaml"], typer.Option("-o", help="How --dry-run prints.")] = "yaml",
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait up to a minute for the master to run, and say what hinders it.")
+    ] = True,
 ) -> None:
     """Run a job on a Kubernetes cluster, with ordinary rights in one namespace and nothing installed there.
 
@@ -448,7 +451,7 @@ def submit(
     image = image or (submitting.example_image() if dry_run else "")
     options = submitting.options_of(image, namespace, pods, grace_s=grace, egress=egress or (), certificates=certificates, store=store)
     cluster = ClusterOptions(namespace, context, kubeconfig)
-    submitting.submit(job, overrides or [], output, options, cluster, dry_run=dry_run, show_secrets=show_secrets)
+    submitting.submit(job, overrides or [], output, options, cluster, dry_run=dry_run, show_secrets=show_secrets, wait=wait)
 
 
 @app.command()

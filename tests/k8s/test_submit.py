@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def test_a_dry_run_prints_every_object_and_creates_nothing(cluster: Cluster, tmp
 
 def test_a_job_file_is_all_that_a_dry_run_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    done = command_line(*"submit examples/flights/job.yaml --launcher kubernetes --dry-run -o yaml".split())
+    done = command_line(*shlex.split("submit examples/flights/job.yaml --launcher kubernetes --dry-run -o yaml"))
     assert done.returncode == 0, done.stderr
     printed = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
     image = f"antinfer:{version('antinfer')}"
