@@ -136,7 +136,7 @@ def ended(jobs: Jobs, job: SubmittedJob) -> Status | None:
     return Status(job=job.id, output=output, epoch=0, phase=job.phase, reason=reason)
 
 
-def _config_map(jobs: Jobs, name: str) -> Mapping[str, str] | None:
+def _config_map(jobs: Jobs, name: str) -> Mapping[str, bytes] | None:
     """Return what is kept of a job, None for nothing. Raises `UsageError` when something else than `submit` has made it."""
     from antinfer.launchers.kubernetes.submission import noted
 

@@ -18,6 +18,8 @@ import yaml
 
 from antinfer.errors import UsageError
 from antinfer.launchers.certificates import make_certificates
+from antinfer.launchers.kubernetes.api import Api
+from antinfer.launchers.kubernetes.jobs import Jobs
 from antinfer.launchers.kubernetes.secret import REDACTED, Secrets
 from antinfer.launchers.kubernetes.submission import Submission, object_name, objects, server_names
 from antinfer.master.jobfile import job_id
@@ -83,6 +85,8 @@ def test_a_job_file_is_all_that_a_dry_run_needs(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_job_runs_to_its_end_and_goes_with_all_that_belongs_to_it(cluster: Cluster, tmp_path: Path) -> None:
     scoring, spec = write_job(tmp_path)
+    steps = tmp_path / "steps.py"
+    steps.write_bytes(b"# coding: latin-1\nNAME = 'caf\xe9'\nassert len(NAME) == 4\n" + steps.read_bytes())
     done = submit(cluster, tmp_path)
     assert done.returncode == 0, done.stderr
     shutil.move(tmp_path / "steps.py", tmp_path / "gone.py")  # the pods have their own
@@ -190,7 +194,20 @@ def test_a_right_that_is_missing_is_named_and_what_was_created_goes(cluster: Clu
     cluster.wait(lambda: not mine(cluster), "the job to go")
 
 
+def test_user_code_in_any_encoding_comes_back_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
+    code = {"steps.py": "NAME = 'café'".encode(), "lib/old.py": b"# coding: latin-1\nNAME = 'caf\xe9'"}
+    made = what(code=code)
+    config = next(each for each in objects(made) if each["kind"] == "ConfigMap")
+    assert len(config["binaryData"]) == 1 and "NAME = 'café'" in config["data"].values()
+    Talk(cluster.url).create(COLLECTIONS["ConfigMap"], {**config, "metadata": {"name": made.name}})
+    kept = Jobs(Api.connect(str(cluster.kubeconfig(tmp_path / "kubeconfig"))), "default").config_map(made.name)
+    assert kept is not None
+    assert Submission.restored(kept, "default", made.secrets) == made
+
+
 def test_user_code_that_is_too_large_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"are 1,\d+,\d+ bytes"):
+        objects(what(code={"large.py": b"\xff" * 1_000_000}))
     with pytest.raises(UsageError, match=r"a config map holds 1,000,000; the largest file is large\.py"):
         objects(what(code={"small.py": b"1", "large.py": b"#" * 1_000_000}))
 

@@ -89,10 +89,13 @@ class Jobs:
         found = self._look("Secret", name)
         return None if found is None else {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
 
-    def config_map(self, name: str) -> Mapping[str, str] | None:
+    def config_map(self, name: str) -> Mapping[str, bytes] | None:
         """Return what a job is submitted by again; None: it is gone."""
         found = self._look("ConfigMap", name)
-        return None if found is None else found.get("data") or {}
+        if found is None:
+            return None
+        binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+        return {key: text.encode() for key, text in (found.get("data") or {}).items()} | binary
 
     @contextmanager
     def reach(self, job: SubmittedJob) -> Iterator[AdminClient]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -57,13 +58,13 @@ class Submission:
     """More ports that the master may connect to."""
 
     @classmethod
-    def restored(cls, data: Mapping[str, str], namespace: str, secrets: Secrets) -> Submission:
+    def restored(cls, data: Mapping[str, bytes], namespace: str, secrets: Secrets) -> Submission:
         """Return what was submitted, from what its config map says; it needs new secrets. Raises as `noted`."""
         told = dict(noted(data))
-        code = {path: data[_key(path)].encode() for path in told.pop("code")}
+        code = {path: data[_key(path)] for path in told.pop("code")}
         del told["secrets"]
         egress = tuple(told.pop("egress"))
-        return cls(**told, document=data["job.json"], code=code, egress=egress, namespace=namespace, secrets=secrets)
+        return cls(**told, document=data["job.json"].decode(), code=code, egress=egress, namespace=namespace, secrets=secrets)
 
     @property
     def name(self) -> str:
@@ -71,7 +72,7 @@ class Submission:
         return object_name(self.title, self.job)
 
 
-def noted(data: Mapping[str, str]) -> Mapping[str, Any]:
+def noted(data: Mapping[str, bytes]) -> Mapping[str, Any]:
     """Return what `submit` noted of a job in its config map. Raises `UsageError` when something else has made it."""
     if _SUBMISSION not in data:
         raise UsageError(
@@ -82,7 +83,7 @@ def noted(data: Mapping[str, str]) -> Mapping[str, Any]:
     return found
 
 
-def secrets_named(data: Mapping[str, str]) -> list[str]:
+def secrets_named(data: Mapping[str, bytes]) -> list[str]:
     """Return which of the secrets that cannot be made anew a job had, as its config map says. Raises as `noted`."""
     return list(noted(data)["secrets"])
 
@@ -235,15 +236,24 @@ def _config_map(what: Submission) -> dict[str, Any]:
         classes=what.classes,
     )
     data = {"job.json": what.document, "kubernetes.json": settings.to_json(), _SUBMISSION: _submission(what)}
-    data |= {_key(path): content.decode("utf-8") for path, content in what.code.items()}
-    size = sum(len(key) + len(text.encode()) for key, text in data.items())
+    # Text is text, for people; Python also reads files in other encodings that say so.
+    binary: dict[str, bytes] = {}
+    for path, content in what.code.items():
+        try:
+            data[_key(path)] = content.decode("utf-8")
+        except UnicodeDecodeError:
+            binary[_key(path)] = content
+    size = sum(len(key) + len(text.encode()) for key, text in data.items()) + sum(len(key) + len(each) for key, each in binary.items())
     if size > _MOST_BYTES:
         largest = max(what.code, key=lambda path: len(what.code[path]), default="job.json")
         raise UsageError(
             f"job file and user code are {size:,} bytes, and a config map holds {_MOST_BYTES:,}; the largest file is {largest}",
             hint="Install the code in the image: modules that are found there are not sent along.",
         )
-    return _object(what, "v1", "ConfigMap", data=data)
+    contents: dict[str, Any] = {"data": data}
+    if binary:
+        contents["binaryData"] = {key: base64.b64encode(content).decode() for key, content in binary.items()}
+    return _object(what, "v1", "ConfigMap", **contents)
 
 
 def _submission(what: Submission) -> str:
