@@ -34,7 +34,7 @@ from tests.k8s.submitted import COLLECTIONS, is_complete, mine, pods, submit, wa
 from tests.k8s.talk import JOBS, Talk
 
 CERTIFICATES = make_certificates(["m.ns"])
-KINDS = [*COLLECTIONS, "NetworkPolicy"]
+KINDS = [*COLLECTIONS, "NetworkPolicy", "ServiceAccount"]
 
 
 @pytest.fixture
@@ -219,6 +219,10 @@ def test_user_code_from_elsewhere_is_refused() -> None:
 
 def test_the_master_may_do_nothing_but_look_after_pods_and_workers_nothing_at_all() -> None:
     made = {each["kind"]: each for each in objects(what())}
+    accounts = [each["metadata"]["name"] for each in objects(what()) if each["kind"] == "ServiceAccount"]
+    template = json.loads(made["ConfigMap"]["data"]["kubernetes.json"])["template"]
+    assert accounts == ["antinfer-score-all-012345", template["spec"]["serviceAccountName"]]
+    assert [each["name"] for each in made["RoleBinding"]["subjects"]] == accounts[:1]
     assert made["Role"]["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
         {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": ["antinfer-score-all-012345"], "verbs": ["list", "watch"]},

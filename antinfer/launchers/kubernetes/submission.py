@@ -23,6 +23,8 @@ CONTAINER: Final = "master"
 _JOB_DIR: Final = "/etc/antinfer/job"
 _CODE_DIR: Final = "/etc/antinfer/code"
 _SUBMISSION: Final = "submission.json"
+_WORKERS: Final = "-worker"
+"""Ends the names of what is there for workers alone."""
 _MOST_BYTES: Final = 1_000_000
 """Of a config map: a server takes 1 MiB, names and all."""
 _NAME_LENGTH: Final = 40
@@ -109,6 +111,8 @@ def objects(what: Submission) -> list[dict[str, Any]]:
     return [
         _job(what),
         _object(what, "v1", "ServiceAccount", automountServiceAccountToken=False),
+        # Bound to nothing: what somebody may have bound to the namespace's own account is none of the workers' business.
+        _object(what, "v1", "ServiceAccount", _WORKERS, automountServiceAccountToken=False),
         _object(
             what,
             "rbac.authorization.k8s.io/v1",
@@ -224,7 +228,13 @@ def _config_map(what: Submission) -> dict[str, Any]:
                 f"the user code {path} lies outside of the folder of the job file", hint="Move it there, or put it into the image."
             )
     mounts = [{"name": "code", "mountPath": _CODE_DIR, "readOnly": True}]
-    code = {"spec": {"containers": [{"name": "worker", "volumeMounts": mounts}], "volumes": [_code_volume(what)]}}
+    ours = {
+        "spec": {
+            "serviceAccountName": what.name + _WORKERS,
+            "containers": [{"name": "worker", "volumeMounts": mounts}],
+            "volumes": [_code_volume(what)],
+        }
+    }
     settings = KubernetesSettings(
         image=what.image,
         namespace=what.namespace,
@@ -232,7 +242,7 @@ def _config_map(what: Submission) -> dict[str, Any]:
         secret=what.name,
         server_name=what.secrets.certificates.server_name,
         grace_s=what.grace_s,
-        template=merged(code, what.worker),
+        template=merged(ours, what.worker),
         classes=what.classes,
     )
     data = {"job.json": what.document, "kubernetes.json": settings.to_json(), _SUBMISSION: _submission(what)}

@@ -56,6 +56,9 @@ emptyDir: {}
 {{- if .Values.image.pullSecrets -}}
 {{- $_ := set $spec "imagePullSecrets" (concat (include "antinfer.pullSecrets" . | fromYamlArray) ($spec.imagePullSecrets | default list)) -}}
 {{- end -}}
+{{- if and .Values.serviceAccount.create (not $spec.serviceAccountName) -}}
+{{- $_ := set $spec "serviceAccountName" (printf "%s-worker" (include "antinfer.name" .)) -}}
+{{- end -}}
 {{- $_ := set $template "spec" $spec -}}
 {{- $labels := deepCopy .Values.labels -}}
 {{- if .Values.kueue.queue -}}
