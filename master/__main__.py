@@ -61,7 +61,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="authority of the certificates that callers must show (PEM)")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate (PEM): speak TLS")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="key of the own certificate (PEM)")
-    parser.add_argument("--insecure", action="store_true", help="listen beyond this machine without TLS and token too")
+    parser.add_argument("--insecure", action="store_true", help="listen beyond this machine without mutual TLS and token too")
     parser.add_argument("--state-dir", default="", help="directory of our own store")
     parser.add_argument("--ready-file", type=Path, help="is written once the master listens; holds the address")
     parser.add_argument("--kubernetes", type=Path, metavar="FILE", help="start workers as pods, as these settings (JSON) say")

@@ -17,9 +17,9 @@ from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
 from antinfer.launchers.ahead import import_ahead
 from antinfer.master import retrying
 from antinfer.master.backoff import START_S, patiently
-from antinfer.master.exposure import check_exposure
 from antinfer.master.garbage import collect_rarely
 from antinfer.master.jobfile import JobMark, Standing, check_mark
+from antinfer.rpc.exposure import check_listening
 from antinfer.storage import layout, rounds
 from antinfer.storage.jobs import open_input, open_output
 from antinfer.storage.lean import keep_pandas_out
@@ -55,7 +55,7 @@ class MasterOptions:
     """Token of those who may drain, cancel and look; empty: that of the workers."""
     tls: Tls | None = None
     insecure: bool = False
-    """Listen beyond this machine without TLS and token too."""
+    """Listen beyond this machine without mutual TLS and token too."""
     state_dir: str = ""
     """Directory of our own Valkey; empty: beside a local output, else below the home directory."""
     force: bool = False
@@ -94,7 +94,7 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
     """Rule the job until it is done; return 0. Call it from the main thread.
 
     Raises:
-        UsageError: There is no such address to listen on, or it would listen to a network without TLS and token.
+        UsageError: There is no such address to listen on, or it would listen to a network without mutual TLS and token.
         FencedError: Another master rules the job.
         Interrupted: SIGTERM, SIGINT or a cancellation ended it; the same call resumes.
         AntinferError: Anything else; its `exit_code` is the command's.
@@ -103,7 +103,7 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
 
     parse_addresses(options.listen)
     if not options.insecure:
-        check_exposure(options.listen, tls=options.tls, token=options.token)
+        check_listening(options.listen, tls=options.tls, token=options.token)
     place = open_output(spec)
     mark = JobMark.of(spec, place.uri)
     is_complete, has_begun = patiently(

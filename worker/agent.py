@@ -74,6 +74,8 @@ class AgentOptions:
     """Job id to insist on; empty: whatever the first master serves."""
     token: str = ""
     tls: Tls | None = None
+    insecure: bool = False
+    """The token may travel in plain text."""
     base_dir: str = ""
     """Folder of the user code on this machine; empty: as the job says."""
     policy: SessionPolicy = field(default_factory=SessionPolicy)
@@ -186,7 +188,9 @@ class Agent:
     # -- the master --------------------------------------------------------------------------------------------------------------
     def _connect(self) -> None:
         options = self._options
-        self._link = Link(next(self._addresses), token=options.token, tls=options.tls, deliver=self._deliver_news)
+        self._link = Link(
+            next(self._addresses), token=options.token, tls=options.tls, insecure=options.insecure, deliver=self._deliver_news
+        )
 
     def _deliver_news(self, link: Link, news: News) -> None:
         self._inbox.put(partial(self._on_news, link, news))

@@ -35,6 +35,7 @@ def run_worker(
     name: str = "",
     job: str = "",
     tls: Tls | None = None,
+    insecure: bool = False,
     base_dir: str = "",
     grace_s: float = 25.0,
     wait_s: float = WAIT_S,
@@ -49,6 +50,7 @@ def run_worker(
         name: of this worker, not used by another one alive; empty: made up from host name and process id.
         job: job id to insist on; empty: whatever the master serves.
         tls: transport security; None: plain text.
+        insecure: the token may travel in plain text beyond this machine.
         base_dir: folder of the user code on this machine; empty: as the job says.
         grace_s: seconds between the first SIGTERM or SIGUSR1 and the moment we must be gone.
         wait_s: seconds to try until a master answers for the first time.
@@ -60,7 +62,7 @@ def run_worker(
         or no master came, 130 when stopped at once.
 
     Raises:
-        UsageError: an address, the token file or a TLS file is no good.
+        UsageError: an address, the token file or a TLS file is no good, or the token would travel in plain text.
     """
     # What another process of ours has started inherits the variable, and is not meant by it.
     pid_file = os.environ.get(pidfile.VARIABLE, "") if is_alone else ""
@@ -71,6 +73,7 @@ def run_worker(
         job=job,
         token=read_token(token_file) if token_file is not None else "",
         tls=tls,
+        insecure=insecure,
         base_dir=base_dir,
         policy=_policy(master, grace_s),
         wait_s=wait_s,
@@ -113,6 +116,7 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate (PEM); implies --tls")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="key of the own certificate (PEM)")
     parser.add_argument("--tls-name", default="", metavar="NAME", help="name in the certificate of the master (default: its address)")
+    parser.add_argument("--insecure", action="store_true", help="let the token travel to another machine in plain text")
     args = parser.parse_args(argv)
     if args.parent is not None:
         die_with_parent(args.parent)
@@ -126,6 +130,7 @@ def main(argv: Sequence[str] | None = None, spare_host: Spawned | None = None) -
             name=args.name,
             job=args.job,
             tls=tls,
+            insecure=args.insecure,
             base_dir=args.base_dir,
             grace_s=args.grace,
             wait_s=args.wait,

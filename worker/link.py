@@ -48,17 +48,18 @@ News = Opened | Said | Closed
 class Link:
     """Asks for the job, opens the stream, and tells `deliver` all of it; the last news is `Closed`."""
 
-    def __init__(self, address: str, *, token: str, tls: Tls | None, deliver: Callable[[Link, News], None]) -> None:
+    def __init__(self, address: str, *, token: str, tls: Tls | None, insecure: bool = False, deliver: Callable[[Link, News], None]) -> None:
         """Args:
         address: of the master.
         token: shared token; may be empty.
         tls: transport security, or None.
+        insecure: the token may travel in plain text.
         deliver: called from the link's thread.
         """
         self.address = address
         self._deliver = deliver
         self._outbox: SimpleQueue[Upward | Stats | None] = SimpleQueue()
-        self._client = WorkClient(address, token=token, tls=tls)
+        self._client = WorkClient(address, token=token, tls=tls, insecure=insecure)
         threading.Thread(target=self._run, name=f"link-{address}", daemon=True).start()
 
     def send(self, message: Upward | Stats) -> None:

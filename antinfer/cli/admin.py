@@ -75,12 +75,12 @@ def logs(where: Where, *, worker: str, follow: bool, tail: int | None) -> None:
         raise not_for_addresses("logs are kept")
     jobs = where.cluster.jobs()
     job = jobs.find(where.text)
-    found = jobs.pods(job, "worker" if worker else "master")
-    pods = [pod["metadata"]["name"] for pod in found]
+    pods = [pod["metadata"]["name"] for pod in jobs.pods(job, "worker" if worker else "master")]
     if worker and worker not in pods:
         raise UsageError(f"job {job.name} has no worker {worker}", hint=f"There are: {', '.join(pods[:5]) or 'none'}.")
     if not pods:
-        raise MasterError(f"there is no log of the master of job {job.name}: {jobs.why_no_master(job, found)}")
+        why, hint = jobs.why_no_master(job)
+        raise MasterError(f"there is no log of the master of job {job.name}: {why}", hint=hint)
     query: dict[str, object] = {"container": "worker" if worker else "master"}
     if follow:
         query["follow"] = "true"
@@ -137,7 +137,7 @@ def ended(jobs: Jobs, job: SubmittedJob) -> Status | None:
     return Status(job=job.id, output=output, epoch=0, phase=job.phase, reason=reason)
 
 
-def _config_map(jobs: Jobs, name: str) -> Mapping[str, str] | None:
+def _config_map(jobs: Jobs, name: str) -> Mapping[str, bytes] | None:
     """Return what is kept of a job, None for nothing. Raises `UsageError` when something else than `submit` has made it."""
     from antinfer.launchers.kubernetes.submission import noted
 

@@ -45,8 +45,6 @@ def cluster_of(
         if image or pods is not None or where != ClusterOptions() or made["egress"] or made["certificates"] is not None:
             raise UsageError("an image, pods and a cluster are for --launcher kubernetes")
         return None
-    if not image:
-        raise UsageError("the pods need an image", hint="--image NAME: with antinfer and what the pipeline needs.")
     from antinfer.testing.chaos import Kubernetes
 
     options = options_of(image, where.namespace or "default", pods, **made)

@@ -16,6 +16,7 @@ from antinfer.cli.parameters import (
     Egress,
     Force,
     Grace,
+    Insecure,
     JobFile,
     JobPlace,
     Kubeconfig,
@@ -178,13 +179,14 @@ def status(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     tls_name: TlsName = "",
+    insecure: Insecure = False,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until the job is over.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say how far a job is, and what its workers do."""
     from antinfer.cli import looking
 
-    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name, insecure)
     looking.status(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), watch=watch, as_json=as_json)
 
 
@@ -202,6 +204,7 @@ def drain(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     tls_name: TlsName = "",
+    insecure: Insecure = False,
 ) -> None:
     """Let workers commit what they have finished, return the rest, and leave.
 
@@ -209,7 +212,7 @@ def drain(
     """
     from antinfer.cli import admin
 
-    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name, insecure)
     admin.drain(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), workers, worker=worker, release=release)
 
 
@@ -226,6 +229,7 @@ def cancel(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     tls_name: TlsName = "",
+    insecure: Insecure = False,
 ) -> None:
     """End a job. What is committed stays, and it can be resumed.
 
@@ -233,7 +237,7 @@ def cancel(
     """
     from antinfer.cli import admin
 
-    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name)
+    credentials = Credentials(token_file, tls_ca, tls_cert, tls_key, tls_name, insecure)
     admin.cancel(Where(where, ClusterOptions(namespace, context, kubeconfig), credentials), reason, forget=forget)
 
 
@@ -378,13 +382,13 @@ def master(
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS and token too.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without mutual TLS and token too.")] = False,
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
     """Run the master of a job; workers join it by its address.
 
-    Beyond the loopback interface it listens with TLS and a token only.
+    Beyond the loopback interface it listens with mutual TLS and a token only.
     """
     from antinfer.cli import serving
 
@@ -405,19 +409,25 @@ def worker(
     base_dir: Annotated[
         str, typer.Option("--base-dir", metavar="FOLDER", help="Where the user code lies here. Default: as the job says.")
     ] = "",
+    insecure: Insecure = False,
     verbose: Verbose = False,
 ) -> None:
     """Run one worker until the job is over. SIGTERM or SIGUSR1 drains it: finished rows are committed, the rest goes back."""
     from antinfer.cli import serving
 
     tls = (tls_ca, tls_cert, tls_key, tls_name)
-    serving.worker(address, tls, token_file=token_file, name=name, wait_s=wait, base_dir=base_dir, verbose=verbose)
+    serving.worker(address, tls, token_file=token_file, name=name, wait_s=wait, base_dir=base_dir, insecure=insecure, verbose=verbose)
 
 
 @app.command()
 def submit(
     job: JobFile,
-    image: Annotated[str, typer.Option("--image", metavar="NAME", help="Image with antinfer and what the pipeline needs, for all pods.")],
+    image: Annotated[
+        str,
+        typer.Option(
+            "--image", metavar="NAME", help="Image with antinfer and what the pipeline needs, for all pods; --dry-run shows one without it."
+        ),
+    ] = "",
     launcher: Annotated[Literal["kubernetes"], typer.Option("--launcher", help="What runs it.")] = "kubernetes",
     namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Where its objects are created.")] = "default",
     context: Context = "",
@@ -432,6 +442,9 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, and create nothing.")] = False,
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Let --dry-run print tokens, keys and passwords too.")] = False,
     format_: Annotated[Literal["yaml"], typer.Option("-o", help="How --dry-run prints.")] = "yaml",
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait up to a minute for the master to run, and say what hinders it.")
+    ] = True,
 ) -> None:
     """Run a job on a Kubernetes cluster, with ordinary rights in one namespace and nothing installed there.
 
@@ -440,9 +453,10 @@ def submit(
     """
     from antinfer.cli import submitting
 
+    image = image or (submitting.example_image() if dry_run else "")
     options = submitting.options_of(image, namespace, pods, grace_s=grace, egress=egress or (), certificates=certificates, store=store)
     cluster = ClusterOptions(namespace, context, kubeconfig)
-    submitting.submit(job, overrides or [], output, options, cluster, dry_run=dry_run, show_secrets=show_secrets)
+    submitting.submit(job, overrides or [], output, options, cluster, dry_run=dry_run, show_secrets=show_secrets, wait=wait)
 
 
 @app.command()

@@ -31,6 +31,7 @@ TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="
 TlsName = Annotated[
     str, typer.Option("--tls-name", metavar="NAME", help="Name in the certificate of the master; default: that in its address.")
 ]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Let the token travel to another machine in plain text.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Of a job on Kubernetes; default: `default`.")]
 Context = Annotated[str, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig; default: the current one.")]
 Kubeconfig = Annotated[str, typer.Option("--kubeconfig", metavar="FILE", help="Default: KUBECONFIG, the usual file, or that of the pod.")]

@@ -52,6 +52,8 @@ class Credentials:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_name: str = ""
+    insecure: bool = False
+    """The token may travel in plain text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class Where:
         token = "" if how.token_file is None else channel.read_token(how.token_file)
         tls = channel.tls_of(how.tls_ca, how.tls_cert, how.tls_key, how.tls_name)
         place = self.place
-        with AdminClient(self.text if place is None else _address_in(place), token=token, tls=tls) as admin:
+        address = self.text if place is None else _address_in(place)
+        with AdminClient(address, token=token, tls=tls, insecure=how.insecure) as admin:
             if place is not None:
                 _check_place(admin, place)
             yield admin

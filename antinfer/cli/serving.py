@@ -62,6 +62,7 @@ def worker(
     name: str,
     wait_s: float,
     base_dir: str,
+    insecure: bool,
     verbose: bool,
 ) -> None:
     """Run a worker; `tls`: authority, certificate, key, name of the master."""
@@ -70,7 +71,9 @@ def worker(
     from antinfer.worker.app import run_worker
 
     configure_logging(verbose=verbose)
-    sys.exit(run_worker(master=address, token_file=token_file, name=name, wait_s=wait_s, tls=tls_of(*tls), base_dir=base_dir))
+    sys.exit(
+        run_worker(master=address, token_file=token_file, name=name, wait_s=wait_s, tls=tls_of(*tls), insecure=insecure, base_dir=base_dir)
+    )
 
 
 def _announce(address: str) -> None:

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from antinfer.cli.overlays import read_overlays
 from antinfer.cli.places import ClusterOptions
+from antinfer.errors import UsageError
 
 if TYPE_CHECKING:
     from antinfer.launchers.kubernetes.packing import SubmitOptions
+
+_PATIENCE_S: Final = 60.0
+"""How long a master is waited for: a node may have to be made for it first, which takes minutes, and an image is refused within seconds."""
 
 
 def options_of(
     image: str, namespace: str, pods: Path | None, *, grace_s: int, egress: Sequence[int], certificates: Path | None, store: str = ""
 ) -> SubmitOptions:
-    """Return what the command line says of a job's pods. Raises as `read_overlays`."""
+    """Return what the command line says of a job's pods. Raises `UsageError` without an image, and as `read_overlays`."""
+    if not image:
+        raise UsageError("the pods need an image", hint="--image NAME: with antinfer and what the pipeline needs.")
     from antinfer.launchers.kubernetes.packing import TEMPLATES, SubmitOptions
 
     overlays = read_overlays(pods, TEMPLATES, "pods (metadata, spec)")
     return SubmitOptions(image, namespace, overlays, store, grace_s, tuple(egress), certificates)
+
+
+def example_image() -> str:
+    """Return the image that a dry run shows when none is given, and say so."""
+    from importlib.metadata import version
+
+    image = f"antinfer:{version('antinfer')}"
+    typer.echo(f"note: without --image the pods are shown with {image}; to submit the job, name one that its nodes can pull", err=True)
+    return image
 
 
 def submit(
@@ -34,6 +49,7 @@ def submit(
     *,
     dry_run: bool,
     show_secrets: bool,
+    wait: bool,
 ) -> None:
     from antinfer.launchers.kubernetes.packing import packed
     from antinfer.launchers.kubernetes.secret import redacted
@@ -59,3 +75,21 @@ def submit(
     typer.echo(f"  its master says:  antinfer logs {name} -f")
     typer.echo(f"  its pods:         kubectl get pods -n {what.namespace} -l antinfer.io/job={what.job} -w")
     typer.echo(f"  remove it all:    antinfer cancel {name}")
+    if wait:
+        _wait(cluster, what.name)
+
+
+def _wait(cluster: ClusterOptions, name: str) -> None:
+    """Wait until the master runs, and say what it waits for when that takes long. Raises `InfraError` when it cannot run."""
+    from antinfer.launchers.kubernetes.api import ApiError
+    from antinfer.launchers.kubernetes.starting import wait_for_master
+
+    typer.echo(f"waiting for its master to run, {_PATIENCE_S:.0f} s at most (--no-wait: do not)", err=True)
+    jobs = cluster.jobs()
+    try:
+        waits_for = wait_for_master(jobs, jobs.find(name), _PATIENCE_S)
+    except ApiError as error:
+        # The job is there: whoever may create jobs need not be one who may look at pods.
+        typer.echo(f"whether its master runs cannot be seen: {error}", err=True)
+        return
+    typer.echo(f"its master does not run yet: {waits_for}" if waits_for else "its master runs")

@@ -45,6 +45,8 @@ class LocalSupervisor(Supervisor):
         for child in (self._family.master, *self._workers):
             child.hear(self._on_line)
         spec = load()
+        if said := unheeded(spec):
+            self._on_line("local", said)
         # Any worker would find out as well, but only when all the rest is under way.
         if any(stage.num_gpus for stage in all_stages(spec.pipeline)):
             devices.check(spec.pipeline, visible_gpus())
@@ -104,6 +106,12 @@ def run_job(
 def default_workers(spec: JobSpec) -> int:
     """How many workers a single machine runs when nobody says: what the job asks for at most, else one, which uses all its cores."""
     return spec.workers.max or max(1, spec.workers.min)
+
+
+def unheeded(spec: JobSpec) -> str:
+    """Return what is said of settings that a single machine does not heed; empty: there are none."""
+    ignored = [f"workers.{name}" for name in ("on_demand", "deadline", "budget") if getattr(spec.workers, name)]
+    return f"not heeded on one machine, where the same workers run to the end: {', '.join(ignored)}" if ignored else ""
 
 
 def read_report(spec: JobSpec) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Supervisor(ABC):
             What `load` returned.
 
         Raises:
-            Interrupted: Ctrl-C or SIGTERM; what was finished is committed.
+            Interrupted: Ctrl-C or SIGTERM, or somebody cancelled the job; what was finished is committed.
             AntinferError: What the master gave the job up with, or processes that keep dying.
         """
         try:
@@ -126,6 +126,8 @@ class Supervisor(ABC):
                 self._on_status(None)
                 if outcome.status == "failed":
                     raise outcome.to_error()
+                if outcome.status == "stopped":
+                    raise Interrupted(outcome.message, hint=RESUMES)
                 return
             self._tend_workers()
             if self._signals:

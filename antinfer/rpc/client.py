@@ -12,6 +12,7 @@ from antinfer.core.messages import Downward, Upward
 from antinfer.core.plan import Shard
 from antinfer.rpc import convert
 from antinfer.rpc.channel import Tls, open_channel, token_metadata
+from antinfer.rpc.exposure import check_telling
 from antinfer.rpc.status import from_status
 from antinfer.rpc.v1 import admin_pb2, admin_pb2_grpc, work_pb2, work_pb2_grpc
 from antinfer.rpc.values import GivenBack, JobDocument, Stats, Status
@@ -20,9 +21,14 @@ _TIMEOUT_S: Final = 10.0
 
 
 class _Client:
-    """One channel to one address; use as a context manager, or call `close`."""
+    """One channel to one address; use as a context manager, or call `close`.
 
-    def __init__(self, address: str, *, token: str = "", tls: Tls | None = None) -> None:
+    Raises `UsageError` for an address that may not be told the token, unless `insecure`.
+    """
+
+    def __init__(self, address: str, *, token: str = "", tls: Tls | None = None, insecure: bool = False) -> None:
+        if not insecure:
+            check_telling(address, tls=tls, token=token)
         self.address = address
         self._metadata = token_metadata(token)
         self._channel = open_channel(address, tls=tls)
@@ -47,8 +53,8 @@ class _Client:
 class WorkClient(_Client):
     """A worker's side of the `Work` service."""
 
-    def __init__(self, address: str, *, token: str = "", tls: Tls | None = None) -> None:
-        super().__init__(address, token=token, tls=tls)
+    def __init__(self, address: str, *, token: str = "", tls: Tls | None = None, insecure: bool = False) -> None:
+        super().__init__(address, token=token, tls=tls, insecure=insecure)
         self._stub: Any = work_pb2_grpc.WorkStub(self._channel)  # type: ignore[no-untyped-call]
         self._stream: Any = None
         self._hung_up = False
@@ -82,8 +88,8 @@ class WorkClient(_Client):
 class AdminClient(_Client):
     """What people and tools ask of a running master. Every method raises MasterError when nobody answers or the token is refused."""
 
-    def __init__(self, address: str, *, token: str = "", tls: Tls | None = None) -> None:
-        super().__init__(address, token=token, tls=tls)
+    def __init__(self, address: str, *, token: str = "", tls: Tls | None = None, insecure: bool = False) -> None:
+        super().__init__(address, token=token, tls=tls, insecure=insecure)
         self._stub: Any = admin_pb2_grpc.AdminStub(self._channel)  # type: ignore[no-untyped-call]
 
     def status(self, *, timeout_s: float = _TIMEOUT_S) -> Status:

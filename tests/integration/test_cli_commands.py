@@ -50,14 +50,18 @@ def test_run_of_a_job_that_is_done_does_nothing_and_says_the_same(done):
     again = antinfer("run", done.folder)
 
     assert again.code == 0
+    assert "not heeded" not in again.err
     assert f"{ROWS:,} rows in = {ROWS:,} out + 0 quarantined, 2 parts" in again.out
     assert {path: path.stat().st_mtime_ns for path in done.output.glob("part-*")} == before
 
 
 def test_run_of_the_first_rows_only_into_another_place(done, tmp_path):
-    ended = antinfer("run", done.job, "--limit", "10", "--output", tmp_path / "few", "--json")
+    # What speaks to a controller is said to be in vain.
+    more = ["--set", "workers.deadline=1h", "--set", "workers.on_demand=0.5"]
+    ended = antinfer("run", done.job, "--limit", "10", "--output", tmp_path / "few", "--json", *more)
 
     assert ended.code == 0, ended
+    assert "run to the end: workers.on_demand, workers.deadline\n" in ended.err
     assert ended.json()["rows_in"] == 10
     assert antinfer("verify", tmp_path / "few").code == 0
 

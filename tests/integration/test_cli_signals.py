@@ -74,6 +74,16 @@ def test_terminated_by_a_service_manager_it_drains_too(job, running):
     assert finish(running).code == 130
 
 
+def test_cancelled_from_elsewhere_it_says_so_and_the_same_command_resumes(job, running):
+    said = antinfer("cancel", job.output, "--reason", "enough")
+    ended = finish(running)
+
+    assert said.code == 0, said
+    assert ended.code == 130, ended
+    assert "enough" in ended.err and "hint: the same command resumes" in ended.err and "no report" not in ended.err
+    check_resumes(job)
+
+
 def test_second_ctrl_c_ends_everything_at_once(job, running):
     family = descendants(running.pid)
 

@@ -200,6 +200,25 @@ def test_master_and_driver_are_killed_and_the_job_goes_on(job: JobFolder, cluste
     check_output(job)
 
 
+def test_workers_are_given_back_and_the_job_is_cancelled_by_the_same_commands(job: JobFolder, cluster: RayCluster) -> None:
+    with running(job, cluster, "--set", "workers.max=2") as run:
+        run.wait_joined(1, 2)
+        (told,) = re.findall(r"antinfer status (.*)", run.said)
+        place, *secrets = shlex.split(told)
+        drained = antinfer("drain", place, "1", *secrets)
+        assert drained.code == 0 and "at most 1 workers from now on" in drained.out, drained
+        (leaving,) = re.findall(r"leaving: (\S+)", drained.out)
+        run.wait_said(rf"{leaving}.* ends: ")
+        (left,) = antinfer("status", place, *secrets, "--json").json()["workers"]
+        assert left["worker"] != leaving
+        antinfer("logs", place).check_failure(2, "logs are kept of jobs on Kubernetes alone")
+        cancelled = antinfer("cancel", place, *secrets, "--reason", "enough")
+        assert cancelled.code == 0 and "the same command resumes the job" in cancelled.out, cancelled
+        ended = run.end()
+    assert ended.code == 130 and "enough" in ended.err, ended
+    cluster.wait_free("CPU", 2)
+
+
 def test_stopped_it_has_committed_what_was_finished_and_goes_on_there_or_elsewhere(job: JobFolder, cluster: RayCluster) -> None:
     with running(job, cluster, "--workers", "2") as run:
         run.wait_joined(1, 2)

@@ -46,11 +46,10 @@ def crawl(folder: Path, *, until: Path) -> None:
     steps.write_text("import os\n" + text.replace(pause, f"time.sleep(self.pause_s * {slow})"))
 
 
-def submit(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kubeconfig = cluster.kubeconfig(folder / "kubeconfig")
-    return command_line(
-        "submit", str(folder / "job.yaml"), "--image", "antinfer:1", *arguments, environment={"KUBECONFIG": str(kubeconfig)}
-    )
+def submit(cluster: Cluster, folder: Path, *arguments: str, wait: bool = False) -> subprocess.CompletedProcess[str]:
+    environment = {"KUBECONFIG": str(cluster.kubeconfig(folder / "kubeconfig"))}
+    flags = () if wait else ("--no-wait",)
+    return command_line("submit", str(folder / "job.yaml"), "--image", "antinfer:1", *flags, *arguments, environment=environment)
 
 
 def mine(cluster: Cluster) -> dict[str, list[Object]]:

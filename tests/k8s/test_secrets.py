@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("paramiko")
+pytest.importorskip("asyncssh")
+
 from antinfer.testing.chaos.servers import ValkeyServer, valkey
 from tests.integration.jobs import command_line
+from tests.integration.sftp import OPTIONS, sftp_server
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.kinds import RESOURCES, SECRETS
 from tests.k8s.double.kubelet.volumes import contents_of
@@ -20,6 +24,7 @@ from tests.k8s.scenes import log_of
 from tests.k8s.submitted import is_complete, pods, submit, wait, write_job
 
 PASSWORD = "correct-horse-battery"
+STORAGE = str(OPTIONS["password"])
 
 
 @pytest.fixture
@@ -35,8 +40,8 @@ def secret_values(cluster: Cluster) -> dict[str, bytes]:
     values = {key: data[key] for key in ("token", "admin-token")}
     values |= {key: content.splitlines()[1] for key, content in data.items() if key.endswith(".key")}
     assert len(values) == 5 and all(len(value) > 30 for value in values.values())
-    assert PASSWORD.encode() in data["store-url"]
-    return {**values, "password": PASSWORD.encode()}
+    assert PASSWORD.encode() in data["store-url"] and STORAGE.encode() in data["job.json"]
+    return {**values, "password of the store": PASSWORD.encode(), "password of the storage": STORAGE.encode()}
 
 
 def leaks(values: dict[str, bytes], texts: dict[str, bytes]) -> dict[str, list[str]]:
@@ -83,25 +88,32 @@ def trouble(cluster: Cluster, store: ValkeyServer) -> None:
 
 def test_no_secret_is_anywhere_but_in_its_place(cluster: Cluster, tmp_path: Path) -> None:
     job = tmp_path / "job"
-    scoring, spec = write_job(job, pause_s=0.003)
-    output = str(spec.sink.path)
-    with valkey(tmp_path / "store", user=f"clerk;on;>{PASSWORD};~antinfer:*;&*;+@all") as store:
+    remote = tmp_path / "remote"
+    output = str(remote / "out")
+    with (
+        sftp_server(remote) as storage,
+        valkey(tmp_path / "store", user=f"clerk;on;>{PASSWORD};~antinfer:*;&*;+@all") as store,
+    ):
+        sink = {"path": f"{storage.uri}/out", "row_ids": True, "options": {"storage": OPTIONS}}
+        scoring, _ = write_job(job, pause_s=0.003, sink=sink)
+        assert STORAGE in (job / "job.yaml").read_text()
         url = f"redis://clerk:{PASSWORD}@127.0.0.1:{store.port}/0"
         said = [submit(cluster, job, "--store", url, "--dry-run"), submit(cluster, job, "--store", url)]
         values = secret_values(cluster)
-        wait(cluster, lambda: list(job.glob("out/part-*")), "a part")
+        wait(cluster, lambda: list(remote.glob("out/part-*")), "a part")
         trouble(cluster, store)
         seen = {**processes(cluster), **objects(cluster), **files_in(cluster.root)}
         modes = mounted(cluster)
         wait(cluster, lambda: is_complete(cluster), "the end of the job")
+    (job / "job.yaml").unlink()  # the user's own
     scoring.assert_right(Path(output))
     said += [command_line("events", output, "--lines"), command_line("story", output, "0"), command_line("verify", output, "--json")]
     assert all(each.returncode == 0 and each.stdout for each in said), said
     told = {f"command {index}": (each.stdout + each.stderr).encode() for index, each in enumerate(said)}
-    for looked_at in (seen, told, objects(cluster), files_in(job)):
+    for looked_at in (seen, told, objects(cluster), files_in(job), files_in(remote)):
         assert looked_at
         assert leaks(values, looked_at) == {}
-    assert {"master.key", "worker.key", "token", "store-url"} <= modes.keys()
+    assert {"master.key", "worker.key", "token", "store-url", "job.json"} <= modes.keys()
     assert "admin.key" not in modes, "what people show the master is in no pod"
     assert set(modes.values()) == {0o440}, "0400, and the group of the pod reads them"
     assert any(b"--store-file" in text for text in seen.values()) and any(b"the store redis" in text for text in seen.values())

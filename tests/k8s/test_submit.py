@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ import yaml
 
 from antinfer.errors import UsageError
 from antinfer.launchers.certificates import make_certificates
+from antinfer.launchers.kubernetes.api import Api
+from antinfer.launchers.kubernetes.jobs import Jobs
 from antinfer.launchers.kubernetes.secret import REDACTED, Secrets
 from antinfer.launchers.kubernetes.submission import Submission, object_name, objects, server_names
 from antinfer.master.jobfile import job_id
 from antinfer.testing.chaos.servers import valkey
-from tests.integration.jobs import assert_proven, command_line
+from tests.integration.jobs import ROOT, assert_proven, command_line
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import name_of
@@ -30,7 +34,7 @@ from tests.k8s.submitted import COLLECTIONS, is_complete, mine, pods, submit, wa
 from tests.k8s.talk import JOBS, Talk
 
 CERTIFICATES = make_certificates(["m.ns"])
-KINDS = [*COLLECTIONS, "NetworkPolicy"]
+KINDS = [*COLLECTIONS, "NetworkPolicy", "ServiceAccount"]
 
 
 @pytest.fixture
@@ -66,8 +70,23 @@ def test_a_dry_run_prints_every_object_and_creates_nothing(cluster: Cluster, tmp
         Talk(cluster.url).create(COLLECTIONS[each["kind"]], each, dryRun="All", fieldValidation="Strict")
 
 
+def test_a_job_file_is_all_that_a_dry_run_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = command_line(*shlex.split("submit examples/flights/job.yaml --launcher kubernetes --dry-run -o yaml"))
+    assert done.returncode == 0, done.stderr
+    printed = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    image = f"antinfer:{version('antinfer')}"
+    assert printed["Job"]["spec"]["template"]["spec"]["containers"][0]["image"] == image
+    assert f"note: without --image the pods are shown with {image}" in done.stderr
+    done = command_line("submit", "examples/flights/job.yaml")
+    assert done.returncode == 2
+    assert "the pods need an image" in done.stderr and "--image NAME" in done.stderr
+
+
 def test_a_job_runs_to_its_end_and_goes_with_all_that_belongs_to_it(cluster: Cluster, tmp_path: Path) -> None:
     scoring, spec = write_job(tmp_path)
+    steps = tmp_path / "steps.py"
+    steps.write_bytes(b"# coding: latin-1\nNAME = 'caf\xe9'\nassert len(NAME) == 4\n" + steps.read_bytes())
     done = submit(cluster, tmp_path)
     assert done.returncode == 0, done.stderr
     shutil.move(tmp_path / "steps.py", tmp_path / "gone.py")  # the pods have their own
@@ -175,7 +194,20 @@ def test_a_right_that_is_missing_is_named_and_what_was_created_goes(cluster: Clu
     cluster.wait(lambda: not mine(cluster), "the job to go")
 
 
+def test_user_code_in_any_encoding_comes_back_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
+    code = {"steps.py": "NAME = 'café'".encode(), "lib/old.py": b"# coding: latin-1\nNAME = 'caf\xe9'"}
+    made = what(code=code)
+    config = next(each for each in objects(made) if each["kind"] == "ConfigMap")
+    assert len(config["binaryData"]) == 1 and "NAME = 'café'" in config["data"].values()
+    Talk(cluster.url).create(COLLECTIONS["ConfigMap"], {**config, "metadata": {"name": made.name}})
+    kept = Jobs(Api.connect(str(cluster.kubeconfig(tmp_path / "kubeconfig"))), "default").config_map(made.name)
+    assert kept is not None
+    assert Submission.restored(kept, "default", made.secrets) == made
+
+
 def test_user_code_that_is_too_large_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"are 1,\d+,\d+ bytes"):
+        objects(what(code={"large.py": b"\xff" * 1_000_000}))
     with pytest.raises(UsageError, match=r"a config map holds 1,000,000; the largest file is large\.py"):
         objects(what(code={"small.py": b"1", "large.py": b"#" * 1_000_000}))
 
@@ -187,6 +219,10 @@ def test_user_code_from_elsewhere_is_refused() -> None:
 
 def test_the_master_may_do_nothing_but_look_after_pods_and_workers_nothing_at_all() -> None:
     made = {each["kind"]: each for each in objects(what())}
+    accounts = [each["metadata"]["name"] for each in objects(what()) if each["kind"] == "ServiceAccount"]
+    template = json.loads(made["ConfigMap"]["data"]["kubernetes.json"])["template"]
+    assert accounts == ["antinfer-score-all-012345", template["spec"]["serviceAccountName"]]
+    assert [each["name"] for each in made["RoleBinding"]["subjects"]] == accounts[:1]
     assert made["Role"]["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},

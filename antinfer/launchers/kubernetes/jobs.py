@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from antinfer.errors import LAST_LINE, InfraError, MasterError, UsageError
-from antinfer.launchers.kubernetes import secret
+from antinfer.launchers.kubernetes import masterpods, secret
 from antinfer.launchers.kubernetes.api import Api, ApiError
 from antinfer.launchers.kubernetes.complaints import complaint_in, last_time
 from antinfer.launchers.kubernetes.forwarding import Forwarding
@@ -75,9 +75,7 @@ class Jobs:
 
     def pods(self, job: SubmittedJob, component: str) -> list[dict[str, Any]]:
         """Return the pods of the master or of the workers, the newest last."""
-        selector = f"{JOB_LABEL}={job.id},app.kubernetes.io/component={component}"
-        found = self.api.ask("GET", f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=selector).get("items") or []
-        return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+        return self._listed(job, component)[0]
 
     def last_words(self, job: SubmittedJob) -> str:
         """Return what the last master said last, as far as its pod is there and says so; empty otherwise."""
@@ -91,39 +89,37 @@ class Jobs:
         errors = [line.removeprefix(LAST_LINE) for line in said.splitlines() if line.startswith(LAST_LINE)]
         return errors[-1] if errors else ""
 
-    def why_no_master(self, job: SubmittedJob, pods: list[dict[str, Any]]) -> str:
-        """Say why no master runs, in the words of the cluster.
-
-        Args:
-            job: which one.
-            pods: of its masters, the newest last.
+    def why_no_master(self, job: SubmittedJob) -> tuple[str, str]:
+        """Say why no master runs, in the words of the cluster, and what can be done; the latter may be empty.
 
         Raises:
             ApiError: The server cannot be reached.
         """
         if job.phase != "running":
-            return f"the job is {job.phase}" + (f" ({job.reason})" if job.reason else "")
-        status = (pods[-1].get("status") or {}) if pods else {}
-        if not pods or status.get("phase") in ("Succeeded", "Failed"):
+            return f"the job is {job.phase}" + (f" ({job.reason})" if job.reason else ""), ""
+        pods, now_s = self._listed(job, "master")
+        phase = (pods[-1].get("status") or {}).get("phase") if pods else None
+        if not pods or phase in ("Succeeded", "Failed"):
             # None, or one that is over: its successor may be one that nobody lets the cluster create.
             since = pods[-1]["metadata"]["creationTimestamp"] if pods else ""
             refused = [event for event in self._events(job.uid) if event.get("reason") == _REFUSED and last_time(event) >= since]
             if refused:
-                return f"it has no pod: {max(refused, key=last_time).get('message') or ''}"
-        if not pods:
-            return "it has no pod yet"
-        told = complaint_in(self._events(pods[-1]["metadata"]["uid"])) if status.get("phase") == "Pending" else ""
-        return f"its pod is {status.get('phase') or 'Pending'}" + "".join(f": {text}" for text in [told or _condition(status)] if text)
+                return f"it has no pod: {max(refused, key=last_time).get('message') or ''}", ""
+        complaint = complaint_in(self._events(pods[-1]["metadata"]["uid"])) if phase == "Pending" else ""
+        return masterpods.why_none(pods, now_s, complaint)
 
     def secret(self, name: str) -> dict[str, bytes] | None:
         """Return the Secret of a job; None: it is gone."""
         found = self._look("Secret", name)
         return None if found is None else {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
 
-    def config_map(self, name: str) -> Mapping[str, str] | None:
+    def config_map(self, name: str) -> Mapping[str, bytes] | None:
         """Return what a job is submitted by again; None: it is gone."""
         found = self._look("ConfigMap", name)
-        return None if found is None else found.get("data") or {}
+        if found is None:
+            return None
+        binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+        return {key: text.encode() for key, text in (found.get("data") or {}).items()} | binary
 
     @contextmanager
     def reach(self, job: SubmittedJob) -> Iterator[AdminClient]:
@@ -186,6 +182,13 @@ class Jobs:
     def _path(self, kind: str) -> str:
         return COLLECTIONS[kind].format(namespace=self.namespace)
 
+    def _listed(self, job: SubmittedJob, component: str) -> tuple[list[dict[str, Any]], float]:
+        """Return such pods, the newest last, and the time by the server's clock (s since 1970)."""
+        selector = f"{JOB_LABEL}={job.id},app.kubernetes.io/component={component}"
+        answer = self.api.ask("GET", f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=selector)
+        found = sorted(answer.get("items") or [], key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+        return found, time.time() if answer["date"] is None else answer["date"] / 1_000
+
     def _look(self, kind: str, name: str) -> dict[str, Any] | None:
         try:
             return self.api.ask("GET", f"{self._path(kind)}/{name}")
@@ -227,12 +230,11 @@ class Jobs:
         return left
 
     def _running_master(self, job: SubmittedJob) -> str:
-        pods = self.pods(job, "master")
-        for pod in reversed(pods):
-            if (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp"):
+        for pod in reversed(self.pods(job, "master")):
+            if masterpods.runs(pod):
                 return str(pod["metadata"]["name"])
-        why = self.why_no_master(job, pods)
-        raise MasterError(f"no master of job {job.name} runs: {why}", hint=f"antinfer logs {job.name} -n {self.namespace}")
+        why, hint = self.why_no_master(job)
+        raise MasterError(f"no master of job {job.name} runs: {why}", hint=hint or f"antinfer logs {job.name} -n {self.namespace}")
 
     def _missing(self, name: str) -> UsageError:
         try:
@@ -249,17 +251,6 @@ class Jobs:
             f"there is no job {name} in namespace {self.namespace}",
             hint=f"There are: {names}." if names else "There is none of ours; name another namespace by --namespace.",
         )
-
-
-def _condition(status: Mapping[str, Any]) -> str:
-    """Return what the status of a pod says is wrong with it; empty: nothing."""
-    waiting = [(each.get("state") or {}).get("waiting") or {} for each in status.get("containerStatuses") or ()]
-    told = [
-        each.get("message") or each.get("reason") or ""
-        for each in (*(status.get("conditions") or ()), *waiting)
-        if each.get("status") != "True"
-    ]
-    return told[-1] if told else ""
 
 
 def renewed(content: Mapping[str, bytes] | None, wanted: list[str], *, store_url: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ _LEAVE: Final = f'read -r pid <"${pidfile.VARIABLE}" && kill -USR1 "$pid"; exit 
 """What is run before SIGTERM. That reaches the first process of the container alone, which need not be the worker: a shell or a script of
 the image before it keeps the signal to itself, and the worker would work on until it is killed."""
 _UNREACHABLE_S: Final = 30
-"""How long a pod stays bound to a node that does not answer, instead of five minutes: its replacement waits for nobody anyway."""
+"""How long a pod stays bound to a node that does not answer, instead of five minutes: a worker's replacement waits for nobody anyway."""
 
 
 def worker_pod(
@@ -74,6 +74,14 @@ def unprivileged() -> dict[str, Any]:
     return {"runAsNonRoot": True, "runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
+def impatient() -> list[dict[str, Any]]:
+    """Return the tolerations of a pod that is not long bound to a node that does not answer."""
+    return [
+        {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _UNREACHABLE_S}
+        for key in ("not-ready", "unreachable")
+    ]
+
+
 def _laid_over(pod: dict[str, Any], settings: KubernetesSettings, worker_class: str) -> dict[str, Any]:
     laid: dict[str, Any] = merged(merged(pod, settings.template), settings.classes.get(worker_class, {}))
     return laid
@@ -117,10 +125,7 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str, pod_gra
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": unprivileged(),
-        "tolerations": [
-            {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _UNREACHABLE_S}
-            for key in ("not-ready", "unreachable")
-        ],
+        "tolerations": impatient(),
         "containers": [container],
         "volumes": volumes,
     }

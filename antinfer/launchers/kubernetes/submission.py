@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from antinfer.errors import UsageError
 from antinfer.launchers.kubernetes import policies, secret
-from antinfer.launchers.kubernetes.manifests import JOB_LABEL, restricted, unprivileged
+from antinfer.launchers.kubernetes.manifests import JOB_LABEL, impatient, restricted, unprivileged
 from antinfer.launchers.kubernetes.merging import merged
 from antinfer.launchers.kubernetes.secret import Secrets
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
@@ -22,6 +23,8 @@ CONTAINER: Final = "master"
 _JOB_DIR: Final = "/etc/antinfer/job"
 _CODE_DIR: Final = "/etc/antinfer/code"
 _SUBMISSION: Final = "submission.json"
+_WORKERS: Final = "-worker"
+"""Ends the names of what is there for workers alone."""
 _MOST_BYTES: Final = 1_000_000
 """Of a config map: a server takes 1 MiB, names and all."""
 _NAME_LENGTH: Final = 40
@@ -57,13 +60,13 @@ class Submission:
     """More ports that the master may connect to."""
 
     @classmethod
-    def restored(cls, data: Mapping[str, str], namespace: str, secrets: Secrets) -> Submission:
+    def restored(cls, data: Mapping[str, bytes], namespace: str, secrets: Secrets) -> Submission:
         """Return what was submitted, from what its config map says; it needs new secrets. Raises as `noted`."""
         told = dict(noted(data))
-        code = {path: data[_key(path)].encode() for path in told.pop("code")}
+        code = {path: data[_key(path)] for path in told.pop("code")}
         del told["secrets"]
         egress = tuple(told.pop("egress"))
-        return cls(**told, document=data["job.json"], code=code, egress=egress, namespace=namespace, secrets=secrets)
+        return cls(**told, document=data["job.json"].decode(), code=code, egress=egress, namespace=namespace, secrets=secrets)
 
     @property
     def name(self) -> str:
@@ -71,7 +74,7 @@ class Submission:
         return object_name(self.title, self.job)
 
 
-def noted(data: Mapping[str, str]) -> Mapping[str, Any]:
+def noted(data: Mapping[str, bytes]) -> Mapping[str, Any]:
     """Return what `submit` noted of a job in its config map. Raises `UsageError` when something else has made it."""
     if _SUBMISSION not in data:
         raise UsageError(
@@ -82,7 +85,7 @@ def noted(data: Mapping[str, str]) -> Mapping[str, Any]:
     return found
 
 
-def secrets_named(data: Mapping[str, str]) -> list[str]:
+def secrets_named(data: Mapping[str, bytes]) -> list[str]:
     """Return which of the secrets that cannot be made anew a job had, as its config map says. Raises as `noted`."""
     return list(noted(data)["secrets"])
 
@@ -117,6 +120,8 @@ def objects(what: Submission) -> list[dict[str, Any]]:
     return [
         _job(what),
         _object(what, "v1", "ServiceAccount", automountServiceAccountToken=False),
+        # Bound to nothing: what somebody may have bound to the namespace's own account is none of the workers' business.
+        _object(what, "v1", "ServiceAccount", _WORKERS, automountServiceAccountToken=False),
         _object(
             what,
             "rbac.authorization.k8s.io/v1",
@@ -210,6 +215,7 @@ def _master(what: Submission) -> dict[str, Any]:
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "securityContext": unprivileged(),
+        "tolerations": impatient(),
         "containers": [container],
         "volumes": [
             {"name": "scratch", "emptyDir": {}},
@@ -228,7 +234,13 @@ def _config_map(what: Submission) -> dict[str, Any]:
                 f"the user code {path} lies outside of the folder of the job file", hint="Move it there, or put it into the image."
             )
     mounts = [{"name": "code", "mountPath": _CODE_DIR, "readOnly": True}]
-    code = {"spec": {"containers": [{"name": "worker", "volumeMounts": mounts}], "volumes": [_code_volume(what)]}}
+    ours = {
+        "spec": {
+            "serviceAccountName": what.name + _WORKERS,
+            "containers": [{"name": "worker", "volumeMounts": mounts}],
+            "volumes": [_code_volume(what)],
+        }
+    }
     settings = KubernetesSettings(
         image=what.image,
         namespace=what.namespace,
@@ -236,19 +248,28 @@ def _config_map(what: Submission) -> dict[str, Any]:
         secret=what.name,
         server_name=what.secrets.certificates.server_name,
         grace_s=what.grace_s,
-        template=merged(code, what.worker),
+        template=merged(ours, what.worker),
         classes=what.classes,
     )
     data = {"job.json": what.document, "kubernetes.json": settings.to_json(), _SUBMISSION: _submission(what)}
-    data |= {_key(path): content.decode("utf-8") for path, content in what.code.items()}
-    size = sum(len(key) + len(text.encode()) for key, text in data.items())
+    # Text is text, for people; Python also reads files in other encodings that say so.
+    binary: dict[str, bytes] = {}
+    for path, content in what.code.items():
+        try:
+            data[_key(path)] = content.decode("utf-8")
+        except UnicodeDecodeError:
+            binary[_key(path)] = content
+    size = sum(len(key) + len(text.encode()) for key, text in data.items()) + sum(len(key) + len(each) for key, each in binary.items())
     if size > _MOST_BYTES:
         largest = max(what.code, key=lambda path: len(what.code[path]), default="job.json")
         raise UsageError(
             f"job file and user code are {size:,} bytes, and a config map holds {_MOST_BYTES:,}; the largest file is {largest}",
             hint="Install the code in the image: modules that are found there are not sent along.",
         )
-    return _object(what, "v1", "ConfigMap", data=data)
+    contents: dict[str, Any] = {"data": data}
+    if binary:
+        contents["binaryData"] = {key: base64.b64encode(content).decode() for key, content in binary.items()}
+    return _object(what, "v1", "ConfigMap", **contents)
 
 
 def _submission(what: Submission) -> str:

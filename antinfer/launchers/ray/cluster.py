@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, cast
 
 from antinfer.errors import AntinferError, InfraError, JobFileError, UsageError
@@ -62,9 +64,13 @@ class RayCluster:
         """Of nodes, by name."""
 
     @classmethod
-    def connect(cls, address: str = "") -> RayCluster:
+    def connect(cls, address: str, folder: Path) -> RayCluster:
         """Join a cluster: at `address`; ``auto``: that of RAY_ADDRESS, or one that runs on this machine; ``local``: a new one on this
         machine, which ends with us; empty: as ``auto`` where there is one, else ``local``.
+
+        Args:
+            address: of the cluster.
+            folder: that nobody else can read; keeps the token of a cluster of our own.
 
         Raises:
             UsageError: There is no such cluster, or it runs another Python or another Ray.
@@ -82,6 +88,8 @@ class RayCluster:
             # Somebody listens there. Unless it is a cluster, Ray would try for a quarter of an hour; this is read when it is imported.
             os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
             os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "10")
+        else:
+            _keep_strangers_out(folder)
         return cls._join(wanted)
 
     @classmethod
@@ -160,6 +168,21 @@ def explain_death(error: BaseException) -> tuple[Death, str]:
 
 
 # -- inside ---------------------------------------------------------------------------------------------------------------------------
+def _keep_strangers_out(folder: Path) -> None:
+    """Let a Ray that is started from here serve nobody without its token. It listens on all addresses, and runs whatever it is given."""
+    path = folder / "ray-token"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))
+    # A token that somebody has set for another cluster would come first.
+    os.environ.pop("RAY_AUTH_TOKEN", None)
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    from ray import _raylet
+
+    # Ray has read the mode when it was imported, which looking for a cluster needs. Without types.
+    inner: Any = _raylet
+    inner.Config.initialize("")
+
+
 def _running_here(address: str) -> str:
     """Return the address of the cluster that `ray.init` would find on this machine for `address`, `AUTO` or none; empty: there is none.
 

@@ -191,21 +191,21 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _connect(address: str, ready: Path) -> RayCluster:
     """Join the cluster, the same one as before where we had joined one; that may be away for a while."""
     if not ready.exists():
-        cluster = RayCluster.connect(address)
+        cluster = RayCluster.connect(address, ready.parent)
     else:
         before = json.loads(ready.read_text(encoding="utf-8"))
-        cluster = _again(LOCAL if before["is_ours"] else before["address"])
+        cluster = _again(LOCAL if before["is_ours"] else before["address"], ready.parent)
     draft = ready.with_suffix(".tmp")
     draft.write_text(json.dumps({"address": cluster.address, "ip": cluster.ip, "is_ours": cluster.is_ours}), encoding="utf-8")
     os.replace(draft, ready)
     return cluster
 
 
-def _again(address: str) -> RayCluster:
+def _again(address: str, folder: Path) -> RayCluster:
     until = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            return RayCluster.connect(address)
+            return RayCluster.connect(address, folder)
         except InfraError as error:
             if time.monotonic() >= until:
                 raise

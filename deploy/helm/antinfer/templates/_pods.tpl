@@ -56,6 +56,9 @@ emptyDir: {}
 {{- if .Values.image.pullSecrets -}}
 {{- $_ := set $spec "imagePullSecrets" (concat (include "antinfer.pullSecrets" . | fromYamlArray) ($spec.imagePullSecrets | default list)) -}}
 {{- end -}}
+{{- if and .Values.serviceAccount.create (not $spec.serviceAccountName) -}}
+{{- $_ := set $spec "serviceAccountName" (printf "%s-worker" (include "antinfer.name" .)) -}}
+{{- end -}}
 {{- $_ := set $template "spec" $spec -}}
 {{- $labels := deepCopy .Values.labels -}}
 {{- if .Values.kueue.queue -}}
@@ -111,10 +114,12 @@ spec:
   nodeSelector:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.master.tolerations }}
   tolerations:
+    - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+    - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+    {{- with .Values.master.tolerations }}
     {{- toYaml . | nindent 4 }}
-  {{- end }}
+    {{- end }}
   {{- with .Values.master.affinity }}
   affinity:
     {{- toYaml . | nindent 4 }}
