@@ -50,7 +50,7 @@ class Outcome:
     first_call_s: float
     """From the first start to the first call."""
     strikes: tuple[float, ...]
-    """When something was killed, in seconds since the first start."""
+    """When something was killed or told to leave, in seconds since the first start."""
     said: str
     """The last words of the command."""
 
@@ -95,9 +95,9 @@ class Running:
             )
         self.process = Process(self.command[0], popen, log)
 
-    def kill(self, pids: Sequence[int]) -> None:
-        """Kill these processes at once."""
-        if processes.signal_all(pids, signal.SIGKILL):
+    def strike(self, pids: Sequence[int], number: signal.Signals = signal.SIGKILL) -> None:
+        """Send these processes a signal."""
+        if processes.signal_all(pids, number):
             self.strikes.append(time.monotonic() - self.began)
 
     def rows_called(self) -> list[int]:
@@ -122,20 +122,28 @@ Disturb = Callable[[Running], None]
 
 
 class Repeatedly:
-    """Kills what `victims` makes of a random process that holds a model, every so many seconds from the first call on."""
+    """Does something to the job every so many seconds from the first call on; when nobody is there to suffer it, a moment later."""
 
-    def __init__(self, every_s: float, victims: Callable[[int], list[int]], seed: int) -> None:
+    def __init__(self, every_s: float, do: Disturb) -> None:
         self._every_s = every_s
-        self._victims = victims
-        self._chance = random.Random(seed)
-        self._struck = 0
+        self._do = do
 
     def __call__(self, running: Running) -> None:
-        if running.first_call is None or time.monotonic() < running.first_call + (self._struck + 1) * self._every_s:
-            return
+        if running.first_call is not None and time.monotonic() >= running.first_call + (len(running.strikes) + 1) * self._every_s:
+            self._do(running)
+
+
+class OfAnyHolder:
+    """Sends a signal to what `victims` makes of a random process that holds a model."""
+
+    def __init__(self, victims: Callable[[int], list[int]], seed: int, number: signal.Signals = signal.SIGKILL) -> None:
+        self._victims = victims
+        self._chance = random.Random(seed)
+        self._number = number
+
+    def __call__(self, running: Running) -> None:
         if holders := running.holders():
-            self._struck += 1
-            running.kill(self._victims(self._chance.choice(holders)))
+            running.strike(self._victims(self._chance.choice(holders)), self._number)
 
 
 class Halfway:
@@ -153,7 +161,7 @@ class Halfway:
 
 def kill_command_and_start_it_again(running: Running) -> None:
     """Kill the process that the user started, nothing else, and start the same command at once."""
-    running.kill([running.process.pid])
+    running.strike([running.process.pid])
     running.process.popen.wait()
     running.start()
 
@@ -233,15 +241,21 @@ def count_ids(folder: Path) -> tuple[Counter[int], int]:
     return found, unreadable
 
 
+def agent_of(holder: int) -> list[int]:
+    """Return the agent of the antinfer worker whose predictor is `holder`."""
+    return [pid for pid in processes.ancestors(holder) if "-m antinfer.worker --" in processes.command_of(pid)]
+
+
 def worker_of(holder: int) -> list[int]:
     """Return all processes of the antinfer worker whose predictor is `holder`."""
-    agents = [pid for pid in processes.ancestors(holder) if "-m antinfer.worker --" in processes.command_of(pid)]
+    agents = agent_of(holder)
     return [pid for pid in processes.every_process() if {pid, *processes.ancestors(pid)} & set(agents)]
 
 
-def master_of(running: Running) -> list[int]:
-    """Return the master that ``antinfer run`` has started."""
-    return running.process.find("-m antinfer.master ")
+def kill_master(running: Running) -> None:
+    """Kill the master that ``antinfer run`` has started: the one with a store, not the one that waits to take its place."""
+    owners = {pid for server in running.process.find("unixsocket") for pid in processes.ancestors(server)}
+    running.strike([pid for pid in running.process.find("-m antinfer.master ") if pid in owners])
 
 
 def python_command(module: str, *words: str) -> list[str]:

@@ -1,5 +1,5 @@
-"""The same faults for antinfer and for Ray Data: a worker killed again and again, the command or the master killed once, rows that raise, a
-row that takes its process along.
+"""The same faults for antinfer and for Ray Data: a worker killed again and again, the command killed once, rows that raise, a row that
+takes its process along; and for antinfer alone, workers that are told to leave, and the master killed once and again and again.
 
 The model sleeps as long as a device would compute, so that the cores are left to the processes of the job. Every output is counted here.
 What a contestant cannot do is told by what happened: no time stands for a job that failed.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import disturbed
-from benchmarks.disturbed import Disturb, Halfway, Outcome, Repeatedly
+from benchmarks.disturbed import Disturb, Halfway, OfAnyHolder, Outcome, Repeatedly
 from benchmarks.report import Result
 
 _JOB: Final = Path(__file__).parent / "faults_job"
@@ -46,6 +47,8 @@ class Size:
 
     rows: int
     kill_every_s: float
+    """Workers; told to leave they are as often."""
+    kill_master_every_s: float
 
     def bad(self, kind: str) -> Mapping[int, str]:
         """Return what stands in bad rows, by id."""
@@ -74,7 +77,7 @@ class Case:
 
 def measure(quick: bool) -> list[Result]:
     """Return, for each contestant and fault, rows lost and doubled, goodput and rows computed again."""
-    size = Size(_FILES * 10 * _BATCH_ROWS, 2.0) if quick else Size(_FILES * 50 * _BATCH_ROWS, 5.0)
+    size = Size(_FILES * 10 * _BATCH_ROWS, 2.0, 1.5) if quick else Size(_FILES * 50 * _BATCH_ROWS, 5.0, 3.0)
     cases = ours(size)
     if find_spec("ray") is None:
         print("  Ray is not installed, our own half is measured alone: pip install 'antinfer[bench]'", file=sys.stderr, flush=True)
@@ -90,10 +93,18 @@ def ours(size: Size) -> list[Case]:
     half = size.rows // 2
     return [
         Case("undisturbed", "antinfer", command),
-        case(_killing(size), disturb=lambda: Repeatedly(size.kill_every_s, disturbed.worker_of, _SEED), goodput=0.75),
-        case("command killed half-way, started again", disturb=lambda: Halfway(half, disturbed.kill_command_and_start_it_again)),
+        case(_killing(size), disturb=lambda: Repeatedly(size.kill_every_s, OfAnyHolder(disturbed.worker_of, _SEED)), goodput=0.75),
         case(
-            "master killed half-way", disturb=lambda: Halfway(half, lambda running: running.kill(disturbed.master_of(running))), goodput=0.9
+            f"a worker told to leave every {size.kill_every_s:g} s",
+            disturb=lambda: Repeatedly(size.kill_every_s, OfAnyHolder(disturbed.agent_of, _SEED, signal.SIGTERM)),
+            goodput=0.85,
+        ),
+        case("command killed half-way, started again", disturb=lambda: Halfway(half, disturbed.kill_command_and_start_it_again)),
+        case("master killed half-way", disturb=lambda: Halfway(half, disturbed.kill_master), goodput=0.9),
+        case(
+            f"master killed every {size.kill_master_every_s:g} s",
+            disturb=lambda: Repeatedly(size.kill_master_every_s, disturbed.kill_master),
+            goodput=0.9,
         ),
         case("one row in a thousand raises", bad="raise", goodput=1 / 1.3),
         case("one row crashes its process", bad="crash", goodput=1 / 1.3),
@@ -108,7 +119,13 @@ def rays(size: Size) -> list[Case]:
     return [
         Case("undisturbed", "Ray Data", _ray()),
         Case("undisturbed", "Ray Data with checkpoints", _ray(*keeping)),
-        Case(_killing(size), "Ray Data", _ray(), lambda: Repeatedly(size.kill_every_s, lambda pid: [pid], _SEED), against="Ray Data"),
+        Case(
+            _killing(size),
+            "Ray Data",
+            _ray(),
+            lambda: Repeatedly(size.kill_every_s, OfAnyHolder(lambda pid: [pid], _SEED)),
+            against="Ray Data",
+        ),
         Case(
             restart,
             "Ray Data with checkpoints",
@@ -185,7 +202,7 @@ def told(outcome: Outcome) -> str:
     """Say in words how a job ended and what is in its output."""
     end = "gave no end" if outcome.status is None else "done" if outcome.is_done else f"failed with status {outcome.status}"
     words = [f"{end} after {outcome.seconds:.1f} s", f"{outcome.lost:,} rows lost", f"{outcome.doubled:,} doubled"]
-    words += [f"{len(outcome.strikes)} killed"] if outcome.strikes else []
+    words += [f"{len(outcome.strikes)} struck"] if outcome.strikes else []
     words += [f"{outcome.unreadable} files unreadable"] if outcome.unreadable else []
     return ", ".join(words)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from antinfer.core.budgets import backoff_ms
+from antinfer.core.ids import WorkerId
 from antinfer.worker.policy import HostPolicy
 
 
 class HostWatch:
     """Counts deaths in a row."""
 
-    def __init__(self, policy: HostPolicy) -> None:
+    def __init__(self, policy: HostPolicy, worker: WorkerId) -> None:
         self._policy = policy
+        self._worker = worker
         self._deaths: list[int] = []
 
     def note_progress(self) -> None:
@@ -27,4 +30,5 @@ class HostWatch:
         count = len(self._deaths)
         if count >= self._policy.deaths:
             return None
-        return 0 if count == 1 else min(self._policy.first_pause_ms << (count - 2), self._policy.longest_pause_ms)
+        # Whatever killed them, as a full memory, may have killed the hosts of several workers in the same moment.
+        return 0 if count == 1 else backoff_ms(self._policy.first_pause_ms, self._policy.longest_pause_ms, count - 1, self._worker)

@@ -72,7 +72,7 @@ class Session:
         self._policy = policy or SessionPolicy()
         self._heartbeat_ms = self._policy.heartbeat_ms
         self._holdings = Holdings()
-        self._watch = HostWatch(self._policy.host)
+        self._watch = HostWatch(self._policy.host, worker)
         self._slots = 0
         self._link = _Link.DOWN
         self._id = SessionId("")

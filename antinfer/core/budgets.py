@@ -59,6 +59,15 @@ class RangeBudget:
     losses_after: int = 8
     """Workers that a single row may be lost with, those of the range that it was cut from included, before it is given up on. More than
     `quarantine_after`: nodes that are taken away look like this too, and are nobody's fault."""
+    free: int = 1
+    """Strikes after which the same worker may try again at once, if there is no other."""
+    first_ms: int = 200
+    longest_ms: int = 10_000
+
+    def delay_ms(self, strikes: int, shard: int, start: int) -> int:
+        """Return how long a range that has struck out so many times (1, 2, ...) is kept from the worker that had it last, if there is no
+        other; another one may have it at once."""
+        return 0 if strikes <= self.free else backoff_ms(self.first_ms, self.longest_ms, strikes - self.free, shard, start)
 
     def strike(self, strikes: int, rows: int) -> tuple[int, bool]:
         """Return the strikes of a range (or of each of its halves) after one more, and whether to split it.

@@ -33,16 +33,16 @@ class Granting:
             return ()
         granted: list[Lease] = []
         config, ledger, workers = reign.config, reign.ledger, len(reign.sessions)
-        worker = session.worker if workers > 1 else None
+        is_alone = workers <= 1
         # While there are whole shards for all a portion is no smaller than those.
-        is_tail = worker is not None and session.pace.rate > 0 and ledger.untouched < _SHARES * workers + request.want
+        is_tail = not is_alone and session.pace.rate > 0 and ledger.untouched < _SHARES * workers + request.want
         for _ in range(leasing.hindrance.allows(min(request.want, config.max_grants), at)):
             limit, small = config.task_rows, None
             if is_tail:
                 small = self._small_task(session, workers)
                 if small is not None and (limit is None or small < limit):
                     limit = small
-            taken = ledger.take(at, limit, session.near, worker)
+            taken = ledger.take(at, limit, session.near, session.worker, is_alone=is_alone)
             if taken is None:
                 if not session.leases and (copy := self._grant_copy(session, request, at)) is not None:
                     granted.append(copy)

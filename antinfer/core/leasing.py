@@ -88,7 +88,16 @@ class Leasing:
         session.pace.note(news, at)
 
     def release(
-        self, session: Session, lease: Lease, at: int, what: str, *, split: bool = False, not_before: int = 0, elsewhere: bool = False
+        self,
+        session: Session,
+        lease: Lease,
+        at: int,
+        what: str,
+        *,
+        split: bool = False,
+        not_before: int = 0,
+        elsewhere: bool = False,
+        rest_ms: int = 0,
     ) -> None:
         """End a lease; what is left of it goes back to the head of the queue.
 
@@ -100,23 +109,26 @@ class Leasing:
             split: cut the rows in two.
             not_before: time before which the rows are not leased again.
             elsewhere: another worker should have them, if there is one.
+            rest_ms: time for which this one does not get them even if there is none; only with `elsewhere`.
         """
         reign = self.reign
         reign.story.tell(at, what, lease, session.worker)
         session.leases.discard(lease.id)
-        shunned = self.shunned(session, max(at, not_before)) if elsewhere else None
+        shunned = self.shunned(session, max(at, not_before) + rest_ms) if elsewhere else None
         reign.ledger.release(lease, not_before=not_before, split=split, shunned=shunned)
         if not not_before:
             self.nudge(1)
 
     def shunned(self, session: Session, at: int) -> Shunned:
-        """Say of rows that go back at time `at` that others should have them first."""
-        return Shunned(session.worker, at + self.reign.config.elsewhere_ms)
+        """Say of rows that go back, and may be leased again at time `at`, that others should have them first."""
+        return Shunned(session.worker, at + self.reign.config.elsewhere_ms, at)
 
     def strike(self, session: Session, lease: Lease, at: int, what: str) -> None:
         """End a lease whose rows may be what is wrong; they are cornered when it goes on."""
-        lease.strikes, split = self.reign.config.ranges.strike(lease.strikes, lease.rows.size)
-        self.release(session, lease, at, what, split=split, elsewhere=True)
+        ranges = self.reign.config.ranges
+        rest_ms = ranges.delay_ms(lease.strikes + 1, lease.shard, lease.rows.start)
+        lease.strikes, split = ranges.strike(lease.strikes, lease.rows.size)
+        self.release(session, lease, at, what, split=split, elsewhere=True, rest_ms=rest_ms)
 
     def end(self, session: Session, at: int, why: str) -> None:
         """End a session; nobody is to blame for what it held."""

@@ -51,10 +51,13 @@ class Pending:
 
 
 class Shunned(NamedTuple):
-    """A worker that a range should be kept from, and until when (ms): it failed there, and may do better elsewhere."""
+    """A worker that a range should be kept from: it failed there, and may do better elsewhere."""
 
     worker: WorkerId
     until: int
+    """Time in ms."""
+    until_alone: int = 0
+    """The same where there is no other worker."""
 
 
 class Asked(NamedTuple):
@@ -172,7 +175,7 @@ class Ledger:
 
     # -- leasing -----------------------------------------------------------------------------------------------------------------
     def take(
-        self, now: int, limit: int | None, near: tuple[ShardId, int] | None, worker: WorkerId | None = None
+        self, now: int, limit: int | None, near: tuple[ShardId, int] | None, worker: WorkerId | None = None, *, is_alone: bool = False
     ) -> tuple[ShardId, Pending] | None:
         """Remove the next rows to be leased from the queue: what came back first, then the rest of the shard that this worker is
         reading (it has the row group decoded), then an untouched shard, then the rest of another's shard.
@@ -181,17 +184,18 @@ class Ledger:
             now: time in ms.
             limit: most rows of one task, None for no limit.
             near: shard and row where the asking worker's last lease ended.
-            worker: who asks, to be kept from ranges that shun it; None: nobody else could take them.
+            worker: who asks, to be kept from ranges that shun it.
+            is_alone: nobody else could take them.
 
         Returns:
             The rows, now owned by the caller, or None when there is nothing to lease at present.
         """
-        head = self._peek(now, worker) if self._queue or self._resting else None
+        head = self._peek(now, worker, is_alone=is_alone) if self._queue or self._resting else None
         if head is not None and head[1].order < 0:
             return self._cut(*head, limit)
         if near is not None and (shard := self.open.get(near[0])) is not None:
             rest = shard.pending.get(near[1])
-            if rest is not None and rest.not_before <= now and not _shuns(rest, worker, now):
+            if rest is not None and rest.not_before <= now and not _shuns(rest, worker, now, is_alone=is_alone):
                 return self._cut(near[0], rest, limit)
         if (touched := self._touch_next(limit)) is not None:
             return touched
@@ -434,7 +438,7 @@ class Ledger:
         else:
             self._waiting += sign * (stop - start)
 
-    def _peek(self, now: int, worker: WorkerId | None) -> tuple[ShardId, Pending] | None:
+    def _peek(self, now: int, worker: WorkerId | None, *, is_alone: bool = False) -> tuple[ShardId, Pending] | None:
         """The first range in the queue that `worker` may be given now; entries whose range is gone are dropped on the way."""
         queue, resting = self._queue, self._resting
         while resting and resting[0][0] <= now:
@@ -448,7 +452,7 @@ class Ledger:
             if pending is not None and pending.order == order:
                 if pending.not_before > now:
                     heapq.heappush(resting, (pending.not_before, *queue[0]))
-                elif _shuns(pending, worker, now):
+                elif _shuns(pending, worker, now, is_alone=is_alone):
                     passed_over.append(queue[0])
                 else:
                     found = (shard_id, pending)
@@ -488,6 +492,6 @@ class Ledger:
             self.finished.add(shard_id, shard_id + 1)
 
 
-def _shuns(pending: Pending, worker: WorkerId | None, now: int) -> bool:
+def _shuns(pending: Pending, worker: WorkerId | None, now: int, *, is_alone: bool) -> bool:
     shunned = pending.shunned
-    return shunned is not None and shunned.worker == worker and now < shunned.until
+    return shunned is not None and shunned.worker == worker and now < (shunned.until_alone if is_alone else shunned.until)

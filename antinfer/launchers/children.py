@@ -10,27 +10,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
+
+from antinfer.launchers.restarts import RestartBudget
+
+_SPARE_AFTER_S: Final = 1.0
+"""A process that has just come back has others waiting for it, who want the cores first."""
 
 LineSink = Callable[[str, str], None]
 """Takes the name of a child and one line that it wrote to standard error or standard output."""
-
-
-class RestartBudget:
-    """At most `most` restarts within `window_s` seconds; each waits longer than the one before."""
-
-    def __init__(self, most: int, window_s: float) -> None:
-        self._most = most
-        self._window_s = window_s
-        self._ends: deque[float] = deque()
-
-    def spend(self, now: float) -> float | None:
-        """Note one more end of the process at time `now` (s); return how long to wait (s), or None when the budget is used up."""
-        while self._ends and now - self._ends[0] > self._window_s:
-            self._ends.popleft()
-        self._ends.append(now)
-        if len(self._ends) > self._most:
-            return None
-        return float(min(5.0, 0.1 * 2 ** (len(self._ends) - 1)))
 
 
 class Child:
@@ -39,9 +27,31 @@ class Child:
     It gets a session of its own, so that Ctrl-C reaches the launcher alone, and is told our process id, so that it dies with us.
     """
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], budget: RestartBudget, *, takes_input: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        budget: RestartBudget,
+        *,
+        takes_input: bool = False,
+        has_spare: bool = False,
+    ) -> None:
+        """
+        Args:
+            name: for people.
+            module: what is run.
+            arguments: of its command line.
+            budget: how often it is started again.
+            takes_input: it reads its standard input.
+            has_spare: it does nothing that others see before it has read that. One that has died once may do so again: from then on
+                another one waits to take its place.
+        """
         self.name = name
         self._takes_input = takes_input
+        self._has_spare = has_spare
+        self._spare: subprocess.Popen[str] | None = None
+        self._spare_at: float | None = None
         self._input: str | None = None
         self._command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
         self._on_line: LineSink | None = None
@@ -54,7 +64,15 @@ class Child:
 
     def start(self) -> None:
         self._start_at = None
-        self._process = subprocess.Popen(
+        spare, self._spare = self._spare, None
+        self._process = spare or self._spawn()
+        if self._on_line is not None:
+            self.hear(self._on_line)
+        if self._input is not None:
+            self.give(self._input)
+
+    def _spawn(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE if self._takes_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -63,10 +81,6 @@ class Child:
             errors="replace",
             start_new_session=True,
         )
-        if self._on_line is not None:
-            self.hear(self._on_line)
-        if self._input is not None:
-            self.give(self._input)
 
     def hear(self, on_line: LineSink) -> None:
         """Pass on the lines of the running process, those of the past too, and of every one that is started after it."""
@@ -106,16 +120,31 @@ class Child:
 
     def restart_later(self, least_s: float = 0.0) -> bool:
         """Plan a restart, not before `least_s` seconds, after the process ended; False when it has died too often lately."""
-        wait_s = self._budget.spend(time.monotonic())
+        assert self._process is not None
+        wait_s = self._budget.ended(time.monotonic(), self._process.returncode)
         if wait_s is None:
             return False
         self._process = None
         self._start_at = time.monotonic() + max(wait_s, least_s)
         return True
 
+    def progressed(self) -> None:
+        """Take note that the job got on: deaths so far were not in vain."""
+        self._budget.progressed()
+
+    @property
+    def is_charged(self) -> bool:
+        """True when it died and nothing is known to have been achieved since."""
+        return self._budget.is_charged
+
     def start_if_due(self) -> None:
-        if self._start_at is not None and time.monotonic() >= self._start_at:
+        now = time.monotonic()
+        if self._start_at is not None and now >= self._start_at:
             self.start()
+            self._spare_at = now + _SPARE_AFTER_S if self._has_spare else None
+        elif self._spare_at is not None and now >= self._spare_at and self.is_alive:
+            self._spare_at = None
+            self._spare = self._spawn()
 
     def forget_restart(self) -> None:
         self._start_at = None
@@ -130,12 +159,14 @@ class Child:
 
     def kill(self) -> None:
         """End a process that nobody hears, at once."""
+        self._discard_spare()
         if self._process is not None:
             with self._process:
                 self._process.kill()
 
     def end(self, grace_s: float) -> None:
         """Ask it to stop, and kill it when it has not after `grace_s` seconds."""
+        self._discard_spare()
         if self._process is None:
             return
         if self.is_alive:
@@ -146,6 +177,12 @@ class Child:
                 self._process.kill()
         self._process.wait()
         self.poll()
+
+    def _discard_spare(self) -> None:
+        if self._spare is not None:
+            with self._spare:
+                self._spare.kill()
+            self._spare = None
 
 
 def explain_exit(status: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 
-from antinfer.launchers.children import Child, RestartBudget
+from antinfer.launchers.children import Child
+from antinfer.launchers.restarts import RestartBudget
 from antinfer.launchers.sockets import socket_folder
 
 
@@ -22,7 +23,7 @@ def master_child(address: str, outcome_file: str, *more: str, force: bool = Fals
     """
     flags = [*(["--verbose"] if verbose else []), *(["--force"] if force else []), *(["--retry", str(retry)] if retry else [])]
     arguments = ["--job", "-", "--listen", address, "--outcome", outcome_file, *more, *flags]
-    return Child("master", "antinfer.master", arguments, RestartBudget(5, 60.0), takes_input=True)
+    return Child("master", "antinfer.master", arguments, RestartBudget(5, 60.0, "master"), takes_input=True, has_spare=True)
 
 
 class HeadStart:
@@ -51,7 +52,8 @@ class HeadStart:
     def worker(self, number: int) -> Child:
         """Return one more worker, not started."""
         arguments = ["--master", self.address, *self._logs, "--name", f"local-{number}"]
-        return Child(f"worker {number}", "antinfer.worker", arguments, RestartBudget(8, 60.0))
+        name = f"worker {number}"
+        return Child(name, "antinfer.worker", arguments, RestartBudget(8, 60.0, name))
 
     def take(self, *, force: bool, verbose: bool, retry: int) -> bool:
         """Hand the processes over if they have these settings, and return true; else discard them."""

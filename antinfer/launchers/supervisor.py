@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.02
 RESUMES: Final = "the same command resumes the job"
 _STATUS_S: Final = 0.5
+_STATUS_AFTER_DEATH_S: Final = 0.1
+"""What dies again and again should not be taken for hopeless because nobody looked in between."""
 _FIRST_STATUS_S: Final = 2.0
 """Before that a status says little, and a short job is done."""
 _MASTER_GRACE_S: Final = 10.0
@@ -71,6 +73,8 @@ class Supervisor(ABC):
         self._master: Child | None = None
         self._workers: list[Child] = []
         """Those that work, or see to it that others do. A SIGTERM makes each leave in order."""
+        self._rows = 0
+        """Most rows that were ever seen committed."""
         self._address = ""
         """Where the master listens, once it is started."""
         self._token = ""
@@ -133,8 +137,9 @@ class Supervisor(ABC):
             if self._signals:
                 self._drain()
             if time.monotonic() >= next_status:
-                next_status = time.monotonic() + _STATUS_S
                 self._show()
+                is_charged = any(child.is_charged for child in self._children())
+                next_status = time.monotonic() + (_STATUS_AFTER_DEATH_S if is_charged else _STATUS_S)
             time.sleep(POLL_S)
 
     def _tend_master(self) -> Outcome | None:
@@ -180,7 +185,14 @@ class Supervisor(ABC):
             status = self._admin.status(timeout_s=2.0)
         except MasterError:
             status = None
+        if status is not None and status.rows_committed > self._rows:
+            self._rows = status.rows_committed
+            for child in self._children():
+                child.progressed()
         self._on_status(status)
+
+    def _children(self) -> list[Child]:
+        return [*self._workers, *([self._master] if self._master is not None else [])]
 
     @cached_property
     def _admin(self) -> AdminClient:

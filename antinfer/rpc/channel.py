@@ -37,6 +37,9 @@ CLIENT_OPTIONS: Final[_Options] = (
     # Requests are numbered and repeated by the session alone, and it alone backs off.
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
+    # Whoever looks at a master that is started again and again must see it in between; the default grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     # Masters are near; a proxy variable meant for the user's downloads must not divert us.
     ("grpc.enable_http_proxy", 0),
 )

@@ -51,7 +51,7 @@ def test_faults_cost_a_job_no_row() -> None:
     # Without Ray there is nobody to compare with, but our own half is measured all the same.
     results = faults.measure(quick=True)
     assert {result.value for result in results if result.what.endswith((": antinfer: rows lost", ": antinfer: rows doubled"))} == {0.0}
-    assert sum(result.what.endswith(": antinfer: ended by itself") and result.value == 1 for result in results) == 6
+    assert sum(result.what.endswith(": antinfer: ended by itself") and result.value == 1 for result in results) == 8
     if importlib.util.find_spec("ray") is not None:
         assert any("Ray Data" in result.what for result in results)
 

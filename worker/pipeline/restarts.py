@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from antinfer.core.budgets import backoff_ms
+
 WINDOW_SECONDS: Final = 600.0
 """Deaths longer ago are forgotten."""
 FREE_DEATHS: Final = 2
 """So many are nothing: a batch is tried a second time at once."""
-FIRST_PAUSE_SECONDS: Final = 0.5
+FIRST_PAUSE_MS: Final = 500
 """Doubles with every death behind the free ones."""
-LONGEST_PAUSE_SECONDS: Final = 30.0
+LONGEST_PAUSE_MS: Final = 30_000
 
 
 class Restarts:
     """The budget of one process. Not to be used by two threads at once."""
 
-    def __init__(self, deaths: int) -> None:
-        """`deaths`: so many in a row, within the window and without anything done between, are too many."""
+    def __init__(self, deaths: int, seed: int) -> None:
+        """
+        Args:
+            deaths: so many in a row, within the window and without anything done between, are too many.
+            seed: spreads the pauses, so that processes that died together do not come back together.
+        """
         self._most = deaths
+        self._seed = seed
         self._deaths: deque[float] = deque()
 
     def progressed(self) -> None:
@@ -36,7 +43,7 @@ class Restarts:
             return None
         if count <= FREE_DEATHS:
             return 0.0
-        return float(min(FIRST_PAUSE_SECONDS * 2 ** (count - FREE_DEATHS - 1), LONGEST_PAUSE_SECONDS))
+        return backoff_ms(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, count - FREE_DEATHS, self._seed) / 1_000
 
     @property
     def in_a_row(self) -> int:

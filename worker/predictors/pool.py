@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -111,8 +112,8 @@ class Predictor:
         self._under_way: dict[int, Assembled] = {}
         """Slot -> batch, oldest first: the first one is being computed."""
         self._sent_bytes: dict[int, int] = {}
-        self._setups = Restarts(_DEATHS_IN_SETUP)
-        self._work = Restarts(_DEATHS_AT_WORK)
+        self._setups = Restarts(_DEATHS_IN_SETUP, random.getrandbits(32))
+        self._work = Restarts(_DEATHS_AT_WORK, random.getrandbits(32))
         self._memory = Memory()
         self._enough = ""
         """Why the process is to be started afresh as soon as it owes nothing."""

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from antinfer.errors import Interrupted, UsageError
 from antinfer.launchers.certificates import make_certificates, write_identity
-from antinfer.launchers.children import Child, LineSink, RestartBudget
+from antinfer.launchers.children import Child, LineSink
 from antinfer.launchers.headstart import master_child
 from antinfer.launchers.outcome import Outcome
 from antinfer.launchers.ray.cluster import require_ray
 from antinfer.launchers.ray.settings import SERVER_NAME, ray_settings
+from antinfer.launchers.restarts import RestartBudget
 from antinfer.launchers.sockets import socket_folder
 from antinfer.launchers.supervisor import POLL_S, RESUMES, RunOptions, Supervisor
 
@@ -63,7 +64,7 @@ class RaySupervisor(Supervisor):
         self._outcome_file = self._folder / "outcome"
         arguments = ["--address", ray.address, "--socket", str(self._socket), "--ready", str(self._ready)]
         arguments += ["--outcome", str(self._driver_outcome), *(["--verbose"] if options.verbose else [])]
-        self._driver = Child("ray", "antinfer.launchers.ray.driver", arguments, RestartBudget(5, 60.0), takes_input=True)
+        self._driver = Child("ray", "antinfer.launchers.ray.driver", arguments, RestartBudget(5, 60.0, "ray"), takes_input=True)
         self._workers = [self._driver]
 
     def _begin(self, load: Callable[[], JobSpec]) -> JobSpec:

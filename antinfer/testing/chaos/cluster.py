@@ -69,9 +69,10 @@ class Cluster:
         """Start a worker for the masters of these names."""
         return self.worker_at(name, *map(self.address, masters or ("master",)))
 
-    def worker_at(self, name: str, *addresses: str) -> Process:
-        """Start a worker for a master that listens at one of these addresses."""
-        return self._start(name, ["-m", "antinfer.worker", "--master", ",".join(addresses), "--name", name, "--verbose"])
+    def worker_at(self, name: str, *addresses: str, grace_s: float | None = None) -> Process:
+        """Start a worker for a master that listens at one of these addresses; `grace_s`: its time to drain, None for the usual one."""
+        grace = [] if grace_s is None else ["--grace", str(grace_s)]
+        return self._start(name, ["-m", "antinfer.worker", "--master", ",".join(addresses), "--name", name, "--verbose", *grace])
 
     def run(self, job_file: Path, *arguments: str) -> Process:
         """Start the one command that does it all."""

@@ -106,7 +106,7 @@ class Crew:
                 self._proxy(address, f"unix://{self.cluster.folder}/{name}.{number}.sock") for number, address in enumerate(addresses)
             ]
             addresses = [link.address for link in self.links[name]]
-        self.workers.append(Member(self.cluster.worker_at(name, *addresses), time.monotonic()))
+        self.workers.append(Member(self.cluster.worker_at(name, *addresses, grace_s=self.plan.notice_s), time.monotonic()))
 
     def _proxy(self, target: str, listen: str = "127.0.0.1:0") -> Proxy:
         self._proxies.append(Proxy(target, listen))

@@ -106,6 +106,12 @@ class FaultPlan:
         """Return what there is of it under this launcher."""
         return replace(self, rules=tuple(rule for rule in self.rules if rule.launcher in (None, launcher)))
 
+    @property
+    def notice_s(self) -> float | None:
+        """Shortest time from a notice to the end by force that a worker may get; None: nobody is forced."""
+        graces = (rule.grace_s for rule in self.rules if (rule.kind, rule.target) == ("term", "worker"))
+        return min((grace_s for grace_s in graces if grace_s is not None), default=None)
+
 
 def ready_made() -> dict[str, Path]:
     """Return the plans that come with the package: name -> file."""

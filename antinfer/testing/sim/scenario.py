@@ -30,7 +30,7 @@ ENGINE = EngineConfig(
     copy_after_ms=500,
     elsewhere_ms=100,
     bad_rows=BadRowBudget(max_fraction=1.0),
-    ranges=RangeBudget(split_after=2, quarantine_after=3, losses_after=3),
+    ranges=RangeBudget(split_after=2, quarantine_after=3, losses_after=3, first_ms=20, longest_ms=200),
     storage=StorageBudget(first_ms=40, longest_ms=400),
     workers=WorkerBudget(first_ms=20, longest_ms=200),
 )

@@ -13,7 +13,7 @@ from benchmarks import disturbed, faults
 from benchmarks.disturbed import Outcome
 from benchmarks.faults import Case, Size
 
-SIZE = Size(rows=4096, kill_every_s=1.0)
+SIZE = Size(rows=4096, kill_every_s=1.0, kill_master_every_s=1.0)
 DONE = Outcome(
     seconds=12.0,
     status=0,

@@ -308,6 +308,7 @@ def test_a_range_that_keeps_failing_is_split_until_the_row_is_alone_and_then_qua
         seen |= {grant.rows for grant in grants if grant.quarantine}
         if answer.verdict is Verdict.DONE:
             break
+        world.tick(200)
     assert world.engine.ledger.is_complete
     assert seen == {rows(5, 6)}
 

@@ -210,6 +210,30 @@ def test_a_lonely_worker_gets_its_failed_range_again_at_once() -> None:
     assert worker.ask(1, failures=(Failure(grant.lease, FailureKind.RANGE, "killed"),)).grants[0].rows == grant.rows
 
 
+def test_a_lonely_worker_rests_before_it_gets_a_range_that_fails_again_and_again() -> None:
+    world = World([1])
+    worker, budget = world.worker(), world.config.ranges
+    grant, rests = worker.take(), []
+    for _ in range(budget.quarantine_after):
+        worker.ask(failures=(Failure(grant.lease, FailureKind.RANGE, "killed"),))
+        failed_at = world.at
+        while not (grants := worker.ask(1).grants):
+            world.tick(1)
+        grant = grants[0]
+        rests.append(world.at - failed_at)
+    assert rests == [0, *(backoff_ms(budget.first_ms, budget.longest_ms, failures, 0, 0) for failures in (1, 2))]
+    assert grant.quarantine
+
+
+def test_another_worker_gets_a_range_at_once_however_often_it_failed() -> None:
+    world = World([1])
+    one, two = world.worker("w1"), world.worker("w2")
+    for holder, other in ((one, two), (two, one), (one, two)):
+        holder.ask(failures=(Failure(holder.take().lease, FailureKind.RANGE, "killed"),))
+        assert holder.ask(1).grants == ()
+        other.ask(returns=[other.take().lease])
+
+
 def test_storage_that_fails_for_long_ends_the_job_but_preemptions_do_not_count() -> None:
     world = World([8], config=EngineConfig(storage_attempts=3, storage=StorageBudget(first_ms=1, longest_ms=1)))
     for n in range(9):

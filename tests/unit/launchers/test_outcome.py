@@ -1,9 +1,9 @@
-"""What a master tells its launcher, and how often a launcher starts again what dies."""
+"""What a master tells its launcher."""
 
 from __future__ import annotations
 
 from antinfer.errors import ChangedError, StoreError, UserCodeError, split_hint
-from antinfer.launchers.children import RestartBudget, explain_exit
+from antinfer.launchers.children import explain_exit
 from antinfer.launchers.outcome import Outcome
 from antinfer.master.store.faults import PassingError
 
@@ -33,22 +33,6 @@ def test_error_class_of_an_adapter_arrives_as_the_class_it_belongs_to():
 def test_message_and_hint_travel_as_one_text():
     assert split_hint(ChangedError("a: b\nc", hint="do: this").text) == ("a: b\nc", "do: this")
     assert split_hint(ChangedError("alone").text) == ("alone", "")
-
-
-def test_restarts_wait_longer_each_time_until_the_budget_is_spent():
-    budget = RestartBudget(most=3, window_s=60)
-
-    waits = [budget.spend(now) for now in (0.0, 1.0, 2.0)]
-
-    assert waits == [0.1, 0.2, 0.4]
-    assert budget.spend(3.0) is None
-
-
-def test_restarts_long_ago_do_not_count():
-    budget = RestartBudget(most=1, window_s=60)
-
-    assert budget.spend(0.0) == 0.1
-    assert budget.spend(61.0) == 0.1
 
 
 def test_ends_of_processes_in_words():

@@ -91,5 +91,16 @@ def test_the_ready_made_plans_can_be_read() -> None:
     assert {rule.kind for rule in plans["dark-day"].rules} == KINDS.keys()
 
 
+def test_workers_are_told_the_shortest_notice_that_they_may_get() -> None:
+    rules = (
+        Rule("term", "worker", grace_s=9.0),
+        Rule("term", "worker", grace_s=2.0),
+        Rule("term", "worker"),
+        Rule("term", "master", grace_s=1.0),
+    )
+    assert FaultPlan("notices", rules=rules).notice_s == 2.0
+    assert FaultPlan("none", rules=rules[2:]).notice_s is None
+
+
 def test_whatever_a_plan_may_name_can_be_done() -> None:
     assert BLOWS.keys() == {(kind.name, target) for kind in KINDS.values() for target in kind.all_targets}
