@@ -114,7 +114,9 @@ class Members:
         former = reign.sessions.of_worker(join.worker)
         if former is not None:
             self.leasing.tally.leases_dropped += len(former.leases)
-            self.leasing.end(former, event.at, "worker joined again")
+            if former.leases:
+                self.leasing.count(Cause.WORKER_LOST)
+            self.leasing.end(former, event.at, f"{Cause.WORKER_LOST.value}: its worker joined again")
         session = Session(SessionId(f"{reign.epoch}-{reign.meta.next_session}"), join.worker)
         reign.meta.next_session += 1
         reign.sessions.add(session, event.at)

@@ -82,6 +82,16 @@ def test_a_worker_that_gives_up_leaves_for_what_it_gives_up_for() -> None:
     assert causes(world) == {"host_died": 1} and whats(world)[-1] == "worker left (host_died)"
 
 
+def test_a_worker_that_starts_again_under_its_name_has_lost_what_it_held() -> None:
+    world = World([10])
+    worker = world.worker("w1")
+    worker.take()
+    worker.join()
+    assert causes(world) == {"worker_lost": 1} and whats(world)[-1] == "worker_lost: its worker joined again"
+    worker.join()
+    assert causes(world) == {"worker_lost": 1}, "it held nothing"
+
+
 # -- workers that wake up late ------------------------------------------------------------------------------------------------------
 def test_any_word_of_a_session_that_has_ended_counts_once() -> None:
     world = World([10, 10])
