@@ -173,7 +173,7 @@ class Members:
                 grants = self._grants_to(session, request.number)
             else:
                 grants = () if session.draining else self._granting.grant_up_to(session, request, event.at)
-            if grants or outcomes:
+            if grants or outcomes or request.interruptions:
                 leasing.dirty.add(session.id)
             reign.out.append(commands.Send(event.stream, self._answer(session, request, outcomes, grants, event.at)))
         reign.settle(event.at)

@@ -46,10 +46,13 @@ def test_a_range_that_has_gone_elsewhere_has_no_such_line() -> None:
     assert causes(world) == {"gpu_oom": 1} and whats(world) == ["leased"]
 
 
-def test_what_was_counted_outlives_the_master() -> None:
+def test_what_was_counted_outlives_the_master_and_is_not_counted_again_by_the_next() -> None:
     world = World([100])
-    tell(world.worker(), Interruption(Cause.PROCESS_LEAK))
-    assert causes(world.fail_over()) == {"process_leak": 1, "master_lost": 1}
+    worker = world.worker()
+    tell(worker, Interruption(Cause.PROCESS_LEAK))
+    heir = world.fail_over()
+    worker.repeat(heir)
+    assert causes(heir) == {"process_leak": 1, "master_lost": 1}
 
 
 # -- workers that leave -------------------------------------------------------------------------------------------------------------
