@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from antinfer.core.causes import Cause
 from antinfer.errors import ChangedError, InfraError, SourceError, UsageError
 from antinfer.launchers.ahead import import_ahead
 from antinfer.master import retrying
@@ -184,7 +185,15 @@ async def _rule(
     from antinfer.master.troubles import Troubles
 
     troubles = Troubles()
-    store = RedisStore(url, mark.job, durability=spec.store.durability, server=server, patience_s=spec.patience, troubles=troubles)
+    store = RedisStore(
+        url,
+        mark.job,
+        durability=spec.store.durability,
+        server=server,
+        patience_s=spec.patience,
+        troubles=troubles,
+        was_away=lambda why: master.interrupted(Cause.STORE_LOST, why),
+    )
     streams = Streams()
     planner = Planner(spec, place, force=options.force, troubles=troubles)
     job = Job(spec, place, mark, spec.sink.type, engine_config(spec, mark.job, options.ttl_s))

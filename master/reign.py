@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from antinfer import faultpoints
 from antinfer.core import guards
 from antinfer.core.budgets import BadRowBudget
+from antinfer.core.causes import Cause
 from antinfer.core.config import EngineConfig
 from antinfer.core.documents import has_records
 from antinfer.core.engine import Engine, Phase
-from antinfer.core.events import DrainRequested, JobFailed, PlanCompleted, PlanExtended
+from antinfer.core.events import DrainRequested, InterruptionSeen, JobFailed, PlanCompleted, PlanExtended
 from antinfer.core.hindrance import HindrancePolicy
 from antinfer.core.ids import WorkerId
 from antinfer.core.interval import IntervalPolicy
 from antinfer.core.plan import PlanIndex, Shard
-from antinfer.errors import AntinferError, Interrupted, MasterError, UserCodeError, UserError, split_hint
+from antinfer.errors import AntinferError, FencedError, Interrupted, MasterError, UserCodeError, UserError, split_hint
 from antinfer.master import retrying, sealing
 from antinfer.master.backoff import START_S, patiently
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
@@ -38,6 +39,7 @@ from antinfer.master.streams import Streams
 from antinfer.master.troubles import Troubles
 from antinfer.rpc.values import GivenBack, JobDocument, Status
 from antinfer.storage.jobs import RunDocument
+from antinfer.storage.lastwords import LastWords
 from antinfer.storage.place import OutputPlace
 
 if TYPE_CHECKING:
@@ -158,6 +160,8 @@ class Master:
         self._unwanted = threading.Event()
         """The same for threads."""
         self._cause: AntinferError | None = None
+        self._discontinuity = ""
+        """Why the last reign ended, when that was the store."""
         self._running: asyncio.Task[None] | None = None
 
     # -- for people --------------------------------------------------------------------------------------------------------------------
@@ -216,6 +220,11 @@ class Master:
             # A batch that is cut off here is in the store or is not; its answers never leave.
             self._asyncio.call_later(_STOP_S, self._running.cancel)
 
+    def interrupted(self, cause: Cause, detail: str, times: int = 1) -> None:
+        """Count what has interrupted the job and no worker can tell of; not heard while nobody rules."""
+        if self._loop is not None:
+            self._loop.post(lambda at: InterruptionSeen(at, cause, detail, times))
+
     def _ruling(self) -> Loop:
         if self._loop is None:
             raise self._not_ready()
@@ -242,6 +251,11 @@ class Master:
             if not self._stopped:
                 raise
             raise self._interrupted() from None
+        except (Interrupted, FencedError):
+            raise
+        except AntinferError as error:
+            await asyncio.to_thread(self._leave_word, error)
+            raise
         finally:
             self.leave()
             await asyncio.to_thread(self._planner.stop)
@@ -258,6 +272,7 @@ class Master:
                 await self._reign()
                 return
             except DiscontinuityError as error:
+                self._discontinuity = str(error)
                 _log.warning("%s; beginning a new reign", error, extra={"action": "new_reign", "epoch": self._epoch})
         raise self._interrupted()
 
@@ -283,6 +298,7 @@ class Master:
         _log.info(
             "reign %d begins, from %s", self._epoch, "the store" if trusted else "the output", extra={"action": "reign", "owner": owner}
         )
+        counted = self._note_discontinuity(trusted=trusted)
         config = replace(job.config, job=self._job_name)
         plan = PlanIndex(map(self._plan.rows, range(len(self._plan))), complete=self._plan.complete)
         engine = Engine(config, plan, self._epoch, self._round)
@@ -309,6 +325,8 @@ class Master:
             journal=journal,
             check=self._check,
         )
+        for cause, detail, times in counted:
+            self.interrupted(cause, detail, times)
         self._streams.rule(loop.post)
         try:
             if self._stopped:
@@ -320,6 +338,15 @@ class Master:
             if journal is not None:
                 await asyncio.to_thread(journal.end, _ending(loop))
         self._raise_outcome(loop)
+
+    def _note_discontinuity(self, *, trusted: bool) -> list[tuple[Cause, str, int]]:
+        """Return what a reign that follows from the loss of the store has to count: that, and what went with the store."""
+        why, self._discontinuity = self._discontinuity, ""
+        if not why:
+            return []
+        before = {} if trusted or self._loop is None else self._loop.engine.meta.causes
+        kept = [(Cause(cause), "counted before the store was lost", times) for cause, times in before.items()]
+        return [*kept, (Cause.STORE_LOST, why, 1)]
 
     async def _scaled(self, loop: Loop, ruling: Coroutine[Any, Any, None]) -> None:
         """Rule, and look after the workers meanwhile where that is ours to do."""
@@ -441,6 +468,18 @@ class Master:
         if loop.given_up.traceback:
             raise UserCodeError(message, hint=hint, user_traceback=loop.given_up.traceback)
         raise UserError(message, hint=hint)
+
+    def _leave_word(self, error: AntinferError) -> None:
+        """Say beside the output why the job was given up, if that can be written, and the output is ours."""
+        if not self._possessed or self._loop is None:
+            return
+        engine = self._loop.engine
+        done, causes = engine.progress(), dict(engine.meta.causes)
+        words = LastWords(self._job.mark.job, self._epoch, error.text, done.rows_done, done.rows_quarantined, causes)
+        try:
+            words.write(self._job.place)
+        except AntinferError as trouble:
+            _log.warning("why the job has failed cannot be left beside its output: %s", trouble, extra={"action": "no_last_words"})
 
     def _interrupted(self) -> Interrupted:
         return Interrupted("the master was stopped", hint="The same command resumes the job.")

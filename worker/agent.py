@@ -309,7 +309,8 @@ class Agent:
         self._is_isolating = self._is_isolating or host.blames_user_code
         self._bury_progress()
         _log.warning("the stage host is gone: %s", detail, extra={"action": "host_died", "worker": self._options.worker})
-        self._step(HostDied(_now(), detail))
+        cause = Cause.HOST_DIED if host.death is None else host.death.kind.cause_of_host
+        self._step(HostDied(_now(), detail, cause))
 
     def _stop_host(self) -> None:
         if self._host is not None:

@@ -42,6 +42,11 @@ class DeathKind(Enum):
         """What the master counts it as."""
         return _CAUSES.get(self, Cause.PROCESS_CRASH)
 
+    @property
+    def cause_of_host(self) -> Cause:
+        """The same of a stage host: it has no device of its own, and its crash is one of all its threads."""
+        return self.cause if self in (DeathKind.OUT_OF_MEMORY, DeathKind.HANG) else Cause.HOST_DIED
+
 
 _CAUSES: Final = {
     DeathKind.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,

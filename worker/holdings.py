@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from antinfer.core.ids import LeaseId, ShardId, lease_of
-from antinfer.core.messages import NO_ROWS, Acceptance, CommitOutcome, Failure, Grant, HeldRange
+from antinfer.core.messages import NO_ROWS, Acceptance, AtWork, CommitOutcome, Failure, Grant, HeldRange, Interruption
 from antinfer.core.plan import Shard
 from antinfer.core.ranges import Rows
 from antinfer.worker import guards, hostlink
@@ -36,6 +37,11 @@ class Holdings:
     def find(self, lease: LeaseId) -> HeldLease | None:
         """Return the lease of this id, also when the host knows it by its former id."""
         return self.leases.get(self._renamed.get(lease, lease))
+
+    def renamed(self, told: Interruption) -> Interruption:
+        """Return what the host told with the leases as the master knows them, less those that are not held any more."""
+        found = ((self.find(each.lease), each.rows) for each in told.ranges)
+        return replace(told, ranges=tuple(AtWork(lease.id, rows) for lease, rows in found if lease is not None))
 
     @property
     def computing(self) -> list[HeldLease]:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from antinfer.core.causes import Cause
 from antinfer.core.ids import LeaseId, ShardId
-from antinfer.core.messages import FailureKind
+from antinfer.core.messages import AtWork, FailureKind, Interruption
 from antinfer.core.plan import Piece, Retry, Shard
 from antinfer.core.ranges import Rows
 from antinfer.core.records import CommitRecord
@@ -158,6 +158,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Host to agent: a process of a stage was interrupted, and all that came of it was mended here."""
+
+    told: Interruption
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Host to agent, every second and before each `Staged`: counters since the host started, for display."""
 
@@ -169,7 +176,7 @@ class Progress:
 
 
 ToHost = Setup | Work | Cut | Regrant | YieldRest | CommitEvery | HasResults | Stop
-FromHost = Ready | Sized | Staged | Released | Kept | Failed | Progress
+FromHost = Ready | Sized | Staged | Released | Kept | Failed | Interrupted | Progress
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(ToHost), *get_args(FromHost))}
 
@@ -179,6 +186,8 @@ def encode(message: ToHost | FromHost) -> bytes:
     data = asdict(message)
     if isinstance(message, Failed):
         data |= {"kind": message.kind.value, "cause": message.cause.value}
+    if isinstance(message, Interrupted):
+        data["told"]["cause"] = message.told.cause.value
     return json.dumps({"is": type(message).__name__, **data}, separators=(",", ":")).encode() + b"\n"
 
 
@@ -205,5 +214,9 @@ def decode(line: bytes) -> ToHost | FromHost:
         data["record"] = CommitRecord.from_json(data["record"])
     if kind is Failed:
         data |= {"kind": FailureKind(data["kind"]), "cause": Cause(data["cause"])}
+    if kind is Interrupted:
+        told = data["told"]
+        ranges = tuple(AtWork(LeaseId(*each["lease"]), Rows(*each["rows"])) for each in told["ranges"])
+        data["told"] = Interruption(**{**told, "cause": Cause(told["cause"]), "ranges": ranges})
     message: ToHost | FromHost = kind(**data)
     return message

@@ -19,6 +19,7 @@ from antinfer.core.messages import (
     Downward,
     Failure,
     FailureKind,
+    Interruption,
     Join,
     Push,
     Request,
@@ -28,7 +29,7 @@ from antinfer.core.messages import (
 )
 from antinfer.core.plan import Shard
 from antinfer.core.scaling import exits
-from antinfer.worker import guards, hostlink
+from antinfer.worker import guards, hostlink, interruptions
 from antinfer.worker.holdings import Holdings
 from antinfer.worker.hostwatch import HostWatch
 from antinfer.worker.leases import HeldLease, report
@@ -85,6 +86,8 @@ class Session:
         self._attempts = 0
         self._losses: list[Failure] = []
         """Failures of the host as a whole that the master does not know of yet."""
+        self._interruptions: list[Interruption] = []
+        """What the next request is to tell of our processes; the unanswered one tells its own again."""
         self._drain_since: int | None = None
         self._drain_cause = Cause.DRAINED
         self._exit_code, self._exit_reason = 0, ""
@@ -112,7 +115,7 @@ class Session:
             case HostSaid():
                 self._on_host_said(at, event.message)
             case HostDied():
-                self._on_host_died(at, event.detail)
+                self._on_host_died(at, event.detail, event.cause)
             case DrainAsked():
                 self._drain_cause = event.cause
                 if event.cause is Cause.PREEMPTED and self._drain_since is None:
@@ -176,6 +179,8 @@ class Session:
         self._id = SessionId("")
         self._number = self._answered = 0
         self._link = _Link.JOINING
+        if isinstance(self._unanswered, Request):
+            self._interruptions[:0] = self._unanswered.interruptions
         self._ask(at, Join(self.worker, self._job, self._holdings.named()))
 
     def _talk(self, at: int) -> None:
@@ -196,9 +201,12 @@ class Session:
         told = report(holdings.leases.values())
         leaving = self._drain_since is not None and told.is_whole and not holdings.computing
         want = self._wish()
-        if not (told or self._losses or leaving or (want and at >= self._hungry_at)):
+        # What we have mended ourselves is not worth a message of its own: it goes in place of the next sign of life.
+        mended = bool(self._interruptions) and self._link is _Link.UP and at - self._sent_at >= self._heartbeat_ms
+        if not (told or self._losses or mended or leaving or (want and at >= self._hungry_at)):
             return None
         self._number += 1
+        interruptions, self._interruptions = tuple(self._interruptions), []
         return Request(
             session=self._id,
             number=self._number,
@@ -210,7 +218,8 @@ class Session:
             want=want,
             leaving=leaving,
             done=tuple(holdings.leases[lease].done for lease in held),
-            cause=self._drain_cause,
+            cause=Cause.UNKNOWN if self._drain_since is None else self._drain_cause,
+            interruptions=interruptions,
         )
 
     def _wish(self) -> int:
@@ -351,6 +360,8 @@ class Session:
                 self._holdings.on_kept(message)
             case hostlink.Failed():
                 self._on_failed(at, message)
+            case hostlink.Interrupted():
+                interruptions.add(self._interruptions, self._holdings.renamed(message.told))
             case hostlink.Progress():
                 self._holdings.on_progress(message)
             case _:
@@ -369,9 +380,10 @@ class Session:
             self._give_up(at, message.error)
         else:
             self._actions.append(StopHost())
-            self._on_host_died(at, message.error)
+            self._on_host_died(at, message.error, cause, is_told=True)
 
-    def _on_host_died(self, at: int, detail: str) -> None:
+    def _on_host_died(self, at: int, detail: str, cause: Cause, *, is_told: bool = False) -> None:
+        """Start another host, or give up; `is_told`: the master will hear of this death anyway."""
         first = self._holdings.on_host_lost()
         if self._drain_since is not None:
             self._holdings.release_all()
@@ -381,14 +393,17 @@ class Session:
             first.host_deaths += 1
             if self._watch.is_culprit(first.host_deaths):
                 error = f"the stage host died {first.host_deaths} times with these rows first in line, at last: {detail}"
-                first.failure = Failure(first.id, FailureKind.RANGE, error)
+                first.failure = Failure(first.id, FailureKind.RANGE, error, cause=cause)
                 self._watch.note_progress()
+                is_told = True
         if pause is None:
             reason = f"the stage host keeps dying, at last: {detail}"
-            self._losses.append(Failure(None, FailureKind.STORAGE, reason))
+            self._losses.append(Failure(None, FailureKind.STORAGE, reason, cause=cause))
             self._give_up(at, reason)
-        else:
-            self._actions.append(StartHost(pause))
+            return
+        if not is_told:
+            interruptions.add(self._interruptions, interruptions.of_host(cause, detail, first))
+        self._actions.append(StartHost(pause))
 
     # -- the end -----------------------------------------------------------------------------------------------------------------
     def _drain(self, at: int, reason: str) -> None:

@@ -51,6 +51,7 @@ class HostDied:
     at: int
     detail: str
     """How it ended, for people."""
+    cause: Cause = Cause.HOST_DIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def _sent_everything(stages: Sequence[StageSpec]) -> Iterator[StageSpec]:
 def status(where: Where, *, watch: bool, as_json: bool) -> None:
     over = _ended(where) if where.is_submitted else None
     if over is None and not where.is_submitted and (place := where.place) is not None:
-        over = _finished(place)
+        over = _finished(place) or _failed(place)
     if over is not None:
         _show(over, as_json)
         return
@@ -137,7 +137,27 @@ def _finished(place: OutputPlace) -> Status | None:
         rows_committed=rows,
         rows_quarantined=told["rows_quarantined"],
         plan_complete=True,
-        counters={"commits": told["commits"], "rows_out": told["rows_out"]},
+        counters={"commits": told["commits"], "rows_out": told["rows_out"]} | figures.counted(told.get("causes", {})),
+    )
+
+
+def _failed(place: OutputPlace) -> Status | None:
+    """The last status of a job that its last master gave up; None for any other."""
+    from antinfer.rpc.values import Status
+    from antinfer.storage.lastwords import LastWords
+
+    words = LastWords.read(place)
+    if words is None:
+        return None
+    return Status(
+        job=words.job,
+        output=place.uri,
+        epoch=words.epoch,
+        phase="failed",
+        reason=words.reason,
+        rows_committed=words.rows_committed,
+        rows_quarantined=words.rows_quarantined,
+        counters=figures.counted(words.causes),
     )
 
 
@@ -157,6 +177,8 @@ def _print_status(status: Status) -> None:
     typer.echo(f"  {figures.headline(status)}")
     if counters := figures.counters(status):
         typer.echo(f"  {counters}")
+    if causes := figures.causes(status.counters):
+        typer.echo(f"  causes: {causes}")
     for worker in status.workers:
         typer.echo(f"  {worker.worker:<24} {worker.state:<9} {worker.leases:>3} leases  {figures.count(worker.rows_committed):>10} rows")
     stages = figures.stages(status)

@@ -173,6 +173,8 @@ def _print_report(spec: JobSpec, report: dict[str, Any], seconds: float) -> None
     for name, result in report.get("accumulators", {}).items():
         figures_of = (f"{key} {_short(value)}" for key, value in result.items() if key != "type" and value != 0)
         typer.echo(f"  {name}: {', '.join(figures_of)}")
+    if causes := figures.causes(figures.counted(report.get("causes", {}))):
+        typer.echo(f"  causes: {causes}")
     typer.echo(f"  output: {spec.sink.path}   (check it: antinfer verify {spec.sink.path})")
     if report["rows_quarantined"]:
         typer.echo(f"  quarantined rows with their errors: antinfer quarantine ls {spec.sink.path}", file=sys.stderr)

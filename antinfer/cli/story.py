@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from antinfer.storage.lives import Life, ReignLife
     from antinfer.storage.place import OutputPlace
     from antinfer.storage.reigns import Replayed, Summary
+
+
+_WIDEST: Final = 48
+"""Characters of a column: what is longer, as the words of a process that died, does not push the others to the side."""
 
 
 def story(output: str, what: str, *, as_json: bool) -> None:
@@ -110,7 +114,7 @@ def _record_text(record: CommitRecord) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [min(_WIDEST, max(map(len, column))) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
 

@@ -33,7 +33,7 @@ class Cause(Enum):
     BAD_ROW = "bad_row"
     """User code raised on a row, or returned what the policy forbids."""
     GPU_OOM = "gpu_oom"
-    """The accelerator's memory did not hold the batch."""
+    """The memory of the accelerator, or of the process, did not hold the batch."""
     PROCESS_CRASH = "process_crash"
     """A process with user code ended by itself: segmentation fault, abort, exit."""
     PROCESS_HANG = "process_hang"
@@ -57,7 +57,7 @@ class Cause(Enum):
     DRAINED = "drained"
     """Somebody asked the worker to stop: scale-in, an operator, a signal."""
     WOKE_LATE = "woke_late"
-    """A worker that had been given up asked for a commit; it was refused."""
+    """A worker that had been given up came back; what it asked to commit was refused."""
     START_ERROR = "start_error"
     """A worker could not set its pipeline up: bad import, wrong image, missing file."""
     USER_ERROR = "user_error"
@@ -73,7 +73,7 @@ class Cause(Enum):
     MASTER_LOST = "master_lost"
     """The master died or could not be reached; workers went on without it."""
     STORE_LOST = "store_lost"
-    """Redis died or could not be reached."""
+    """The store was away, died, or had lost what it held."""
     STUCK = "stuck"
     """A range on a live worker took so much longer than it should that it was taken away."""
     YIELDED = "yielded"
@@ -137,7 +137,7 @@ class _Rule(NamedTuple):
 
 _RULES: Final = {
     Cause.BAD_ROW: _Rule(Budget.ROWS, False, "user code failed on a row"),
-    Cause.GPU_OOM: _Rule(Budget.NONE, False, "the batch did not fit into GPU memory"),
+    Cause.GPU_OOM: _Rule(Budget.NONE, False, "the batch did not fit into memory"),
     Cause.PROCESS_CRASH: _Rule(Budget.PROCESS, True, "a process crashed"),
     Cause.PROCESS_HANG: _Rule(Budget.PROCESS, True, "a process hung"),
     Cause.PROCESS_LEAK: _Rule(Budget.NONE, False, "a process grew without end"),

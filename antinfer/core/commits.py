@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from antinfer.core import guards
 from antinfer.core.causes import Cause
 from antinfer.core.failures import Failures
+from antinfer.core.ids import LeaseId
 from antinfer.core.leasing import Leasing
 from antinfer.core.ledger import Lease
 from antinfer.core.messages import Acceptance, Commit, CommitOutcome
+from antinfer.core.ranges import Rows
 from antinfer.core.sessions import Session
+
+_MOST_REMEMBERED: Final = 10_000
 
 
 class Commits:
@@ -17,6 +23,8 @@ class Commits:
     def __init__(self, leasing: Leasing, failures: Failures) -> None:
         self._leasing = leasing
         self._failures = failures
+        self._overtaken: set[LeaseId] = set()
+        """Leases that another copy of their rows has cut: a commit of them that was under way is not late, only second."""
 
     def judge(self, session: Session, commit: Commit, at: int) -> CommitOutcome:
         """Accept a commit or say why not."""
@@ -32,13 +40,11 @@ class Commits:
             or record.shard != standing.shard
             or not reign.is_of_round(record)
         ):
-            leasing.tally.commits_refused += 1
-            return CommitOutcome(record.staged, Acceptance.REFUSED, left)
+            return self._refuse(session, commit, standing, left, at)
         if guards.is_out_of_order(record.start, standing.rows.start):
             return CommitOutcome(record.staged, Acceptance.RETRY, standing.rows)
         if record.start != standing.rows.start or not record.start < record.stop <= standing.rows.stop:
-            leasing.tally.commits_refused += 1
-            return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
+            return self._refuse(session, commit, standing, standing.rows, at)
         if record.schema and reign.meta.schema and record.schema != reign.meta.schema:
             leasing.count(Cause.USER_ERROR)
             reign.fail(
@@ -48,6 +54,22 @@ class Commits:
             leasing.tally.commits_refused += 1
             return CommitOutcome(record.staged, Acceptance.REFUSED, standing.rows)
         return self._accept(session, commit, standing, at)
+
+    def _refuse(self, session: Session, commit: Commit, standing: Lease | None, left: Rows | None, at: int) -> CommitOutcome:
+        """Refuse a commit, and say so in the story of its rows."""
+        leasing, reign, record = self._leasing, self._leasing.reign, commit.record
+        leasing.tally.commits_refused += 1
+        if reign.failure:
+            why = "the job had failed"
+        elif standing is not None:
+            why = "not what its lease is about"
+        elif commit.lease in self._overtaken:
+            why = Cause.OVERTAKEN.value
+        else:
+            leasing.count(Cause.WOKE_LATE)
+            why = f"{Cause.WOKE_LATE.value}: its lease had ended"
+        reign.story.tell_of(at, f"commit refused ({why})", record.shard, record.rows, commit.lease, session.worker)
+        return CommitOutcome(record.staged, Acceptance.REFUSED, left)
 
     def _accept(self, session: Session, commit: Commit, standing: Lease, at: int) -> CommitOutcome:
         leasing, reign, record = self._leasing, self._leasing.reign, commit.record
@@ -64,6 +86,9 @@ class Commits:
             session.pace.note(news, at)
         for other in reign.accept(record, standing, at, session.worker):
             leasing.count(Cause.OVERTAKEN)
+            if len(self._overtaken) >= _MOST_REMEMBERED:
+                self._overtaken.clear()
+            self._overtaken.add(other.id)
             leasing.tell_cut(other)
         if standing.id not in reign.ledger.leases:
             session.leases.discard(standing.id)

@@ -103,6 +103,8 @@ class Engine:
         self._handlers = {**self._own_handlers(), **self._members.handlers()}
         self._unrecovered: dict[str, CommitRecord] = {}
         self._reset = False
+        self.is_rebuilt = False
+        """The output alone told what is committed: what else earlier reigns knew is lost."""
         self._next_lease = 1
         self._next_collect = 0
 
@@ -294,7 +296,9 @@ class Engine:
             return
         for record in distinct(event.unflushed):
             self.publications.add(record, published=True)
-        if event.records and self.epoch > 1:
+        self.is_rebuilt = True
+        if event.records and self.epoch > 1 and not self.meta.causes[Cause.STORE_LOST.value]:
+            # Else its loss has been told of already.
             self.meta.causes[Cause.STORE_LOST.value] += 1
         self.meta.closed_below = dict.fromkeys(range(1, self.epoch), UNSIZED)
         self._serve(event.at)
@@ -386,6 +390,9 @@ class Engine:
         if self.phase is Phase.SEALING:
             self.phase = Phase.DONE
 
+    def _on_interruption_seen(self, event: events.InterruptionSeen) -> None:
+        self._members.leasing.count(event.cause, event.times)
+
     def _on_job_failed(self, event: events.JobFailed) -> None:
         self.fail(event.reason)
 
@@ -401,5 +408,6 @@ class Engine:
             events.OutputListed: self._on_output_listed,
             events.OutputAudited: self._on_output_audited,
             events.Sealed: self._on_sealed,
+            events.InterruptionSeen: self._on_interruption_seen,
             events.JobFailed: self._on_job_failed,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NewType
 
+from antinfer.core.causes import Cause
 from antinfer.core.ids import WorkerId
 from antinfer.core.messages import Heartbeat, Join, Request
 from antinfer.core.records import CommitRecord
@@ -130,6 +131,18 @@ class DrainRequested:
 
     at: int
     worker: WorkerId
+    cause: Cause = Cause.DRAINED
+
+
+@value
+class InterruptionSeen:
+    """Something interrupted the job of which no worker can tell: the store was away, or how a worker has ended. It is counted."""
+
+    at: int
+    cause: Cause
+    detail: str = ""
+    """For people."""
+    times: int = 1
 
 
 @value
@@ -156,5 +169,6 @@ Event = (
     | OutputAudited
     | Sealed
     | DrainRequested
+    | InterruptionSeen
     | JobFailed
 )

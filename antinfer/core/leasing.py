@@ -33,6 +33,7 @@ class Reign(Protocol):
     story: Story
     out: list[commands.Command]
     failure: str
+    is_rebuilt: bool
 
     @property
     def is_ruling(self) -> bool: ...
@@ -57,9 +58,9 @@ class Leasing:
         self.tally = Tally()
         self.hindrance = Hindrance(reign.config.hindrance)
 
-    def count(self, cause: Cause) -> None:
-        """The job was interrupted once more."""
-        self.reign.meta.causes[cause.value] += 1
+    def count(self, cause: Cause, times: int = 1) -> None:
+        """The job was interrupted once more, or `times` times."""
+        self.reign.meta.causes[cause.value] += times
         self.counters_dirty = True
 
     def held(self, session: Session, lease_id: LeaseId) -> Lease | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from antinfer.core import commands, events, guards
 from antinfer.core.causes import Cause
@@ -21,6 +21,7 @@ from antinfer.core.messages import (
     CommitOutcome,
     Grant,
     HeldRange,
+    Interruption,
     Join,
     Push,
     Request,
@@ -32,6 +33,8 @@ from antinfer.core.messages import (
 from antinfer.core.ranges import Rows
 from antinfer.core.sessions import Session
 from antinfer.core.tail import Tail
+
+_MOST_REMEMBERED: Final = 10_000
 
 
 class Members:
@@ -46,6 +49,8 @@ class Members:
         self._granting = Granting(self.leasing)
         self._tail = Tail(self.leasing, self._granting)
         self._deadlines = Deadlines(self.leasing)
+        self._late: set[SessionId] = set()
+        """Sessions whose workers have woken up late."""
 
     def restore(self, sessions: Iterable[Session], at: int) -> None:
         """Take over stored sessions; each gets a fresh time to live, because its worker has yet to find this master."""
@@ -109,7 +114,9 @@ class Members:
         former = reign.sessions.of_worker(join.worker)
         if former is not None:
             self.leasing.tally.leases_dropped += len(former.leases)
-            self.leasing.end(former, event.at, "worker joined again")
+            if former.leases:
+                self.leasing.count(Cause.WORKER_LOST)
+            self.leasing.end(former, event.at, f"{Cause.WORKER_LOST.value}: its worker joined again")
         session = Session(SessionId(f"{reign.epoch}-{reign.meta.next_session}"), join.worker)
         reign.meta.next_session += 1
         reign.sessions.add(session, event.at)
@@ -118,22 +125,34 @@ class Members:
         if not join.held:
             session.rests_until = event.at + self._failures.pause_ms(session.worker)
         for held in join.held:
-            self._regrant(session, held, event.at)
+            if not self._regrant(session, held, event.at):
+                is_late = former is None and self._would_know(held.lease.epoch)
+                what = f"{Cause.WOKE_LATE.value}: not granted again" if is_late else "not granted again"
+                reign.story.tell_of(event.at, what, held.shard, held.rows, held.lease, session.worker)
         return session
 
-    def _regrant(self, session: Session, held: HeldRange, at: int) -> None:
+    def _regrant(self, session: Session, held: HeldRange, at: int) -> bool:
         if not guards.may_regrant():
-            return
+            return False
         pending = self._reign.ledger.take_exactly(held.shard, held.rows)
-        if pending is not None:
-            lease = Lease.of(pending, self._reign.new_lease_id(), session.id, held.shard, 0, at)
-            self.leasing.enter(session, lease, at, "granted again")
+        if pending is None:
+            return False
+        lease = Lease.of(pending, self._reign.new_lease_id(), session.id, held.shard, 0, at)
+        self.leasing.enter(session, lease, at, "granted again")
+        return True
 
     # -- requests ----------------------------------------------------------------------------------------------------------------
     def _on_requested(self, event: events.Requested) -> None:
         request = event.request
         session = self._session_of(event.stream, request.session, event.at, number=request.number)
-        if session is None or request.number < session.last_request:
+        if session is None:
+            if request.session in self._late:
+                what = f"commit refused ({Cause.WOKE_LATE.value}: its session had ended)"
+                for commit in request.commits:
+                    record = commit.record
+                    self._reign.story.tell_of(event.at, what, record.shard, record.rows, commit.lease, record.worker)
+            return
+        if request.number < session.last_request:
             return
         repeated = request.number == session.last_request
         session.last_request = request.number
@@ -143,9 +162,9 @@ class Members:
         reign, leasing = self._reign, self.leasing
         if request.leaving:
             if not any(failure.lease is None for failure in request.failures):
-                leasing.count(request.cause)
+                leasing.count(_leave_cause(session, request) or Cause.DRAINED)
             leasing.tally.leases_returned += len(session.leases)
-            leasing.end(session, event.at, "worker left")
+            leasing.end(session, event.at, f"worker left{_because(_leave_cause(session, request))}")
             leasing.send(event.stream, Answer(request.number, Verdict.DRAIN, outcomes))
         elif reign.failure:
             leasing.send(event.stream, Answer(request.number, Verdict.FAILED, outcomes, reason=reign.failure))
@@ -154,7 +173,7 @@ class Members:
                 grants = self._grants_to(session, request.number)
             else:
                 grants = () if session.draining else self._granting.grant_up_to(session, request, event.at)
-            if grants or outcomes:
+            if grants or outcomes or request.interruptions:
                 leasing.dirty.add(session.id)
             reign.out.append(commands.Send(event.stream, self._answer(session, request, outcomes, grants, event.at)))
         reign.settle(event.at)
@@ -165,13 +184,16 @@ class Members:
         return tuple(self.leasing.grant(lease) for lease in standing if lease.request == number)
 
     def _apply(self, session: Session, request: Request, at: int, *, repeated: bool) -> tuple[CommitOutcome, ...]:
+        if not repeated:
+            for interruption in request.interruptions:
+                self._note(session, interruption, at)
         for sizing in request.sizings:
             self._size(session, sizing, at)
         outcomes = tuple([self._commits.judge(session, commit, at) for commit in request.commits])
         for back in request.returns:
             lease = self.leasing.held(session, back.lease)
             if lease is not None:
-                self._take_back(session, lease, back, at)
+                self._take_back(session, lease, back, at, why=_leave_cause(session, request))
         for failure in request.failures:
             # A lease fails once and is gone; a worker's failure would count again with every repeat.
             if failure.lease is not None or not repeated:
@@ -181,18 +203,28 @@ class Members:
             self.leasing.note_done(session, request.held, request.done, at)
         return outcomes
 
-    def _take_back(self, session: Session, lease: Lease, back: Return, at: int) -> None:
-        """Take a lease back, or a part of it."""
+    def _note(self, session: Session, interruption: Interruption, at: int) -> None:
+        """Count what interrupted a worker's processes, and tell it of the rows that were at work."""
+        self.leasing.count(interruption.cause, interruption.times)
+        what = f"{interruption.cause.value}: {interruption.detail or interruption.cause.text}"
+        for each in interruption.ranges:
+            lease = self.leasing.held(session, each.lease)
+            if lease is not None:
+                self._reign.story.tell(at, what, lease, session.worker, each.rows)
+
+    def _take_back(self, session: Session, lease: Lease, back: Return, at: int, why: Cause | None) -> None:
+        """Take a lease back, or a part of it; `why`: the worker is about to leave."""
         leasing = self.leasing
         asked, lease.asked = lease.asked, None
+        what = f"returned{_because(asked.why if asked is not None else why)}"
         if back.start is None or back.start <= lease.rows.start:
             # What was asked back is for others: its worker asks for more in the same breath.
-            leasing.release(session, lease, at, "returned", elsewhere=asked is not None)
+            leasing.release(session, lease, at, what, elsewhere=asked is not None)
         else:
             rows = Rows(back.start, lease.rows.stop)
             if not self._reign.ledger.give_back(lease, back.start, leasing.shunned(session, at)):
                 return
-            self._reign.story.tell(at, "returned", lease, session.worker, rows)
+            self._reign.story.tell(at, what, lease, session.worker, rows)
             leasing.nudge(max(1, asked.workers if asked is not None else 0))
         leasing.tally.leases_returned += 1
         if asked is not None and asked.why is Cause.YIELDED:
@@ -242,7 +274,7 @@ class Members:
     def _on_drain_requested(self, event: events.DrainRequested) -> None:
         session = self._reign.sessions.of_worker(event.worker)
         if session is not None:
-            session.draining = True
+            session.draining, session.drain_cause = True, event.cause
             self.leasing.dirty.add(session.id)
             self.leasing.push(session, Push(verdict=Verdict.DRAIN))
 
@@ -258,13 +290,26 @@ class Members:
             verdict = Verdict.FAILED
         elif reign.is_ruling and reign.ledger.is_complete:
             verdict = Verdict.DONE
-        elif reign.is_ruling and number is not None:
-            self.leasing.count(Cause.WOKE_LATE)
+        elif reign.is_ruling:
+            self._note_late(session_id)
         if number is not None:
             self.leasing.send(stream, Answer(number, verdict, reason=reign.failure))
         else:
             self.leasing.send(stream, Push(verdict=verdict, reason=reign.failure))
         return None
+
+    def _note_late(self, session_id: SessionId) -> None:
+        """Somebody speaks for a session that has ended; it may say several things before it hears so."""
+        epoch = session_id.partition("-")[0]
+        if session_id not in self._late and epoch.isdecimal() and self._would_know(int(epoch)):
+            if len(self._late) >= _MOST_REMEMBERED:
+                self._late.clear()
+            self._late.add(session_id)
+            self.leasing.count(Cause.WOKE_LATE)
+
+    def _would_know(self, epoch: int) -> bool:
+        """Tell whether this reign would know a session or a lease of reign `epoch` if it had not ended: not when the store was lost."""
+        return epoch == self._reign.epoch or not self._reign.is_rebuilt
 
     # -- time passes -------------------------------------------------------------------------------------------------------------
     def look_around(self, at: int) -> None:
@@ -287,3 +332,18 @@ class Members:
             self.leasing.tally.leases_dropped += 1
             self.leasing.count(Cause.NOT_HELD)
             self.leasing.release(session, leases[lease_id], at, "not held by its worker")
+
+
+def _leave_cause(session: Session, request: Request) -> Cause | None:
+    """Return why a worker leaves, or is about to; None when it is not, as far as anybody knows."""
+    failed = next((failure for failure in request.failures if failure.lease is None), None)
+    if failed is not None:
+        return failed.cause if failed.cause is not Cause.UNKNOWN else None
+    if session.draining and request.cause in (Cause.DRAINED, Cause.UNKNOWN):
+        # It was told to go, and does not know why.
+        return session.drain_cause
+    return request.cause if request.cause is not Cause.UNKNOWN else None
+
+
+def _because(cause: Cause | None) -> str:
+    return "" if cause is None else f" ({cause.value})"

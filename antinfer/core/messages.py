@@ -156,8 +156,28 @@ class Failure:
 
 
 @value
+class AtWork:
+    """Rows of a lease that were being computed."""
+
+    lease: LeaseId
+    rows: Rows
+
+
+@value
+class Interruption:
+    """What interrupted a worker's processes and was mended there. It is counted and told; nothing is decided from it."""
+
+    cause: Cause
+    times: int = 1
+    detail: str = ""
+    """For people, in a few words; of the last time."""
+    ranges: tuple[AtWork, ...] = ()
+    """What was at work then, where that is known."""
+
+
+@value
 class Request:
-    """Everything a worker has to tell and ask in one go; applied atomically, in field order."""
+    """Everything a worker has to tell and ask in one go; applied atomically: `interruptions` first, the others in field order."""
 
     session: SessionId
     number: int
@@ -174,8 +194,10 @@ class Request:
     """The worker stops for good: end the session, whatever it still holds goes back without blame."""
     done: tuple[int, ...] = ()
     """For each of `held`, the first row that is not computed; empty when the worker does not know."""
-    cause: Cause = Cause.DRAINED
-    """Why the worker is `leaving`."""
+    cause: Cause = Cause.UNKNOWN
+    """Why the worker is `leaving`, or is about to; UNKNOWN: it is not."""
+    interruptions: tuple[Interruption, ...] = ()
+    """Since the last request; told once, however often the request is repeated."""
 
 
 @value

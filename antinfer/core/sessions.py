@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from antinfer.core import guards
+from antinfer.core.causes import Cause
 from antinfer.core.events import StreamId
 from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
 from antinfer.core.paces import Pace
@@ -29,6 +30,8 @@ class Session:
     deadline: int = 0
     """Time (ms) at which silence ends the session."""
     draining: bool = False
+    drain_cause: Cause = Cause.DRAINED
+    """Why, as far as the master knows; a later one does not."""
     is_ready: bool = False
     """Its pipeline is set up: it has asked for work."""
     has_committed: bool = False

@@ -43,7 +43,11 @@ class Story:
 
     def tell(self, at: int, what: str, lease: Lease, who: str, rows: Rows | None = None) -> None:
         """Remember that `what` happened to the rows of `lease`, or to `rows` of it alone."""
-        told = (at, what, lease.shard, rows or lease.rows, lease.id, who, self.cause)
+        self.tell_of(at, what, lease.shard, rows or lease.rows, lease.id, who)
+
+    def tell_of(self, at: int, what: str, shard: int, rows: Rows, lease: LeaseId, who: str) -> None:
+        """The same of a lease that is known by its id alone."""
+        told = (at, what, shard, rows, lease, who, self.cause)
         self._told.append(told)
         if self._fresh is not None:
             self._fresh.append(told)  # type: ignore[arg-type]  # an entry but for its name

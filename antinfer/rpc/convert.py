@@ -19,6 +19,7 @@ from antinfer.core.ids import Epoch, LeaseId, SessionId, ShardId, StagedName, Wo
 from antinfer.core.messages import (
     Acceptance,
     Answer,
+    AtWork,
     Commit,
     CommitOutcome,
     Downward,
@@ -27,6 +28,7 @@ from antinfer.core.messages import (
     Grant,
     Heartbeat,
     HeldRange,
+    Interruption,
     Join,
     LeaseCut,
     Push,
@@ -244,6 +246,7 @@ def _request_to_pb(request: Request) -> work_pb2.Request:
         leaving=request.leaving,
         done=request.done,
         cause=request.cause.value,
+        interruptions=[_interruption_to_pb(each) for each in request.interruptions],
     )
 
 
@@ -260,7 +263,18 @@ def _request_from_pb(pb: work_pb2.Request) -> Request:
         leaving=pb.leaving,
         done=tuple(pb.done),
         cause=_decode(_CAUSES, pb.cause or Cause.UNKNOWN.value, "cause"),
+        interruptions=tuple(map(_interruption_from_pb, pb.interruptions)),
     )
+
+
+def _interruption_to_pb(told: Interruption) -> work_pb2.Interruption:
+    ranges = [work_pb2.AtWork(lease=_lease_to_pb(each.lease), rows=_rows_to_pb(each.rows)) for each in told.ranges]
+    return work_pb2.Interruption(cause=told.cause.value, times=told.times, detail=told.detail, ranges=ranges)
+
+
+def _interruption_from_pb(pb: work_pb2.Interruption) -> Interruption:
+    ranges = tuple(AtWork(_lease_from_pb(each.lease), _rows_from_pb(each.rows)) for each in pb.ranges)
+    return Interruption(_decode(_CAUSES, pb.cause, "cause"), pb.times, pb.detail, ranges)
 
 
 def _failure_to_pb(failure: Failure) -> work_pb2.Failure:

@@ -8,6 +8,7 @@
       _antinfer/                                        hidden from data set readers by its underscore
         job                                             the job document (JSON): specification and fingerprints
         report                                          the final report (JSON)
+        failed                                          why the last master gave the job up (JSON), for people and tools
         master                                          where the last master listened (JSON), for people and tools
         epochs/<n>                                      who claimed reign n (JSON)
         plan/...                                        the plan, in chunks
@@ -42,6 +43,7 @@ JOB: Final = f"{HIDDEN}/job"
 REPORT: Final = f"{HIDDEN}/report"
 MASTER: Final = f"{HIDDEN}/master"
 WORKERS: Final = f"{HIDDEN}/workers"
+FAILED: Final = f"{HIDDEN}/failed"
 
 EPOCHS: Final = "epochs"
 PLAN: Final = "plan"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from antinfer.rpc.values import StageStats, Status
+
+CAUSE: Final = "cause_"
+"""How a master's counters of causes begin."""
 
 
 def count(value: float) -> str:
@@ -87,8 +91,19 @@ def bottleneck(figures: Sequence[StageFigures]) -> str:
 
 def counters(status: Status) -> str:
     """One line on what happened besides the work itself: what did not happen is left out; empty when the master told nothing."""
-    parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in status.counters.items() if value]
-    return ", ".join(parts)
+    counted = status.counters.items()
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counted if value and not name.startswith(CAUSE))
+
+
+def causes(counters: Mapping[str, int]) -> str:
+    """One line on what has interrupted the job, by the names of the causes, the most frequent first; empty when nothing has."""
+    found = {name.removeprefix(CAUSE): value for name, value in counters.items() if value and name.startswith(CAUSE)}
+    return ", ".join(f"{found[name]:,} {name}" for name in sorted(found, key=lambda name: (-found[name], name)))
+
+
+def counted(causes: Mapping[str, int]) -> dict[str, int]:
+    """Return the causes of a report as the counters that a master tells."""
+    return {f"{CAUSE}{name}": value for name, value in causes.items()}
 
 
 def headline(status: Status) -> str:

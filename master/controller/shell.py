@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
-from antinfer.core.events import DrainRequested
+from antinfer.core.causes import Cause
+from antinfer.core.events import DrainRequested, InterruptionSeen
 from antinfer.core.ids import WorkerId
 from antinfer.core.scaling.actions import Action, AvoidNode, DeleteWorker, DrainWorker, FailJob, StartWorkers, Tell, Topic
 from antinfer.core.scaling.memory import Memory
@@ -107,10 +109,14 @@ class Elastic:
         observed = self._last = self._book.observe(sight, job, self._desired.prefix, now)
         for name in self._book.taken:
             _log.info("worker %s was taken away", name, extra={"action": "worker_taken", "worker": name})
-            self._drain(name)
+            self._drain(name, Cause.PREEMPTED)
         desired = replace(self._desired, give_back=self._wanted_back(sight.give_back))
         for action in self._controller.turn(desired, observed, now):
             self._carry_out(action, job)
+        seen = self._controller.memory.interruptions
+        while seen:
+            cause, detail = seen.popleft()
+            self._around.post(partial(InterruptionSeen, cause=cause, detail=detail))
         return True
 
     async def give_back(self, request: GiveBack) -> GivenBack:
@@ -187,7 +193,7 @@ class Elastic:
                 _log.info("draining worker %s: %s", name, why, extra={"action": "drain_worker", "worker": name, "cause": cause.value})
                 self._book.asked(name)
                 if name in job.workers:
-                    self._drain(name)
+                    self._drain(name, cause)
                 else:
                     self._launcher.stop(name, drain=True)
             case DeleteWorker(name, cause, why):
@@ -200,8 +206,8 @@ class Elastic:
             case Tell(topic, text):
                 self._tell(topic, text)
 
-    def _drain(self, name: str) -> None:
-        self._around.post(lambda at: DrainRequested(at, WorkerId(name)))
+    def _drain(self, name: str, cause: Cause) -> None:
+        self._around.post(lambda at: DrainRequested(at, WorkerId(name), cause))
 
     def _fail(self, action: FailJob) -> None:
         self._has_failed = True

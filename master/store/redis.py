@@ -49,6 +49,7 @@ class RedisStore:
         start_patience_s: float = 3.0,
         patience_s: float = 600.0,
         troubles: Troubles | None = None,
+        was_away: Callable[[str], None] | None = None,
     ) -> None:
         """Prepare; `open` connects.
 
@@ -60,6 +61,7 @@ class RedisStore:
             start_patience_s: How long to try at the start, in seconds.
             patience_s: How long a store that was there may be away, in seconds.
             troubles: Told what is waited for.
+            was_away: Told why the store was away, once it is back with all that it held.
         """
         self._link = Link(url)
         self._keys = Keys(job)
@@ -68,6 +70,7 @@ class RedisStore:
         self._patience_s = start_patience_s
         self._later_patience_s = patience_s
         self._troubles = troubles
+        self._was_away = was_away
         self._durability = Durability.ALWAYS
         self._run = ""
         self._claim: Fence | None = None
@@ -162,12 +165,16 @@ class RedisStore:
         """Do `work` on a checked connection, again after errors that may pass, until the patience is over."""
         started = time.monotonic()
         tries = 0
+        first = ""
         try:
             while True:
                 try:
                     if not self._link.connected:
                         await self._connect()
-                    return await work()
+                    done = await work()
+                    if tries and self._was_away is not None:
+                        self._was_away(first)
+                    return done
                 except (redis_errors.RedisError, OSError, PassingError) as error:
                     fault = error if isinstance(error, PassingError) else translate(error, self.name)
                     await self._link.drop()
@@ -176,6 +183,7 @@ class RedisStore:
                             raise
                         raise fault from error
                     if tries == 0:
+                        first = fault.text
                         _log.warning("%s; trying again", fault, extra={"action": "store_lost", "store": self.name})
                     if self._troubles is not None:
                         self._troubles.note(self, fault.text)

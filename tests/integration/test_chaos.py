@@ -146,6 +146,7 @@ def test_a_worker_is_killed(scene: Scene, undisturbed: dict[str, Any], tmp_path:
     twice = rows_passed(counts) - report["rows_out"]
     # A commit is staged, sent and made durable while the next rows are computed.
     assert 0 < twice <= RATE * (INTERVAL_S + COMMITTED_IN_S) + BATCH
+    assert report["causes"]["worker_lost"] == 1
 
 
 def _expired(cluster: Cluster) -> int:
@@ -168,7 +169,8 @@ def test_a_predictor_and_a_stage_host_are_killed(scene: Scene, undisturbed: dict
     scene.wait_for_instant(0.3, 0.6)
     cluster.fault("kill -9 of a stage host", lambda: kill_one(second, "antinfer.worker.host"))
     wait_until(lambda: "killed by SIGKILL" in second.log, "the host's death is noticed")
-    scene.end(undisturbed, first, second, master)
+    causes = scene.end(undisturbed, first, second, master)["causes"]
+    assert (causes["process_crash"], causes["host_died"]) == (1, 1)
 
 
 @pytest.mark.parametrize("store", ["embedded", "url"])
@@ -187,6 +189,7 @@ def test_the_master_is_killed_twice(scene: Scene, undisturbed: dict[str, Any], s
         master = cluster.master("master", *arguments)
     report = scene.end(undisturbed, *workers, master)
     assert report["epoch"] == 3
+    assert report["causes"]["master_lost"] == 2
     assert master.log.count("from the store") >= 2, master.log
     assert all("found the master again" in worker.log for worker in workers)
 
@@ -198,8 +201,9 @@ def test_the_embedded_store_is_killed(scene: Scene, undisturbed: dict[str, Any])
     for low, high in ((0.02, 0.3), (0.35, 0.6)):
         scene.wait_for_instant(low, high)
         cluster.fault("kill -9 of the embedded store", lambda: kill_one(master, "unixsocket"))
-    scene.end(undisturbed, *workers, master)
+    report = scene.end(undisturbed, *workers, master)
     assert "the embedded store died" in master.log
+    assert report["causes"]["store_lost"] == 2
 
 
 def test_the_store_on_a_url_restarts_on_its_file(scene: Scene, undisturbed: dict[str, Any]) -> None:
@@ -213,7 +217,7 @@ def test_the_store_on_a_url_restarts_on_its_file(scene: Scene, undisturbed: dict
     scene.valkey.start()
     report = scene.end(undisturbed, *workers, master)
     assert "beginning a new reign" in master.log
-    assert report["epoch"] == 2
+    assert (report["epoch"], report["causes"]["store_lost"]) == (2, 1)
 
 
 def test_the_store_forgets_everything(scene: Scene, undisturbed: dict[str, Any]) -> None:
@@ -225,7 +229,7 @@ def test_the_store_forgets_everything(scene: Scene, undisturbed: dict[str, Any])
     cluster.fault("total loss of the store", scene.valkey.wipe)
     report = scene.end(undisturbed, *workers, master)
     assert "reign 2 begins, from the output" in master.log
-    assert report["epoch"] == 2
+    assert (report["epoch"], report["causes"]["store_lost"]) == (2, 1)
 
 
 def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]) -> None:
@@ -236,7 +240,8 @@ def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]
     frozen = _freeze_with_leases(cluster, zombie, "w1")
     wait_until(lambda: _expired(cluster) > 0, "its leases are taken away")
     cluster.fault("it wakes up", lambda: signal_all(frozen, signal.SIGCONT))
-    scene.end(undisturbed, zombie, other, master)
+    causes = scene.end(undisturbed, zombie, other, master)["causes"]
+    assert (causes["node_lost"], causes["woke_late"]) == (1, 1)
     assert attempts(scene.spec) > 1, "its rows were leased again to nobody, not even to itself"
 
 
@@ -275,7 +280,7 @@ def test_a_worker_is_drained(scene: Scene, undisturbed: dict[str, Any]) -> None:
     cluster.fault("SIGTERM of a worker", lambda: leaving.send(signal.SIGTERM))
     assert leaving.wait() == exits.TAKEN_AWAY, leaving.log
     assert not cluster.is_done, "the worker left only when the job was over"
-    scene.end(undisturbed, staying, master)
+    assert scene.end(undisturbed, staying, master)["causes"]["preempted"] == 1
 
 
 def test_a_paused_master_finds_another_in_its_place(scene: Scene, undisturbed: dict[str, Any]) -> None:

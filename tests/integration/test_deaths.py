@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from antinfer.core.causes import Cause
 from antinfer.worker import deaths, families, hostlink
 from antinfer.worker.hoststart import spawn
 from antinfer.worker.pipeline import deadlines, leaks
+from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import pool
 from antinfer.worker.predictors.care import Care
@@ -108,6 +110,16 @@ class Rows:
         time.sleep(0.05)
         return [{"x": row["x"]}]
 """
+
+
+class Notes:
+    """Remembers what is told of interruptions."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Cause, str]] = []
+
+    def __call__(self, cause: Cause, words: str, call: Assembled | None = None) -> None:
+        self.heard.append((cause, words))
 
 
 class DeathBench(Bench):
@@ -244,18 +256,18 @@ def start_thread(name: str, target: Callable[[], None]) -> threading.Thread:
 
 def test_everybody_else_goes_on_while_suspects_are_in_the_ward(make: Any, hasty: None) -> None:
     bench: DeathBench = make("Dies", 16, how="sleep", bad=[40], seconds=0.01)
-    notes: list[str] = []
-    care = Care(note=notes.append)
+    notes = Notes()
+    care = Care(note=notes)
 
     def suspects(feed: Feed) -> Predictor:
-        return Predictor(0, bench.stage, feed, threads=1, sizing=bench.sizing, care=Care(care.patience, note=notes.append))
+        return Predictor(0, bench.stage, feed, threads=1, sizing=bench.sizing, care=Care(care.patience, note=notes))
 
     care.ward = Ward(0, bench.flow, suspects, start_thread, lambda size: True)
     predictor = bench.start(care=care)
     bench.run_all(3200, 16)
     assert list(bench.root.bad) == [40] and len(bench.found) == 3199
     # One death in the ordinary process, and one in the ward, where each of its rows is alone.
-    assert len(notes) == 2 and all("Hang" in note for note in notes)
+    assert [cause for cause, _ in notes.heard] == [Cause.PROCESS_HANG] * 2 and all("Hang" in words for _, words in notes.heard)
     main = predictor.pid
     assert main is not None and len([at for at, row in bench.found.items() if row["pid"] == main]) > 3100
     wait_until(lambda: not any(is_alive(pid) for pid in bench.pids - {main}), "the ward is empty again")
@@ -290,18 +302,18 @@ def test_code_that_kills_on_every_row_is_at_fault_itself(make: Any, monkeypatch:
 
 def test_a_process_that_meets_bad_rows_first_does_not_condemn_code_that_has_worked(make: Any) -> None:
     bench: DeathBench = make("Raises", 8, bad=[40, 120], tolerant=False)
-    notes: list[str] = []
-    bench.start(care=Care(most_batches=5, note=notes.append))
+    notes = Notes()
+    bench.start(care=Care(most_batches=5, note=notes))
     bench.run_all(160, 8)
     assert sorted(bench.root.bad) == list(range(40, 120)) and len(bench.found) == 80
-    assert "max_lifetime" in notes[0]
+    assert notes.heard[0][0] is Cause.PROCESS_AGED and "max_lifetime" in notes.heard[0][1]
 
 
 def test_a_verdict_that_others_have_refuted_meanwhile_is_void(make: Any, tmp_path: Path) -> None:
     until = tmp_path / "go-on"
     bench: DeathBench = make("Raises", 64, bad=[0, 64], until=str(until), tolerant=False)
-    notes: list[str] = []
-    care = Care(note=notes.append)
+    notes = Notes()
+    care = Care(note=notes)
     predictor = bench.start(care=care)
     bench.put(0, 128)
     assert predictor.wait_ready(30)
@@ -311,7 +323,7 @@ def test_a_verdict_that_others_have_refuted_meanwhile_is_void(make: Any, tmp_pat
     until.touch()
     bench.wait(128)
     assert sorted(bench.root.bad) == list(range(64)) and len(bench.found) == 64
-    assert notes == ["started afresh: it had seen none but bad rows"]
+    assert notes.heard == [(Cause.HOPELESS, "started afresh: it had seen none but bad rows")]
 
 
 def test_rows_that_kill_in_the_ward_do_not_condemn_code_that_has_worked(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,11 +342,11 @@ def test_rows_that_kill_in_the_ward_do_not_condemn_code_that_has_worked(make: An
 
 def test_a_process_is_started_afresh_after_its_lifetime(make: Any) -> None:
     bench: DeathBench = make("Dies", 4, how="kill")
-    notes: list[str] = []
-    bench.start(care=Care(most_batches=5, note=notes.append))
+    notes = Notes()
+    bench.start(care=Care(most_batches=5, note=notes))
     bench.run_all(48, 4)
     assert not bench.root.bad and len(bench.found) == 48
-    assert len(bench.pids) >= 2 and "max_lifetime" in notes[0]
+    assert len(bench.pids) >= 2 and notes.heard[0][0] is Cause.PROCESS_AGED
 
 
 def test_a_leak_is_noticed_and_the_process_started_afresh(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,16 +354,17 @@ def test_a_leak_is_noticed_and_the_process_started_afresh(make: Any, monkeypatch
     monkeypatch.setattr(leaks, "LEAST_BYTES", 8 << 20)
     monkeypatch.setattr(leaks, "SHARE_OF_START", 0.0)
     bench: DeathBench = make("Leaks", 4, step=8 << 20)
-    notes: list[str] = []
-    bench.start(care=Care(note=notes.append))
+    notes = Notes()
+    bench.start(care=Care(note=notes))
     at = 0
     deadline = time.monotonic() + 60
-    while not notes and time.monotonic() < deadline:
+    while not notes.heard and time.monotonic() < deadline:
         bench.put(at, 4)
         at += 4
         time.sleep(0.2)
     bench.wait(at)
-    assert "its memory grew from" in notes[0], notes
+    cause, words = notes.heard[0]
+    assert cause is Cause.PROCESS_LEAK and "its memory grew from" in words
     wait_until(lambda: bool(bench.put(at, 4)) or len(bench.pids) > 1, "another process")
     assert not bench.root.bad
 

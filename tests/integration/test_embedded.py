@@ -43,7 +43,8 @@ def _wait_gone(pid: int) -> bool:
 
 def test_what_was_confirmed_survives_kill_9_and_is_served_again_without_a_new_reign(server: EmbeddedServer) -> None:
     async def scenario() -> None:
-        store = RedisStore(server.url, "job", server=server)
+        told: list[str] = []
+        store = RedisStore(server.url, "job", server=server, was_away=told.append)
         await store.open()
         await store.claim(1, "me")
         await store.load()
@@ -55,6 +56,7 @@ def test_what_was_confirmed_survives_kill_9_and_is_served_again_without_a_new_re
         loaded = await store.load()
         await store.close()
         assert loaded.documents is not None
+        assert len(told) == 5 and all("cannot be reached" in words for words in told), told
         assert sorted(loaded.documents) == sorted(f"k{n}" for n in range(50))
         assert loaded.seq == 50
 

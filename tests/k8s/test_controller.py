@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from antinfer.core.causes import Cause
+from antinfer.core.events import InterruptionSeen
 from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED, Allowance, Desired, GiveBack, ScalingPolicy
 from antinfer.errors import UserError
 from antinfer.launchers.kubernetes.api import Api
@@ -66,6 +68,11 @@ class Bench:
 
     def pods(self) -> dict[str, Object]:
         return {name_of(each): each for each in self.cluster.store.each(PODS)}
+
+    def interruptions(self) -> list[InterruptionSeen]:
+        """What the master was given to count."""
+        made = [make(0) for make in self.posted]
+        return [event for event in made if isinstance(event, InterruptionSeen)]
 
     def running(self) -> set[str]:
         return {
@@ -181,6 +188,8 @@ def test_an_image_that_cannot_be_pulled_fails_the_job_with_the_words_of_the_kube
         it.wait(lambda: it.failures, "the end of the job")
         assert "manifest for nowhere:1 not found: manifest unknown" in str(it.failures[0])
         assert "Check the name of the image" in it.failures[0].hint
+        assert [event.cause for event in it.interruptions()] == [Cause.IMAGE_ERROR]
+        assert "manifest unknown" in it.interruptions()[0].detail or "Pull" in it.interruptions()[0].detail
         it.elastic.clear()
         cluster.wait(lambda: not it.pods(), "the pods to go")
 
@@ -257,6 +266,7 @@ def test_a_quota_that_is_used_up_is_told_and_waited_for(bench: MakeBench) -> Non
         it.wait(lambda: len(it.running()) == 2, "as many as the quota allows")
         it.join_all()
         it.wait(lambda: "exceeded quota: few, requested: requests.cpu=1, used: requests.cpu=2" in it.troubles.text, "to be told")
+        assert {event.cause for event in it.interruptions()} == {Cause.NO_CAPACITY}
         assert not it.failures
         assert talk.patch(f"{quotas}/few", {"spec": {"hard": {"requests.cpu": "3"}}}).code == 200
         it.wait(lambda: len(it.running()) == 3, "the third")
@@ -350,7 +360,7 @@ def test_a_node_that_is_about_to_go_is_left_by_its_workers_before_it_goes(bench:
         cluster.taint_node(node, "aws-node-termination-handler/spot-itn", "NoSchedule")
         it.wait(lambda: len(it.running() - there) == 4, "others on the other node")
         assert there <= it.running(), "who leaves has been asked by its master, and has not left yet"
-        assert len(it.posted) == len(there)
+        assert [make(0).cause for make in it.posted] == [Cause.PREEMPTED] * len(there)
         assert not it.failures
 
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
+from antinfer.core.causes import Cause
+from antinfer.core.messages import Interruption
 from antinfer.launchers.gpus import visible_gpus
 from antinfer.metrics import AccumulatorSet
 from antinfer.spec import devices, usercode
@@ -26,9 +28,11 @@ from antinfer.worker.host.machine import MachineReader
 from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.pools import Pools
 from antinfer.worker.host.readers import Reader
+from antinfer.worker.host.runs import at_work
 from antinfer.worker.host.tuning import Tuning
 from antinfer.worker.host.writers import Writer
 from antinfer.worker.pipeline import graph
+from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
@@ -94,7 +98,7 @@ class Host:
         )
         source = open_input(spec, document.schema)
         tunes = spec.tuning == "auto"
-        places = PredictorPlaces(nodes, self._flow, cpus, gpus, probes=tunes, start=self._start_thread)
+        places = PredictorPlaces(nodes, self._flow, cpus, gpus, probes=tunes, start=self._start_thread, hears=self._interrupted)
         self._pools = Pools(nodes, self._flow, places, self._start_thread)
         self._machine = machine
         self._tuning = Tuning(nodes, self._flow, self._pools, machine) if tunes else None
@@ -181,6 +185,10 @@ class Host:
     def _tell(self) -> None:
         with self._telling:
             self._link.send(hostlink.Progress(self._leases.rows_done, self._accounts.tick(time.monotonic()), self._leases.reached()))
+
+    def _interrupted(self, cause: Cause, words: str, call: Assembled | None = None) -> None:
+        ranges = at_work(call.parts) if call is not None else ()
+        self._link.send(hostlink.Interrupted(Interruption(cause, detail=words, ranges=ranges)))
 
     def _send_staged(self, message: hostlink.FromHost) -> None:
         """Send what a writer has to say behind what is to be told about the work in it."""

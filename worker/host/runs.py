@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from antinfer.core.ids import LeaseId
+from antinfer.core.messages import AtWork
 from antinfer.core.plan import Retry, Shard
-from antinfer.core.ranges import UNSIZED
+from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.worker.hostlink import Failed, Released, Work
-from antinfer.worker.pipeline.pieces import Positions, Root
+from antinfer.worker.pipeline.pieces import Piece, Positions, Root
 
 if TYPE_CHECKING:
     from antinfer.worker.host.parts import OpenPart
@@ -84,3 +86,14 @@ def _offsets(retry: Retry | None) -> Positions | None:
     before = np.concatenate(([0], np.cumsum(stops - starts)))
     # Each row is as far behind the start of its run as it is behind the rows of the runs before.
     return np.arange(before[-1], dtype=np.int64) + np.repeat(starts - before[:-1], stops - starts)
+
+
+def at_work(pieces: Iterable[Piece]) -> tuple[AtWork, ...]:
+    """Return the leases that pieces belong to, with the rows from the first to the last of each."""
+    spans: dict[Run, tuple[int, int]] = {}
+    for piece in pieces:
+        origin, run = piece.origin, piece.root
+        if isinstance(run, Run):
+            begin, stop = spans.get(run, (origin.begin, origin.stop))
+            spans[run] = min(begin, origin.begin), max(stop, origin.stop)
+    return tuple(AtWork(run.lease, Rows(*span)) for run, span in spans.items())

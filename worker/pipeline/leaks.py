@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from antinfer.core.causes import Cause
+
 STRETCH_SECONDS: Final = 20.0
 """Lowest points are taken over so long."""
 WARM_UP_STRETCHES: Final = 2
@@ -78,6 +80,15 @@ def lifetime(text: int | str) -> tuple[int | None, float | None]:
     return None, None if text == "off" else float(text.removesuffix("s"))
 
 
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """Why a process is to be started afresh."""
+
+    cause: Cause
+    why: str
+    """For people, with the process as "it"."""
+
+
 class Life:
     """One process: how long it may live, and whether it leaks. Not to be used by two threads at once."""
 
@@ -89,17 +100,18 @@ class Life:
         self._batches = 0
         self._gauges = (Gauge("memory"), Gauge("shared memory"), Gauge("GPU memory"))
 
-    def lived(self, now: float) -> str:
-        """Count a batch that was computed by `now`; return why the process has lived long enough, empty when it has not."""
+    def lived(self, now: float) -> Enough | None:
+        """Count a batch that was computed by `now`; return why the process has lived long enough, None when it has not."""
         self._began = now if self._began is None else self._began
         self._batches += 1
         if self._most_batches is not None and self._batches >= self._most_batches:
-            return f"it has computed {self._batches} batches, its max_lifetime"
+            return Enough(Cause.PROCESS_AGED, f"it has computed {self._batches} batches, its max_lifetime")
         if self._most_seconds is not None and now - self._began >= self._most_seconds:
-            return f"it has worked for {now - self._began:.0f} s, its max_lifetime"
-        return ""
+            return Enough(Cause.PROCESS_AGED, f"it has worked for {now - self._began:.0f} s, its max_lifetime")
+        return None
 
-    def holds(self, now: float, memory: Memory) -> str:
-        """Learn what the process holds at `now`; return why that is a leak, empty when it is none."""
+    def holds(self, now: float, memory: Memory) -> Enough | None:
+        """Learn what the process holds at `now`; return why that is a leak, None when it is none."""
         sizes = (memory.resident, memory.shared, memory.device)
-        return next((why for gauge, size in zip(self._gauges, sizes, strict=True) if (why := gauge.observe(now, size))), "")
+        leaks = (why for gauge, size in zip(self._gauges, sizes, strict=True) if (why := gauge.observe(now, size)))
+        return next((Enough(Cause.PROCESS_LEAK, why) for why in leaks), None)

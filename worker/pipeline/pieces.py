@@ -59,6 +59,14 @@ class Piece:
         return 0 if self.batch is None else int(self.batch.num_rows)
 
     @property
+    def origin(self) -> Piece:
+        """The piece of the lease itself that these rows were made of."""
+        piece = self
+        while isinstance(piece.scope, Group):
+            piece = piece.scope.parent
+        return piece
+
+    @property
     def root(self) -> Root:
         scope = self.scope
         while isinstance(scope, Group):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from antinfer.core.causes import Cause
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.leaks import Life
 from antinfer.worker.pipeline.stagecalls import Standing
@@ -18,7 +18,13 @@ class Admits(Protocol):
     def admit(self, calls: list[Assembled], size_bytes: int) -> bool: ...
 
 
-def _nobody(line: str) -> None:
+class Hears(Protocol):
+    """Is told of every interruption of a process in a few words, with the batch that was at work."""
+
+    def __call__(self, cause: Cause, words: str, call: Assembled | None = None) -> None: ...
+
+
+def _nobody(cause: Cause, words: str, call: Assembled | None = None) -> None:
     """Nobody wants to hear it but the log."""
 
 
@@ -37,8 +43,7 @@ class Care:
     """The same in seconds."""
     ward: Admits | None = None
     """Where suspects go; None: their own process goes on with them."""
-    note: Callable[[str], None] = _nobody
-    """Told of every death in one line."""
+    note: Hears = _nobody
 
     def life(self) -> Life:
         """Return the life of a new process."""

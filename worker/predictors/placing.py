@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from antinfer.core.causes import Cause
 from antinfer.rpc.values import KEPT_DECISIONS
 from antinfer.spec.devices import Devices, Gpus, GpuWish, place
 from antinfer.worker.host.machine import MachineReader
+from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.pipeline.leaks import lifetime
 from antinfer.worker.pipeline.stagecalls import Standing
 from antinfer.worker.predictors import spawn
-from antinfer.worker.predictors.care import Care
+from antinfer.worker.predictors.care import Care, Hears
 from antinfer.worker.predictors.pool import Feed, Predictor
 from antinfer.worker.predictors.sizing import Sizing
 from antinfer.worker.predictors.ward import Start, Ward
@@ -36,6 +38,7 @@ class PredictorPlaces:
         *,
         probes: bool = True,
         start: Start | None = None,
+        hears: Hears | None = None,
     ) -> None:
         """Find a place for every predictor that the stages start with. Nothing is started.
 
@@ -46,6 +49,7 @@ class PredictorPlaces:
             gpus: Its GPUs (`gpus.visible_gpus`).
             probes: Search for the best batch size of predictors that leave it open.
             start: Gives a thread to whatever runs suspects; None: their own process goes on with them.
+            hears: Is told of every interruption, from any thread.
 
         Raises:
             UserError: There are fewer GPUs than the stages ask for.
@@ -60,6 +64,7 @@ class PredictorPlaces:
         self.threads = self.share(sum(map(len, placed)))
         """With how many threads the next processes compute."""
         self._sizing = {index: _sizing(index, call, feed, probes=probes) for index, call in self._calls.items()}
+        self._hears = hears
         self.notes: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_DECISIONS))
         """Node -> what happened to its processes, the latest."""
         self._care = {index: self._care_of(index, call, start) for index, call in self._calls.items()}
@@ -115,12 +120,20 @@ class PredictorPlaces:
             keeps_batches=call.limits.whole,
             most_batches=batches,
             most_seconds=seconds,
-            note=self.notes[node].append,
+            note=self._hearer(node, call.stage.where),
         )
         if start is not None and not _share(call):
             # On a GPU a second copy of the model could take the memory that the first one lives in.
             care.ward = Ward(node, self._feed, partial(self._suspects, node), start, _has_memory_for)
         return care
+
+    def _hearer(self, node: int, where: str) -> Hears:
+        def hear(cause: Cause, words: str, call: Assembled | None = None) -> None:
+            self.notes[node].append(words)
+            if self._hears is not None:
+                self._hears(cause, f"{where}: {words}", call)
+
+        return hear
 
     def _suspects(self, node: int, feed: Feed) -> Predictor:
         call, care = self._calls[node], replace(self._care[node], ward=None)

@@ -12,13 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from antinfer.core.causes import Cause
 from antinfer.errors import MachineError, UserCodeError
 from antinfer.worker import deaths
 from antinfer.worker.calls import select_columns
 from antinfer.worker.deaths import Death, DeathKind
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.batchsize import SLOTS, Sample
-from antinfer.worker.pipeline.leaks import Memory
+from antinfer.worker.pipeline.leaks import Enough, Memory
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.restarts import Restarts
 from antinfer.worker.pipeline.splitter import Outcome
@@ -115,7 +116,7 @@ class Predictor:
         self._setups = Restarts(_DEATHS_IN_SETUP, random.getrandbits(32))
         self._work = Restarts(_DEATHS_AT_WORK, random.getrandbits(32))
         self._memory = Memory()
-        self._enough = ""
+        self._enough: Enough | None = None
         """Why the process is to be started afresh as soon as it owes nothing."""
         self._overdue: Overdue | None = None
         self._stack = ""
@@ -284,7 +285,7 @@ class Predictor:
         self._again.extendleft(reversed(self._under_way.values()))
         self._under_way.clear()
         self._sent_bytes.clear()
-        self._enough = "it had seen none but bad rows"
+        self._enough = Enough(Cause.HOPELESS, "it had seen none but bad rows")
         self._start_afresh()
 
     def _halve(self, message: Message) -> None:
@@ -294,6 +295,7 @@ class Predictor:
         del self._sent_bytes[message.data["slot"]]
         self._process.free(message)
         self._sizing.ran_out(call.rows)
+        self._care.note(Cause.GPU_OOM, f"a batch of {call.rows} rows did not fit into memory and is run in halves", call)
         self._feed.hold(self._node)
         self._again.extendleft(reversed(call.halves()))
 
@@ -304,7 +306,7 @@ class Predictor:
         death, overdue = self._process.end(), self._overdue
         if overdue is not None:
             death = deaths.hung(overdue.seconds, overdue.limit.reason, self._stack)
-        self._overdue, self._stack, self._enough = None, "", ""
+        self._overdue, self._stack, self._enough = None, "", None
         calls = list(self._under_way.values())
         self._under_way.clear()
         self._sent_bytes.clear()
@@ -316,7 +318,7 @@ class Predictor:
             f"; it was here:\n{death.stack}" if death.stack else "",
             extra={"action": "restart", "cause": death.kind.cause.value, **about},
         )
-        self._care.note(f"restarted after {death.kind.value}: its process {death.how}")
+        self._care.note(death.kind.cause, f"restarted after {death.kind.value}: its process {death.how}", calls[0] if calls else None)
         pause = self._pause(death)
         # One that answered while it was being ended for hanging is past it.
         if calls and (overdue is None or overdue.call is calls[0]):
@@ -397,11 +399,11 @@ class Predictor:
 
     def _start_afresh(self) -> None:
         """Replace the process, which owes nothing, by a new one."""
-        assert self._process is not None
+        assert self._process is not None and self._enough is not None
         extra = {"action": "recycle", "stage": self._stage.name}
-        _LOG.info("the process of %s is started afresh: %s", self._stage.where, self._enough, extra=extra)
-        self._care.note(f"started afresh: {self._enough}")
-        self._enough = ""
+        _LOG.info("the process of %s is started afresh: %s", self._stage.where, self._enough.why, extra=extra)
+        self._care.note(self._enough.cause, f"started afresh: {self._enough.why}")
+        self._enough = None
         former, listener = self._process, self._listener
         self._dismissed = former
         former.stop()

@@ -6,7 +6,7 @@ each end counts once; what has to rest.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -36,6 +36,9 @@ _GAP_MS = 30_000
 _REFUSED_MS = 2_000
 _LONGEST_REFUSED_MS = 60_000
 """Pauses before a worker that could not be asked for is asked for again."""
+_TOLD_BY_WORKERS = (Cause.PREEMPTED, Cause.DRAINED, Cause.NODE_LOST, Cause.START_ERROR, Cause.UNKNOWN)
+"""Ends that the master counts when the session of the worker ends, by what the worker said or because it said nothing."""
+_MOST_REMEMBERED = 1_000
 _GONE_MS = 600_000
 """How long the end of a worker that is not seen any more is remembered."""
 
@@ -71,6 +74,10 @@ class Memory:
         self.used_ms: Counter[str] = Counter(used_ms or {})
         self.ends: Counter[Cause] = Counter()
         """How many workers ended for each cause."""
+        self.interruptions: deque[tuple[Cause, str]] = deque(maxlen=_MOST_REMEMBERED)
+        """What interrupted the job of which no worker can tell, and the words for it: for whoever counts it to take away."""
+        self._waited: set[str] = set()
+        """Workers whose wait for a place is among these."""
         self.aim = Aim()
         self.asked: dict[str, Asked] = {}
         self.next_number = 1
@@ -99,6 +106,7 @@ class Memory:
     # -- what is seen ------------------------------------------------------------------------------------------------------------
     def observe(self, desired: Desired, observed: Observed, now: int) -> None:
         """Take in what is seen. Seeing the same twice changes nothing but the time."""
+        is_first = self._seen_at is None
         self._let_time_pass(desired.policy, now)
         if observed.committed_rows > self._committed_rows >= 0:
             self.loops.note_progress()
@@ -126,8 +134,12 @@ class Memory:
             del self._counted[name]
         self._refuse(observed, now)
         self._watch(observed.workers, now)
+        self._note_waits(desired.policy, now)
         self._judge_nodes(alive.values(), desired.policy, now)
         self._give_back(desired, alive.values(), now)
+        if is_first:
+            # What is there from the start, the controller before us has seen and told.
+            self.interruptions.clear()
 
     def limits(self, now: int) -> Limits:
         """Return what has been used up and given back."""
@@ -225,6 +237,8 @@ class Memory:
             # It was on its way out: with what code it ends does not matter, unless it was memory.
             ending = ending if ending.cause is Cause.OUT_OF_MEMORY else Ending(Cause.DRAINED, ending.detail)
         self.ends[ending.cause] += 1
+        if ending.cause not in _TOLD_BY_WORKERS:
+            self.interruptions.append((ending.cause, f"{worker.name}: {ending.detail}"))
         remedy = remedies.of(ending.cause)
         if remedy.raises_memory and self._raise_memory(desired, worker):
             return
@@ -257,6 +271,8 @@ class Memory:
         for worker_class, obstacle in met:
             if obstacle.cause is Cause.NO_CAPACITY:
                 continue
+            if (worker_class, obstacle.cause) not in self.obstacles:
+                self.interruptions.append((obstacle.cause, f"{worker_class} workers: {obstacle.detail}"))
             watched = self.obstacles.setdefault((worker_class, obstacle.cause), Watched(obstacle, now, now))
             watched.seen_at = now
             # Between two tries the kubelet says only that it waits; what was wrong it says when it tries.
@@ -264,6 +280,16 @@ class Memory:
                 watched.obstacle = obstacle
         for key in [key for key, watched in self.obstacles.items() if now - watched.seen_at > _GAP_MS]:
             del self.obstacles[key]
+
+    def _note_waits(self, policy: ScalingPolicy, now: int) -> None:
+        """Note each worker once that has waited for a place for longer than is usual."""
+        waiting = {worker.name: worker for worker in (*self._alive.values(), *self.invisible())}
+        self._waited &= waiting.keys()
+        for name, worker in waiting.items():
+            obstacle, is_long = worker.obstacle, now - worker.since >= policy.pending_ms
+            if is_long and obstacle is not None and obstacle.cause is Cause.NO_CAPACITY and name not in self._waited:
+                self._waited.add(name)
+                self.interruptions.append((Cause.NO_CAPACITY, f"{name}: {obstacle.detail}"))
 
     def _judge_nodes(self, alive: Iterable[WorkerSeen], policy: ScalingPolicy, now: int) -> None:
         if not self.nodes.known:

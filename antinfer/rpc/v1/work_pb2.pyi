@@ -277,8 +277,28 @@ class Failure(_message.Message):
     cause: str
     def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., error: _Optional[str] = ..., traceback: _Optional[str] = ..., cause: _Optional[str] = ...) -> None: ...
 
+class AtWork(_message.Message):
+    __slots__ = ("lease", "rows")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    lease: LeaseId
+    rows: Rows
+    def __init__(self, lease: _Optional[_Union[LeaseId, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ...) -> None: ...
+
+class Interruption(_message.Message):
+    __slots__ = ("cause", "times", "detail", "ranges")
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    cause: str
+    times: int
+    detail: str
+    ranges: _containers.RepeatedCompositeFieldContainer[AtWork]
+    def __init__(self, cause: _Optional[str] = ..., times: _Optional[int] = ..., detail: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[AtWork, _Mapping]]] = ...) -> None: ...
+
 class Request(_message.Message):
-    __slots__ = ("session", "number", "sizings", "commits", "failures", "held", "want", "leaving", "returns", "done", "cause")
+    __slots__ = ("session", "number", "sizings", "commits", "failures", "held", "want", "leaving", "returns", "done", "cause", "interruptions")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SIZINGS_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +310,7 @@ class Request(_message.Message):
     RETURNS_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPTIONS_FIELD_NUMBER: _ClassVar[int]
     session: str
     number: int
     sizings: _containers.RepeatedCompositeFieldContainer[Sizing]
@@ -301,7 +322,8 @@ class Request(_message.Message):
     returns: _containers.RepeatedCompositeFieldContainer[Return]
     done: _containers.RepeatedScalarFieldContainer[int]
     cause: str
-    def __init__(self, session: _Optional[str] = ..., number: _Optional[int] = ..., sizings: _Optional[_Iterable[_Union[Sizing, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., failures: _Optional[_Iterable[_Union[Failure, _Mapping]]] = ..., held: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., want: _Optional[int] = ..., leaving: bool = ..., returns: _Optional[_Iterable[_Union[Return, _Mapping]]] = ..., done: _Optional[_Iterable[int]] = ..., cause: _Optional[str] = ...) -> None: ...
+    interruptions: _containers.RepeatedCompositeFieldContainer[Interruption]
+    def __init__(self, session: _Optional[str] = ..., number: _Optional[int] = ..., sizings: _Optional[_Iterable[_Union[Sizing, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., failures: _Optional[_Iterable[_Union[Failure, _Mapping]]] = ..., held: _Optional[_Iterable[_Union[LeaseId, _Mapping]]] = ..., want: _Optional[int] = ..., leaving: bool = ..., returns: _Optional[_Iterable[_Union[Return, _Mapping]]] = ..., done: _Optional[_Iterable[int]] = ..., cause: _Optional[str] = ..., interruptions: _Optional[_Iterable[_Union[Interruption, _Mapping]]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("session", "held", "answered", "done")

@@ -26,5 +26,6 @@ def test_counters_say_what_became_of_leases():
         "leases_expired": 2,
         "commits_refused": 1,
         "workers_expired": 2,
+        "cause_woke_late": 1,
         "cause_node_lost": 2,
     }

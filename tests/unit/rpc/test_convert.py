@@ -9,6 +9,7 @@ from antinfer.core.ids import Epoch, LeaseId, SessionId, ShardId, WorkerId, stag
 from antinfer.core.messages import (
     Acceptance,
     Answer,
+    AtWork,
     Commit,
     CommitOutcome,
     Failure,
@@ -16,6 +17,7 @@ from antinfer.core.messages import (
     Grant,
     Heartbeat,
     HeldRange,
+    Interruption,
     Join,
     LeaseCut,
     Push,
@@ -100,6 +102,10 @@ UPWARD = [
         leaving=True,
         done=(0, 1 << 40),
         cause=Cause.PREEMPTED,
+        interruptions=(
+            Interruption(Cause.GPU_OOM),
+            Interruption(Cause.PROCESS_CRASH, 1 << 33, "ä", (AtWork(LEASE, Rows(0, 5)), AtWork(OTHER, Rows(5, UNSIZED)))),
+        ),
     ),
     Heartbeat(SessionId("s"), (LEASE,), 9),
     Heartbeat(SessionId("s"), (LEASE, OTHER), 9, (4, 0)),

@@ -37,6 +37,13 @@ def test_counters_say_what_happened_and_nothing_else():
     assert figures.counters(status()) == ""
 
 
+def test_causes_have_a_line_of_their_own_by_their_names():
+    told = {"commits": 3, **figures.counted({"gpu_oom": 2, "process_crash": 1_204, "drained": 2, "stuck": 0})}
+    assert figures.causes(told) == "1,204 process_crash, 2 drained, 2 gpu_oom"
+    assert figures.counters(status(counters=told)) == "3 commits"
+    assert figures.causes({"commits": 3}) == ""
+
+
 def test_headline_while_the_input_is_planned():
     planning = status(rows_total=None, eta_seconds=None, plan_complete=False, files_planned=3, files_total=10_000, workers=())
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from antinfer.core.causes import Cause
 from antinfer.worker.pipeline.leaks import LEAST_BYTES, Life, Memory, lifetime
 
 MIB = 1 << 20
@@ -19,7 +20,8 @@ def watch(size: Callable[[float], float], seconds: int = 3600) -> tuple[float, s
     for at in range(seconds):
         why = life.holds(float(at), Memory(int(size(at) * MIB), 0, 0))
         if why:
-            return at, why
+            assert why.cause is Cause.PROCESS_LEAK
+            return at, why.why
     return seconds, ""
 
 
@@ -52,7 +54,7 @@ def test_memory_that_is_used_is_no_leak(size: Callable[[float], float]) -> None:
 def test_every_kind_of_memory_counts(kind: int, words: str) -> None:
     life = Life()
     found = [life.holds(float(at), Memory(*(at * 5 * MIB if index == kind else 0 for index in range(3)))) for at in range(600)]
-    assert any(why.startswith(words) for why in found)
+    assert any(why is not None and why.why.startswith(words) for why in found)
     assert LEAST_BYTES > 0
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from antinfer.core.ids import LeaseId, ShardId
+from antinfer.core.messages import AtWork
 from antinfer.core.plan import Piece, Retry, Shard
 from antinfer.core.ranges import Rows
-from antinfer.worker.host.runs import Run
+from antinfer.worker.host.runs import Run, at_work
 from antinfer.worker.hostlink import Work, decode, encode
+from antinfer.worker.pipeline.pieces import Group
+from antinfer.worker.pipeline.pieces import Piece as PipelinePiece
 
 
 def run(retry: Retry | None) -> Run:
@@ -46,3 +50,11 @@ def test_a_round_takes_its_own(start: int, stop: int, taken: list[int]) -> None:
 def test_the_file_of_a_row(pieces: list[tuple[str, int | None]], files: str) -> None:
     shard = Shard(ShardId(0), tuple(Piece(path, 0, 0, rows) for path, rows in pieces), None, 1)
     assert "".join(shard.path_of(offset) or "." for offset in range(5)) == files
+
+
+def test_rows_at_work_are_told_by_lease_from_the_first_to_the_last() -> None:
+    one, two = run(None), run(None)
+    batch = pa.record_batch({"x": [0, 1]})
+    children = Group(PipelinePiece(one, 20, 30, None), 1, np.zeros(2, np.int64))
+    pieces = [PipelinePiece(one, 4, 6, batch), PipelinePiece(two, 0, 2, batch), PipelinePiece(children, 0, 2, batch)]
+    assert at_work(pieces) == (AtWork(one.lease, Rows(4, 30)), AtWork(two.lease, Rows(0, 2)))

@@ -171,6 +171,23 @@ def test_no_number_of_preemptions_costs_anything(cause: Cause) -> None:
     assert not controller.memory.loops.going_on() and not controller.memory.nodes.known
 
 
+def test_each_end_and_each_obstacle_of_which_no_worker_can_tell_is_told_once() -> None:
+    wish, controller = desired(most=4), Controller()
+    oom = worker(1, WorkerState.ENDED, ending=Ending(Cause.OUT_OF_MEMORY, "OOMKilled"))
+    gone = worker(2, WorkerState.ENDED, ending=Ending(Cause.PREEMPTED))
+    no_image = Obstacle(Cause.IMAGE_ERROR, Severity.MISSING_IMAGE, "no such tag")
+    stuck, waits = worker(3, WorkerState.STARTING, obstacle=no_image), worker(4, WorkerState.PENDING, obstacle=NO_PLACE)
+    controller.turn(wish, observed(worker(1), worker(2)), 0)
+    for at in range(1_000, 120_000, 1_000):
+        controller.turn(wish, observed(oom, gone, stuck, waits), at)
+    told = list(controller.memory.interruptions)
+    assert [cause for cause, _ in told] == [Cause.OUT_OF_MEMORY, Cause.IMAGE_ERROR, Cause.NO_CAPACITY]
+    assert [words in said for (_, said), words in zip(told, ("OOMKilled", "no such tag", "Insufficient cpu"), strict=True)] == [True] * 3
+    heir = Controller()
+    heir.turn(wish, observed(oom, gone, stuck), 0)
+    assert not heir.memory.interruptions, "its predecessor has told of it"
+
+
 def test_pauses_of_a_crash_loop_grow_until_the_job_fails_with_what_was_said() -> None:
     wish, controller, at, n, waits = desired(most=1), Controller(), 0, 1, []
     assert started(controller.turn(wish, observed(), at)) == ["job-1-1"]
