@@ -413,7 +413,9 @@ def test_a_host_that_never_gets_ready_makes_the_worker_give_up(bench: Bench) -> 
         bench.at += 100
         bench.tell(HostDied, "exit status 1")
         pauses += [start.after_ms for start in bench.done(StartHost)]
-    assert pauses == [0, 500, 1_000, 2_000, 4_000]
+    assert pauses[0] == 0
+    for pause, middle in zip(pauses[1:], [500, 1_000, 2_000, 4_000], strict=True):
+        assert 0.75 * middle <= pause <= 1.25 * middle
     request = bench.request()
     assert request.leaving and request.failures[0].lease is None
     bench.answer(2, verdict=Verdict.DRAIN)
