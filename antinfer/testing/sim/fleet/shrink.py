@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from antinfer.testing.sim.fleet.conditions import Conditions
 from antinfer.testing.sim.fleet.job import Report, run
 
-_TROUBLES: Final = ("preempted_every", "frozen_every", "parted_every", "master_dies_every")
+_TROUBLES: Final[Mapping[str, Any]] = {
+    "preempted_every": 0.0,
+    "swept_at": (),
+    "frozen_every": 0.0,
+    "parted_every": 0.0,
+    "master_dies_every": 0.0,
+}
+"""What happens to workers, and how it is when it does not."""
 
 
 def shrink(conditions: Conditions, seed: int, failed: Report, *, runs: int = 60) -> tuple[Conditions, Report]:
@@ -45,9 +52,9 @@ def _smaller(job: Conditions) -> Iterator[Conditions]:
     for name in ("shards", "workers"):
         if (value := getattr(job, name)) > 1:
             yield job.but(**{name: value // 2})
-    for name in _TROUBLES:
+    for name, nothing in _TROUBLES.items():
         if getattr(job.losses, name):
-            yield job.but(losses=replace(job.losses, **{name: 0.0}))
+            yield job.but(losses=replace(job.losses, **{name: nothing}))
     for name, nothing in (("poison", 0), ("bad_every", 0), ("heavy_share", 0.0), ("fan_out", 1)):
         if getattr(job, name) != nothing:
             yield job.but(**{name: nothing})
