@@ -196,7 +196,7 @@ def test_an_image_that_cannot_be_pulled_fails_the_job_with_the_words_of_the_kube
 
 def mounting(volume: dict[str, Any]) -> dict[str, Any]:
     """What is laid over a worker that does nothing but mount a volume."""
-    worker = {"name": "worker", "command": ["sleep", "60"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    worker = {"name": "worker", "command": ["sleep"], "args": ["60"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
     return {"spec": {"containers": [worker], "volumes": [{"name": "v", **volume}]}}
 
 
