@@ -94,11 +94,14 @@ def run_master(spec: JobSpec, options: MasterOptions) -> int:
     """Rule the job until it is done; return 0. Call it from the main thread.
 
     Raises:
-        UsageError: It would listen to a network without mutual TLS and token.
+        UsageError: There is no such address to listen on, or it would listen to a network without mutual TLS and token.
         FencedError: Another master rules the job.
         Interrupted: SIGTERM, SIGINT or a cancellation ended it; the same call resumes.
         AntinferError: Anything else; its `exit_code` is the command's.
     """
+    from antinfer.rpc.channel import parse_addresses
+
+    parse_addresses(options.listen)
     if not options.insecure:
         check_listening(options.listen, tls=options.tls, token=options.token)
     place = open_output(spec)
@@ -273,4 +276,6 @@ async def _serving(master: Master, streams: Streams, options: MasterOptions) -> 
     try:
         yield address
     finally:
+        # Where it has never ruled, workers wait for what there is to do.
+        master.leave()
         await server.stop(_GOODBYE_S)

@@ -42,9 +42,9 @@ def check_epoch(place: OutputPlace, epoch: int) -> None:
     """Raise `FencedError` when a master of a later epoch has claimed `place`."""
     highest = place.highest_epoch()
     if highest is not None and highest.epoch > epoch:
+        owner = highest.owner or "died as it claimed it"
         raise FencedError(
-            f"another master rules this job: epoch {highest.epoch} ({highest.owner}) has claimed the output {place.uri}; "
-            f"this one had epoch {epoch}",
+            f"another master rules this job: epoch {highest.epoch} ({owner}) has claimed the output {place.uri}; this one had {epoch}",
             hint="Only one master runs a job at a time; stop the other one first if this one is to take over.",
         )
 

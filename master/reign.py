@@ -243,10 +243,14 @@ class Master:
                 raise
             raise self._interrupted() from None
         finally:
-            self._streams.abdicate()
-            if not self.document.done():
-                self.document.cancel()
+            self.leave()
             await asyncio.to_thread(self._planner.stop)
+
+    def leave(self) -> None:
+        """Let no worker wait any longer."""
+        self._streams.abdicate()
+        if not self.document.done():
+            self.document.cancel()
 
     async def _rule(self) -> None:
         while not self._stopped:
@@ -266,7 +270,7 @@ class Master:
             loaded = replace(loaded, documents=None)
         if self._address:
             say = partial(announce, job.place, self._address, self._epoch)
-            await asyncio.to_thread(self._patiently, "saying where this master listens", say)
+            await self._in_thread("saying where this master listens", say)
         if self._cause is not None:
             raise self._cause
         trusted = (
@@ -350,17 +354,23 @@ class Master:
         patience_s = self._start_patience_s if self._loop is None else self._job.spec.patience
         return patiently(doing, work, self._unwanted, patience_s, self._troubles)
 
+    async def _in_thread(self, doing: str, work: Callable[[], T]) -> T:
+        """Do something to the output place, patiently; it must be safe to call again."""
+        return await asyncio.to_thread(self._patiently, doing, work)
+
     async def _take_possession(self, *, has_commits: bool) -> bool:
         """Once, after the first claim: say whose output this is, and go on with its plan; True when the job is begun anew instead."""
         place, mark = self._job.place, self._job.mark
-        standing = Standing.FORCED if self._retry else await asyncio.to_thread(check_mark, place, mark, force=self._force)
+        read = partial(check_mark, place, mark, force=self._force)
+        standing = Standing.FORCED if self._retry else await self._in_thread("comparing the job with its output", read)
         if self._retry:
-            await asyncio.to_thread(retrying.begin, place, mark, self._retry, self._job.suffix, self._still_rules)
+            begin = partial(retrying.begin, place, mark, self._retry, self._job.suffix, self._still_rules)
+            await self._in_thread("opening the retry round", begin)
         elif standing is Standing.REPLACES:
-            await asyncio.to_thread(begin_anew, place, mark, has_commits=has_commits)
+            await self._in_thread("beginning the job anew", partial(begin_anew, place, mark, has_commits=has_commits))
         elif standing is not Standing.SAME:
-            await asyncio.to_thread(mark.write, place)
-        self._round = await asyncio.to_thread(retrying.current, place, self._still_rules)
+            await self._in_thread("writing the job's mark", partial(mark.write, place))
+        self._round = await self._in_thread("reading the retry round", partial(retrying.current, place, self._still_rules))
         self._extend(await asyncio.to_thread(self._planner.load))
         self._planner.start(
             frozen=lambda schema: self._soon(self._freeze, schema),

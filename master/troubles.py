@@ -1,10 +1,10 @@
-"""What a master waits for at this moment, said to whoever asks for its status."""
+"""What a master waits for at this moment, and what it sees coming, said to whoever asks for its status."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 
 class Troubles:
@@ -15,6 +15,7 @@ class Troubles:
         self._clock = clock
         self._guard = threading.Lock()
         self._open: dict[Hashable, tuple[float, str]] = {}
+        self._foreseen: dict[Hashable, str] = {}
 
     def note(self, key: Hashable, text: str) -> None:
         """Whoever goes by `key` waits, because of `text`; repeated, it still waits since it first said so."""
@@ -27,13 +28,24 @@ class Troubles:
         with self._guard:
             self._open.pop(key, None)
 
+    def foresee(self, key: Hashable, text: str) -> None:
+        """Nobody waits, but `text` will come to pass; an empty one takes it back."""
+        with self._guard:
+            if text:
+                self._foreseen[key] = text
+            else:
+                self._foreseen.pop(key, None)
+
     @property
     def text(self) -> str:
-        """The trouble that has lasted longest, and since when; empty when there is none."""
+        """The trouble that has lasted longest, and since when, then all that is foreseen; empty when there is none."""
         with self._guard:
-            if not self._open:
-                return ""
+            return "; ".join((*self._waits(), *self._foreseen.values()))
+
+    def _waits(self) -> Iterator[str]:
+        if self._open:
             since, text = min(self._open.values())
             others = len({text for _, text in self._open.values()}) - 1
-            more = f"; and {others} more" if others else ""
-            return f"waiting for {self._clock() - since:.0f} s: {text}{more}"
+            yield f"waiting for {self._clock() - since:.0f} s: {text}"
+            if others:
+                yield f"and {others} more"

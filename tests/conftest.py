@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import zlib
 from pathlib import Path
@@ -21,8 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # Before collection, so that nothing read at import time sees them either.
-    for name in [name for name in os.environ if name.startswith("ANTINFER_")]:
+    for name in [name for name in os.environ if name.startswith("ANTINFER_") and not name.startswith("ANTINFER_TEST_")]:
         del os.environ[name]
+    # A shell that has put the run into its background had it ignore what Ctrl-C sends, and every process that a test starts would too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.seed is None:
         config.option.seed = _seed_of_commit()
 

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import FrameType
 from typing import Any, Final, assert_never
 
 from antinfer import faultpoints
@@ -22,6 +24,7 @@ from antinfer.core.causes import Cause
 from antinfer.core.ids import WorkerId
 from antinfer.core.messages import Answer, FailureKind, Request
 from antinfer.errors import AntinferError, Blame, MasterError
+from antinfer.launchers import pidfile
 from antinfer.rpc.channel import Tls
 from antinfer.rpc.status import refuses_us
 from antinfer.rpc.values import JobDocument, Stats
@@ -85,6 +88,8 @@ class AgentOptions:
     """How long a host may take to tear down."""
     is_finished: Callable[[JobDocument], bool] = ending.is_finished
     """Looks into the output place whether the job is done; called on a thread of its own while no master answers."""
+    pid_file: Path | None = None
+    """Where our process id stands as long as we listen to signals."""
 
 
 class Agent:
@@ -103,6 +108,7 @@ class Agent:
         self._stopping: list[HostProcess] = []
         self._job: JobDocument | None = None
         self._signals = 0
+        self._is_over = False
         self._exit: Exit | None = None
         self._began_at = _now()
         self._silent_since: int | None = None
@@ -123,13 +129,15 @@ class Agent:
         """Work until the job is over or somebody stops us; leaves no process behind. Call from the main thread to be stopped by signals."""
         restore = self._catch_signals()
         try:
-            self._perform(self._session.start())
-            self._after(_STATS_MS, self._tell_regularly)
-            while self._exit is None:
-                self._turn()
+            with pidfile.kept(self._options.pid_file):
+                self._perform(self._session.start())
+                self._after(_STATS_MS, self._tell_regularly)
+                while self._exit is None:
+                    self._turn()
         finally:
-            restore()
+            self._is_over = True
             self._tear_down()
+            restore()
         return self._exit
 
     # -- the loop ----------------------------------------------------------------------------------------------------------------
@@ -349,12 +357,12 @@ class Agent:
 
     # -- the end -----------------------------------------------------------------------------------------------------------------
     def _catch_signals(self) -> Callable[[], None]:
-        """Drain on the first SIGTERM or SIGINT, stop at once on the second; returns what undoes this."""
+        """Drain on SIGUSR1 and on the first SIGTERM or SIGINT, stop at once on the second of those; returns what undoes this."""
         if threading.current_thread() is not threading.main_thread():
             return lambda: None
         former: dict[int, Any] = {}
-        for number in (signal.SIGTERM, signal.SIGINT):
-            former[number] = signal.signal(number, lambda number, _: self._inbox.put(partial(self._on_signal, number)))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            former[number] = signal.signal(number, self._hear)
 
         def restore() -> None:
             for number, handler in former.items():
@@ -362,20 +370,33 @@ class Agent:
 
         return restore
 
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        if not self._is_over:
+            self._inbox.put(partial(self._on_signal, number))
+        elif self._is_hurry(number):
+            self._kill_hosts()
+
+    def _is_hurry(self, number: int) -> bool:
+        """Count a signal. What comes before the end of a pod says SIGUSR1, so that the SIGTERM that follows is still the first."""
+        self._signals += number != signal.SIGUSR1
+        return self._signals > 1 and number != signal.SIGUSR1
+
     def _on_signal(self, number: int) -> None:
-        self._signals += 1
         name = signal.Signals(number).name
-        if self._signals == 1:
-            _log.info("%s: draining; once more stops at once", name, extra={"action": "drain", "worker": self._options.worker})
-            # What takes nodes away, and what scales in, says SIGTERM; people say SIGINT.
-            cause = Cause.PREEMPTED if number == signal.SIGTERM else Cause.DRAINED
-            self._step(DrainAsked(_now(), f"drained after {name}", cause))
+        if self._is_hurry(number):
+            self._kill_hosts()
+            self._exit = Exit(130, f"stopped at once by a second {name}")
             return
-        if self._host is not None:
-            self._host.kill()
-        for host in self._stopping:
-            host.kill()
-        self._exit = Exit(130, f"stopped at once by a second {name}")
+        more = "" if number == signal.SIGUSR1 else "; once more stops at once"
+        _log.info("%s: draining%s", name, more, extra={"action": "drain", "worker": self._options.worker})
+        # What takes nodes away, and what scales in, says SIGTERM; people say SIGINT.
+        cause = Cause.DRAINED if number == signal.SIGINT else Cause.PREEMPTED
+        self._step(DrainAsked(_now(), f"drained after {name}", cause))
+
+    def _kill_hosts(self) -> None:
+        for host in (self._host, *self._stopping):
+            if host is not None:
+                host.kill()
 
     def _tear_down(self) -> None:
         self._drop_link()

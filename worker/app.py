@@ -16,6 +16,7 @@ from typing import Final
 from antinfer.core.ids import WorkerId
 from antinfer.core.scaling import exits
 from antinfer.errors import LAST_LINE, AntinferError
+from antinfer.launchers import pidfile
 from antinfer.launchers.parent import die_with_parent
 from antinfer.rpc.channel import Tls, parse_addresses, read_token, tls_of
 from antinfer.telemetry.logs import configure_logging
@@ -51,18 +52,20 @@ def run_worker(
         tls: transport security; None: plain text.
         insecure: the token may travel in plain text beyond this machine.
         base_dir: folder of the user code on this machine; empty: as the job says.
-        grace_s: seconds between the first SIGTERM and the moment we must be gone.
+        grace_s: seconds between the first SIGTERM or SIGUSR1 and the moment we must be gone.
         wait_s: seconds to try until a master answers for the first time.
         is_alone: nobody who started us hears from the master why the job failed, so we say it.
         spare_host: a stage host that was started already, to save time.
 
     Returns:
-        0 when the job is done or the master had this worker drained, 75 when a SIGTERM had, 1 when the job or this worker failed or no
-        master came, 130 when stopped at once.
+        0 when the job is done or the master had this worker drained, 75 when SIGTERM or SIGUSR1 had, 1 when the job or this worker failed
+        or no master came, 130 when stopped at once.
 
     Raises:
         UsageError: an address, the token file or a TLS file is no good, or the token would travel in plain text.
     """
+    # What another process of ours has started inherits the variable, and is not meant by it.
+    pid_file = os.environ.get(pidfile.VARIABLE, "") if is_alone else ""
     options = AgentOptions(
         addresses=parse_addresses(master),
         spare_host=spare_host,
@@ -74,6 +77,7 @@ def run_worker(
         base_dir=base_dir,
         policy=_policy(master, grace_s),
         wait_s=wait_s,
+        pid_file=Path(pid_file) if pid_file else None,
     )
     extra = {"worker": options.worker, "job": job}
     _log.info("worker %s for the master at %s", options.worker, master, extra={"action": "started", **extra})

@@ -1,7 +1,8 @@
 """The rules of DESIGN section 4 that a worker enforces, one small function each.
 
-Each was found by model checking: without it rows are lost, doubled or stuck within seconds of search. The session calls them through this
-module, so that the simulator can replace one and show what goes wrong (``tests/sim``).
+The session calls them through this module, so that the simulator can replace one and show what goes wrong: without it rows are lost or
+stuck (``tests/sim/test_rules.py``). No play is known for `is_sent_again`: a second line of defence, without which unit tests of the session
+fail.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def keeps_work(verdict: Verdict) -> bool:
 
 
 def is_sent_again(acceptance: Acceptance) -> bool:
-    """Rule 15: a commit that came too early keeps its object and is sent again, in order."""
+    """Rule 15: a commit that came too early keeps its object and is sent again, in order; refused, its rows would be computed again."""
     return acceptance is Acceptance.RETRY
 
 

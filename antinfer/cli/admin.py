@@ -75,11 +75,12 @@ def logs(where: Where, *, worker: str, follow: bool, tail: int | None) -> None:
         raise not_for_addresses("logs are kept")
     jobs = where.cluster.jobs()
     job = jobs.find(where.text)
-    pods = [pod["metadata"]["name"] for pod in jobs.pods(job, "worker" if worker else "master")]
+    found = jobs.pods(job, "worker" if worker else "master")
+    pods = [pod["metadata"]["name"] for pod in found]
     if worker and worker not in pods:
         raise UsageError(f"job {job.name} has no worker {worker}", hint=f"There are: {', '.join(pods[:5]) or 'none'}.")
     if not pods:
-        raise MasterError(f"the master of job {job.name} has no pod yet")
+        raise MasterError(f"there is no log of the master of job {job.name}: {jobs.why_no_master(job, found)}")
     query: dict[str, object] = {"container": "worker" if worker else "master"}
     if follow:
         query["follow"] = "true"

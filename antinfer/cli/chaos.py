@@ -95,6 +95,10 @@ def _show(report: ChaosReport) -> None:
             ("written to", report.folder),
         ]
     )
+    for fault in report.faults:
+        got_over = "not before the job was over" if fault.recovered_s is None else f"{fault.recovered_s:.2f} s"
+        what = f"{fault.kind} {fault.target}: {fault.victim}"
+        typer.echo(f"  {fault.at_s:6.1f} s  {what:<36}  recovered: {got_over:<8}  ({fault.evidence()})")
     for kind, each in report.recoveries().items():
         times = "" if each.median_s is None else f"recovered after {each.median_s:.2f} s (median), {each.longest_s:.2f} s (longest)"
         typer.echo(f"  {each.faults:>3} x {kind:<16} {times}")

@@ -412,7 +412,7 @@ def worker(
     insecure: Insecure = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run one worker until the job is over. SIGTERM drains it: finished rows are committed, the rest goes back."""
+    """Run one worker until the job is over. SIGTERM or SIGUSR1 drains it: finished rows are committed, the rest goes back."""
     from antinfer.cli import serving
 
     tls = (tls_ca, tls_cert, tls_key, tls_name)

@@ -65,5 +65,16 @@ def compared(spec: JobSpec, report: Mapping[str, Any]) -> Comparison | None:
     return compare(found, forecast(found), report)
 
 
+def expected_rate(spec: JobSpec) -> float | None:
+    """Return the input rows a second that the kept profile of the job expects of one worker; None without one."""
+    found = recall(spec)
+    if found is None:
+        return None
+
+    from antinfer.worker.profiling.model import forecast
+
+    return forecast(found).rate
+
+
 def _place(spec: JobSpec) -> Path:
     return cache_dir() / "profiles" / f"{job_fingerprint(spec)['all'][:32]}.json"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from antinfer.cli import render
+from antinfer.cli import keptprofiles, render
 from antinfer.cli.places import Where
 from antinfer.errors import VerifyFault
 from antinfer.spec.load import absolute_path, load_job
@@ -31,15 +31,18 @@ def plan(job: Path, overrides: Sequence[str], output: str | None, *, force: bool
 
     spec = load_job(job, overrides, output)
     found = forecast(spec)
+    rate = keptprofiles.expected_rate(spec)
+    seconds = None if rate is None or found.rows is None else found.rows / rate
     if as_json:
-        render.as_json(found.to_json())
+        render.as_json({**found.to_json(), "seconds": seconds})
     else:
-        _print_plan(spec, found)
+        _print_plan(spec, found, rate, seconds)
     if found.shards > MOST_SHARDS and not force:
         raise too_many_shards(f"{found.shards:,}")
 
 
-def _print_plan(spec: JobSpec, found: Forecast) -> None:
+def _print_plan(spec: JobSpec, found: Forecast, rate: float | None, seconds: float | None) -> None:
+    """`rate`: input rows a second that one worker here is expected to do; `seconds` that it then takes for all."""
     rows = f"{found.rows:,}" if found.rows is not None else f"unknown until read ({found.rows_known:,} known)"
     render.facts(
         [
@@ -47,6 +50,7 @@ def _print_plan(spec: JobSpec, found: Forecast) -> None:
             ("rows", rows),
             ("shards", f"{found.shards:,}"),
             ("parts", f"about {found.parts:,}"),
+            ("estimate", _estimate(rate, seconds)),
             ("columns", ", ".join(f"{name}: {kind}" for name, kind in found.columns)),
             ("output", spec.sink.path),
         ]
@@ -57,6 +61,13 @@ def _print_plan(spec: JobSpec, found: Forecast) -> None:
             typer.echo(
                 f"note: {stage.kind} {stage.name!r} has no `columns`, so its process is sent what is carried over as well ({carried})"
             )
+
+
+def _estimate(rate: float | None, seconds: float | None) -> str:
+    if rate is None:
+        return "unknown: `antinfer profile` measures what a worker does"
+    at = f"{figures.count(rate)} rows/s on one worker like this machine, as profiled"
+    return at if seconds is None else f"{figures.duration(seconds)} at {at}"
 
 
 def _sent_everything(stages: Sequence[StageSpec]) -> Iterator[StageSpec]:
@@ -164,8 +175,8 @@ def _print_audit(output: str, report: AuditReport) -> None:
     if report.leftovers:
         typer.echo(f"note: {len(report.leftovers)} staged object(s) of workers that woke up late are left; they can be deleted", err=True)
     totals = report.totals
-    fanned = f" ({totals.rows_fanned_out:+,} fanned out)" if totals.rows_fanned_out else ""
-    typer.echo(f"rows in {totals.rows_in:,} = rows out {totals.rows_out:,} + quarantined {totals.rows_quarantined:,}{fanned}")
+    fan = figures.fan(totals.rows_fanned_out)
+    typer.echo(f"rows in {totals.rows_in:,}{fan} = rows out {totals.rows_out:,} + quarantined {totals.rows_quarantined:,}")
     if report.ok and report.finished:
         typer.echo(f"{output}: complete and intact" + ("" if report.deep else " (by its records; parts not opened)"))
     sys.stdout.flush()

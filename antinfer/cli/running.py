@@ -167,8 +167,8 @@ def _print_report(spec: JobSpec, report: dict[str, Any], seconds: float) -> None
     from antinfer.telemetry import figures
 
     rows = report["rows_in"]
-    typer.echo(f"{spec.name}: {rows:,} rows in = {report['rows_out']:,} out + {report['rows_quarantined']:,} quarantined", nl=False)
-    typer.echo(f" ({report['rows_fanned_out']:+,} fanned out)" if report.get("rows_fanned_out") else "", nl=False)
+    fan = figures.fan(report.get("rows_fanned_out", 0))
+    typer.echo(f"{spec.name}: {rows:,} rows in{fan} = {report['rows_out']:,} out + {report['rows_quarantined']:,} quarantined", nl=False)
     typer.echo(f", {report['parts']:,} parts, {figures.duration(seconds)}")
     for name, result in report.get("accumulators", {}).items():
         figures_of = (f"{key} {_short(value)}" for key, value in result.items() if key != "type" and value != 0)

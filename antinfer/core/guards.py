@@ -1,7 +1,8 @@
 """The rules of DESIGN section 4 that the core enforces, one small function each.
 
-Each was found by model checking: without it rows are lost, doubled or stuck within seconds of search. The engine calls them through this
-module, so that the simulator can replace one and show what goes wrong (``tests/sim``).
+The engine calls them through this module, so that the simulator can replace one and show what goes wrong: without it rows are lost, doubled
+or stuck (``tests/sim/test_rules.py``). Where the real worker covers for a rule, its play has a worker that does not. No play is known for
+`is_out_of_order`, nor for the session in `commit_belongs`: second lines of defence, without which unit tests of the engine fail.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from antinfer.core.records import CommitRecord
 
 
 def is_recorded(staged: str, records: Mapping[str, object]) -> bool:
-    """Rule 1: a repeated commit is matched by its staged name before the lease is looked up, which may be gone by then."""
+    """Rule 1: a repeated commit is matched by its staged name before the lease is looked up, which may be gone by then.
+
+    Without it a worker is refused what stands, and whoever removes what was refused removes what is yet to be published.
+    """
     return staged in records
 
 
@@ -61,12 +65,20 @@ def unheld(granted: Iterable[tuple[LeaseId, int]], held: Sequence[LeaseId], answ
 
 
 def commit_belongs(record: CommitRecord, lease: LeaseId, holder: SessionId, session: SessionId) -> bool:
-    """Rule 13: commit checks the lease, its session, and that the staged object was written under that very lease."""
+    """Rule 13: commit checks the lease, its session, and that the staged object was written under that very lease.
+
+    An object whose name is of a lease that has ended may be collected in the same moment. The session is checked although workers name
+    leases of their own session only: a lease that ended for one session would be left standing in another.
+    """
     return holder == session and record.staged.startswith(f"{lease.epoch}-{lease.n}.")
 
 
 def is_out_of_order(start: int, committed_to: int) -> bool:
-    """Rule 15: a prefix that starts beyond what is committed waits for its predecessor; it is not refused."""
+    """Rule 15: a prefix that starts beyond what is committed waits for its predecessor; it is not refused.
+
+    Refused, its rows would be computed again. Workers send the commits of a lease in order, and one request at a time, so it takes a
+    predecessor that was refused to get here.
+    """
     return start > committed_to
 
 

@@ -40,7 +40,7 @@ _STORAGE: Final = "storage"
 """Option of source and sink that says how their storage is reached; it may differ when a job is resumed."""
 _REACHING: Final = frozenset({"endpoint_url", "endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous"})
 """The same among a source's own options."""
-_SECRET: Final = re.compile(r"key|secret|token|password|credential|signature|connection_string", re.IGNORECASE)
+_SECRET: Final = re.compile(r"key|secret|token|pass|auth|credential|signature|connection_string", re.IGNORECASE)
 """Names of storage options that may let somebody in."""
 
 Path = tuple[str, ...]
@@ -62,10 +62,16 @@ def public_document(spec: JobSpec) -> dict[str, Any]:
     for options in (document["source"]["options"], document["sink"]["options"]):
         storage = options.get(_STORAGE)
         if isinstance(storage, dict):
-            options[_STORAGE] = {name: value for name, value in storage.items() if not _SECRET.search(name)}
+            options[_STORAGE] = _without_secrets(storage)
         for name in [name for name in options if name in _REACHING and _SECRET.search(name)]:
             del options[name]
     return document
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_secrets(inner) for name, inner in value.items() if not _SECRET.search(name)}
+    return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
 
 
 def from_document(text: str) -> JobSpec:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, JsonValue
 
@@ -173,6 +174,16 @@ def check_store_url(url: str) -> str:
         # The URL itself stays out of the message: it may hold a password.
         hint = did_you_mean(scheme, _STORE_SCHEMES)
         raise ValueError(f"must start with redis://, rediss:// or unix:// (empty: a server of our own is started){hint}")
+    try:
+        parts = urlsplit(url)
+        is_whole = not url or scheme == "unix" or (bool(parts.hostname) and parts.port != 0)
+        database = "" if scheme == "unix" else parts.path.strip("/")
+    except ValueError:
+        is_whole, database = False, ""
+    if not is_whole:
+        raise ValueError(f"must name a host, and a port from 1 to 65535 where it names one: {scheme}://HOST:PORT/0")
+    if database and not database.isdecimal():
+        raise ValueError(f"must end with the number of a database, not with {database!r}: {scheme}://HOST:PORT/0")
     return url
 
 

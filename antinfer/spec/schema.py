@@ -180,8 +180,8 @@ class StoreSpec(Model):
     )
     durability: Literal["auto", "always", "waitaof", "publish"] = Field(
         default="auto",
-        description="When a commit counts as durable: `always` (the server syncs every write), `waitaof` (we wait for its sync), "
-        "`publish` (only once the output has it). `auto`: the best that the server offers.",
+        description="When a commit counts as durable: `always` (the server syncs every write), `waitaof` (we wait for its sync; Redis from "
+        "7.2 on, and Valkey), `publish` (only once the output has it). `auto`: the best that the server offers.",
     )
 
 
@@ -272,9 +272,21 @@ class JobSpec(Model):
                 raise ValueError(
                     f"{field}: {missing[0]!r} is not among source.columns ({', '.join(columns)})" + did_you_mean(missing[0], columns)
                 )
+        for path in self.source.path:
+            if _reads(path, self.sink.path):
+                raise ValueError(f"sink.path: what is written to {self.sink.path} would be input as well, for source.path is {path}")
         if self.reproducible:
             chains.check_reproducible(self.pipeline)
         if not self.name:
             # Frozen for users; this fills the default in before anybody sees the value.
             object.__setattr__(self, "name", self.sink.path.rstrip("/").rpartition("/")[2] or "job")
         return self
+
+
+def _reads(path: str, folder: str) -> bool:
+    """Tell whether a source at `path` meets the files directly inside `folder`."""
+    base = path
+    while any(sign in base for sign in "*?["):
+        base = base.rpartition("/")[0]
+    is_deep = base == path or "**" in path
+    return folder == base or (is_deep and folder.startswith(f"{base}/"))

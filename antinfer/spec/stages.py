@@ -177,6 +177,8 @@ class StageSpec(Model):
             module, _, attribute = reference.rpartition(":")
             if (not module or not attribute) and (reference or not key):
                 raise ValueError(f"{key}{self.kind} must name user code as module:name, such as steps:decode, not {reference!r}")
+            if module == "__main__":
+                raise ValueError(f"{key}{self.kind}: __main__ is another program in a worker; name the file of {attribute}, without .py")
         if self.kind == "predict" and self.workers_as == "threads":
             raise ValueError("workers_as: a predictor is always a process; leave workers_as out or move the stage to map_batches")
         if self.kind != "predict" and self.num_gpus:

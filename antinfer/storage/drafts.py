@@ -6,8 +6,8 @@ They are written under a name in staging that nobody knows, and renamed. Who die
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 from antinfer.storage import layout
@@ -38,26 +38,29 @@ class DraftedFiles(ABC):
         """Rename at once. Raises FileNotFoundError without `source`, FileExistsError where `target` is taken and may not be replaced."""
 
     def _write(self, name: str, data: bytes, *, overwrite: bool) -> None:
+        with self._draft() as draft:
+            try:
+                self._put(draft, data)
+                self._rename(draft, name, overwrite=overwrite)
+            except FileNotFoundError as error:
+                # Either an attempt whose answer was lost has renamed it, or a new master has swept it.
+                if self.read(name) != data:
+                    raise OSError(f"{draft} is gone") from error
+
+    @contextmanager
+    def _draft(self) -> Iterator[str]:
+        """Give a name in staging that nobody knows, for a file that is to be renamed in the block."""
         draft = f"{layout.folder(layout.STAGING)}/{uuid4().hex}.draft"
         self._drafts.add(draft)
         try:
-            self._fill(draft, name, data, overwrite=overwrite)
-        finally:
-            self._drafts.discard(draft)
-
-    def _fill(self, draft: str, name: str, data: bytes, *, overwrite: bool) -> None:
-        try:
-            self._put(draft, data)
-            self._rename(draft, name, overwrite=overwrite)
-        except FileNotFoundError as error:
-            # Either an attempt whose answer was lost has renamed it, or a new master has swept it.
-            if self.read(name) != data:
-                raise OSError(f"{draft} is gone") from error
+            yield draft
         except self.errors:
             # The next sweep may be far, and room is perhaps what there is none of.
             with suppress(*self.errors):
                 self.delete((draft,))
             raise
+        finally:
+            self._drafts.discard(draft)
 
     def _without_drafts(self, found: Iterable[StoredObject]) -> list[StoredObject]:
         return [stored for stored in found if stored.name not in self._drafts]

@@ -6,7 +6,7 @@ import errno
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from antinfer.storage.failures import Told
@@ -16,10 +16,6 @@ SSH: Final = frozenset({"sftp", "ssh"})
 CONNECTIONS: Final = 8
 """At once, to one place; more threads wait. An SSH server begins to refuse when ten come at the same moment."""
 
-_SSH_PATIENCE: Final[Mapping[str, object]] = {"timeout": 10, "banner_timeout": 10, "auth_timeout": 20}
-"""In seconds; whoever called has more patience, and says what he waits for."""
-_SSH_ANSWER_S: Final = 60.0
-"""A server that says nothing for so long is taken for gone."""
 _ANSWERS: Final = (FileNotFoundError, FileExistsError)
 """What a driver says of a file, and not of itself."""
 
@@ -33,8 +29,14 @@ _CAUSES: Final = {
     "NoValidConnectionsError": ("the server cannot be reached", "Check host and port."),
     "ConnectionRefusedError": ("the server cannot be reached", "Check host and port."),
     "gaierror": ("the host is not known", "Check its name."),
+    "TimeoutError": ("the server does not answer", "A job that runs waits for it."),
 }
-_LASTING: Final = frozenset({"PermissionError", "AuthenticationException", "PasswordRequiredException", "BadHostKeyException"})
+_LASTING: Final = frozenset(
+    # The last two come of options.
+    {"PermissionError", "AuthenticationException", "PasswordRequiredException", "BadHostKeyException", "TypeError", "ValueError"}
+)
+_NO_REASON: Final = ("the server refuses, and does not say why", "Has its disk room? Its log may tell.")
+"""All that SFTP has for most of what can go wrong."""
 
 
 class DriverError(OSError):
@@ -48,20 +50,18 @@ class Drivers:
         """Connect to nothing yet.
 
         Args:
-            uri: of the server, or of anything on it.
+            uri: of the server.
             options: of the driver.
 
         Raises:
             ImportError: fsspec or the driver's package is not installed.
             ValueError: fsspec does not know the scheme.
         """
-        from fsspec import get_filesystem_class
-
         self._uri = uri
         self.scheme = uri.partition("://")[0]
-        self.kind: Any = get_filesystem_class(self.scheme)
+        self.kind = _kind(self.scheme)
         """The driver's class."""
-        self._options = {**_SSH_PATIENCE, **options} if self.scheme in SSH else dict(options)
+        self._options = dict(options)
         self._idle: deque[Any] = deque()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
 
@@ -75,13 +75,18 @@ class Drivers:
         with self._free:
             driver = self._take()
             try:
+                # What it remembers is of no use where others write as well.
+                driver.invalidate_cache()
                 yield driver
             except _ANSWERS:
                 self._idle.append(driver)
                 raise
             except Exception as error:
                 # Those that wait go to the same server: most likely they are broken as well.
-                self._idle.clear()
+                self._close(driver)
+                while self._idle:
+                    with suppress(IndexError):
+                        self._close(self._idle.pop())
                 raise DriverError(_words(error)) from error
             self._idle.append(driver)
 
@@ -89,7 +94,6 @@ class Drivers:
         """Return size, type and name of a file or folder as fsspec does; None where there is none. Unlike its `exists`, tells trouble."""
         try:
             with self.lend() as driver:
-                driver.invalidate_cache()
                 found: Mapping[str, Any] = driver.info(path)
                 return found
         except FileNotFoundError:
@@ -98,10 +102,9 @@ class Drivers:
     def list(self, path: str) -> list[Mapping[str, Any]]:
         """List what is directly inside a folder. Raises FileNotFoundError."""
         with self.lend() as driver:
-            driver.invalidate_cache()
             found = driver.ls(path, detail=True)
         # Some list a folder as one of its own, and a file as itself.
-        return [each for each in found if each["name"].strip("/") != path.strip("/")]
+        return [self._followed(each) for each in found if each["name"].strip("/") != path.strip("/")]
 
     def read(self, path: str) -> bytes:
         """Return a file whole. Raises FileNotFoundError."""
@@ -111,26 +114,51 @@ class Drivers:
     def fetch(self, path: str) -> Fetch:
         """Return what reads ranges of a file."""
 
+        whole: bytes | None = None
+
         def fetch(start: int, stop: int) -> bytes:
-            with self.lend() as driver:
-                return bytes(driver.cat_file(path, start=start, end=stop))
+            nonlocal whole
+            if whole is None:
+                with self.lend() as driver:
+                    data = bytes(driver.cat_file(path, start=start, end=stop))
+                if len(data) <= stop - start:
+                    return data
+                # A web server may answer with all of a file, whatever was asked for.
+                whole = data
+            return whole[start:stop]
 
         return fetch
 
-    def _take(self) -> Any:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass
-        from fsspec.core import url_to_fs
+    def _followed(self, info: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a link leads to, by the link's name; the link where that is nothing."""
+        return (self.info(info["name"]) or info) if info["type"] == "link" else info
 
+    def _take(self) -> Any:
+        while self._idle:
+            with suppress(IndexError):
+                driver = self._idle.pop()
+                # One that lay about for long may have been closed by the server.
+                if self.scheme not in SSH or driver.is_connected:
+                    return driver
+                self._close(driver)
         try:
-            driver, _ = url_to_fs(self._uri, skip_instance_cache=True, **self._options)
-            if self.scheme in SSH:
-                driver.ftp.get_channel().settimeout(_SSH_ANSWER_S)
+            return self.kind(**{**self.kind._get_kwargs_from_urls(self._uri), **self._options}, skip_instance_cache=True)
         except Exception as error:
             raise DriverError(_words(error)) from error
-        return driver
+
+    def _close(self, driver: Any) -> None:
+        if self.scheme in SSH:
+            driver.close()
+
+
+def _kind(scheme: str) -> Any:
+    if scheme in SSH:
+        from antinfer.storage.sftp import Sftp
+
+        return Sftp
+    from fsspec import get_filesystem_class
+
+    return get_filesystem_class(scheme)
 
 
 def told(error: Exception) -> Told:
@@ -138,7 +166,7 @@ def told(error: Exception) -> Told:
     cause = error.__cause__ if isinstance(error, DriverError) and error.__cause__ is not None else error
     number = cause.errno if isinstance(cause, OSError) else None
     name = "PermissionError" if number in _REFUSED else type(cause).__name__
-    words, hint = _CAUSES.get(name, (_words(cause), ""))
+    words, hint = _CAUSES.get(name, _NO_REASON if str(cause) == "Failure" else (_words(cause), ""))
     return Told(words, hint, lasting=name in _LASTING, full=number in _FULL)
 
 

@@ -21,7 +21,7 @@ from pyarrow import fs as pafs
 
 from antinfer.errors import AntinferError, InfraError, JobFileError, SourceError
 from antinfer.storage import fsspecinput, hdfs, hdfsinput
-from antinfer.storage.drivers import Drivers
+from antinfer.storage.drivers import SSH, Drivers
 
 S3_OPTIONS: Final = ("endpoint_url", "endpoint_override", "region", "access_key", "secret_key", "session_token", "anonymous", "scheme")
 GS_OPTIONS: Final = ("endpoint_override", "anonymous", "scheme", "project_id")
@@ -40,6 +40,7 @@ _PASSING: Final = re.compile(
 _PASSING_ERRNO: Final = frozenset(
     {errno.EIO, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH}
 )
+_DETAIL: Final = re.compile(r"\. Detail: \[errno \d+\] (.+)$")
 _HINTS: Final = (
     (r"ACCESS_DENIED|Permission denied|HTTP status 403|Forbidden", "Check the permissions of the user or of the credentials."),
     (r"NO_SUCH_BUCKET|bucket does not exist", "Check the name of the bucket."),
@@ -146,6 +147,29 @@ def join(uri: str, *names: str) -> str:
     return posixpath.join(uri.rstrip("/") or "/", *names)
 
 
+def server_of(uri: str) -> str:
+    """Return the server part of a canonical URI that fsspec is to open.
+
+    Raises:
+        JobFileError: It holds a password, names no host where there must be one, or its port is no number.
+    """
+    parts = urlsplit(uri)
+    scheme, place = parts.scheme, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    # To fsspec, who stands before the repository on GitHub is its owner.
+    if parts.password is not None and scheme != "github":
+        hint = "Write it into the job file: options: {storage: {password: ...}}."
+        raise JobFileError(f"{place}: a password in a URI would be told in every message", hint=hint)
+    try:
+        is_whole = parts.port != 0 and (parts.hostname is not None or scheme not in SSH)
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise JobFileError(
+            f"path {uri}: host or port is missing or wrong", hint=f"Write {scheme}://host/folder or {scheme}://host:22/folder."
+        )
+    return f"{scheme}://{parts.netloc}"
+
+
 def explain(cause: Exception, uri: str, doing: str, *, error: type[AntinferError] = SourceError) -> AntinferError:
     """Turn a file system's exception into ours; the caller raises it ``from cause``.
 
@@ -157,7 +181,9 @@ def explain(cause: Exception, uri: str, doing: str, *, error: type[AntinferError
             `InfraError` instead, unless `error` says infrastructure already.
     """
     text = " ".join(str(cause).split()) or type(cause).__name__
-    text = re.sub(r"\. Detail: \[(errno|Windows error).*$", "", text)
+    if (detail := _DETAIL.search(text)) is not None:
+        # What comes before says what was done, and names the path once more.
+        text = detail[1].lower()
     missing = isinstance(cause, FileNotFoundError) or "does not exist" in text
     what = f"cannot {doing} {uri}: " + ("it does not exist" if missing and "bucket" not in text.lower() else text)
     if is_passing(cause) and not issubclass(error, InfraError):
@@ -225,7 +251,7 @@ def _azure(uri: str) -> Location:
 
 
 def _fsspec(scheme: str, uri: str, options: dict[str, Any]) -> Location:
-    server = f"{scheme}://{urlsplit(uri).netloc}"
+    server = server_of(uri)
     try:
         filesystem, drivers = _driven(server, json.dumps(options, sort_keys=True))
     except ImportError as cause:

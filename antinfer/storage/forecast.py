@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from antinfer.spec.columns import check_columns
 from antinfer.storage.jobs import open_input
+from antinfer.storage.limits import PART_BYTES
 from antinfer.storage.planning import plan_shards
 
 if TYPE_CHECKING:
     from antinfer.spec.schema import JobSpec
 
 _THREADS: Final = 16
-_PART_BYTES: Final = 512 << 20
-"""Parts are cut at about this size at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,6 @@ def forecast(spec: JobSpec) -> Forecast:
         for shard in chunk.shards:
             rows = None if rows is None or shard.rows is None else rows + shard.rows
             known += shard.rows or 0
-            parts += max(1, -(-shard.size_bytes // _PART_BYTES))
+            parts += max(1, -(-shard.size_bytes // PART_BYTES))
     size_bytes = sum(file.size_bytes for file in files)
     return Forecast(len(files), size_bytes, shards, rows, known, parts, [(field.name, str(field.type)) for field in schema])

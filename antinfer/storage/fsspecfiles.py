@@ -1,21 +1,24 @@
 """The files of a folder that an fsspec driver reaches: SFTP, and whatever moves a file in one step on its server.
 
 fsspec promises little: how a driver moves, whether that replaces, and what it raises is its own affair. So little is asked of one:
-``put_file``, ``pipe_file``, ``mv`` that replaces, ``mkdir`` that refuses what is there, ``info``, ``ls``, ``cat_file``, ``rm_file``
-and ``rm``.
+``put_file``, ``pipe_file``, ``mv`` that replaces, ``mkdir`` that refuses what is there, ``info``, ``ls``, ``cat_file``, ``rm_file``,
+``rmdir`` and ``rm``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Final
-from urllib.parse import urlsplit
+from uuid import uuid4
 
 from antinfer.errors import JobFileError, OutputError, UsageError
+from antinfer.storage import layout
 from antinfer.storage.drafts import DraftedFiles
 from antinfer.storage.drivers import SSH, DriverError, Drivers, told
-from antinfer.storage.filesystems import canonical_uri
+from antinfer.storage.filesystems import canonical_uri, server_of
 from antinfer.storage.place import StoredObject
 from antinfer.storage.ranged import Fetch
 
@@ -42,22 +45,22 @@ class FsspecFiles(DraftedFiles):
             options: those of the driver, and `DECLARED`.
 
         Raises:
-            JobFileError: A scheme that fsspec does not know or that has no atomic move, a password in the URI, or no path.
+            JobFileError: A scheme that fsspec does not know or that has no atomic move, or what `server_of` finds; or no path.
             UsageError: fsspec or the driver's package is not installed.
         """
         super().__init__()
         self._uri = canonical_uri(uri)
-        parts = urlsplit(self._uri)
-        if parts.password is not None:
-            hint = "Write it into the job file: options: {storage: {password: ...}}."
-            raise JobFileError(f"output {parts.scheme}://{parts.hostname}: a password in a URI would be told in every message", hint=hint)
-        if not parts.path.strip("/"):
-            raise JobFileError(f"output {uri}: no folder in the URI", hint=f"Write {parts.scheme}://host/folder.")
-        if parts.scheme in _COPYING:
+        server = server_of(self._uri)
+        scheme, _, path = self._uri.partition("://")
+        if not path.partition("/")[2].strip("/"):
+            raise JobFileError(f"output {uri}: no folder in the URI", hint=f"Write {scheme}://host/folder.")
+        if scheme in _COPYING:
             raise _copying(self._uri)
-        self._drivers = _drivers(self._uri, {key: value for key, value in options.items() if key != DECLARED})
+        self._drivers = _drivers(self._uri, server, {key: value for key, value in options.items() if key != DECLARED})
         self._root = self._drivers.path(self._uri)
-        self._is_declared = parts.scheme in _KNOWN or options.get(DECLARED) is True
+        self._is_declared = scheme in _KNOWN or options.get(DECLARED) is True
+        self._is_proven = scheme in _KNOWN
+        """What somebody has said of the driver was seen to be true."""
         self._folders: set[str] = set()
         """Folders that are known to be there."""
 
@@ -70,26 +73,20 @@ class FsspecFiles(DraftedFiles):
 
     def send(self, name: str, source: str) -> str:
         self._require_moves()
-        self._make_folder_of(name)
-        with self._drivers.lend() as driver:
-            driver.put_file(source, self._path(name))
+        # A server may go on with an upload that was given up here: that must not touch the file which the next attempt has made.
+        with self._draft() as draft:
+            with self._lend_below(draft) as driver:
+                driver.put_file(source, self._path(draft))
+            self._rename(draft, name, overwrite=True)
         return ""
 
     def create(self, name: str, data: bytes) -> bool:
         # Few drivers create a file only where there is none; a folder is made once everywhere. Who dies right behind that leaves a name
         # that is taken and says by whom nowhere, which `list` tells as well.
         self._require_moves()
-        self._make_folder_of(name)
         taken = self._path(f"{name}{_TAKEN}")
-        try:
-            with self._drivers.lend() as driver:
-                driver.mkdir(taken, create_parents=False)
-        except FileExistsError:
-            return False
-        except DriverError:
-            # A server that does not say why refuses a folder that another has made just now; or it has made it, and its answer was lost.
-            if not self.exists(f"{name}{_TAKEN}"):
-                raise
+        self._make_folder(taken.rpartition("/")[0])
+        if not self._mkdir(taken):
             return False
         self._write(name, data, overwrite=True)
         return True
@@ -144,30 +141,57 @@ class FsspecFiles(DraftedFiles):
         return int(info["size"]), self._drivers.fetch(path)
 
     def _put(self, name: str, data: bytes) -> None:
-        self._make_folder_of(name)
-        with self._drivers.lend() as driver:
+        with self._lend_below(name) as driver:
             driver.pipe_file(self._path(name), data)
 
     def _rename(self, source: str, target: str, *, overwrite: bool) -> None:
         # Between the question and the move another master may publish the same object, from the same source: then there is none any more.
         if not overwrite and self.exists(target):
             raise FileExistsError(target)
-        self._make_folder_of(target)
-        with self._drivers.lend() as driver:
+        with self._lend_below(target) as driver:
             driver.mv(self._path(source), self._path(target))
 
-    def _make_folder_of(self, name: str) -> None:
+    @contextmanager
+    def _lend_below(self, name: str) -> Iterator[Any]:
+        """Give a driver for a call that needs the folder of `name`."""
         folder = self._path(name).rpartition("/")[0]
-        if folder in self._folders:
-            return
+        self._make_folder(folder)
         try:
             with self._drivers.lend() as driver:
-                driver.makedirs(folder, exist_ok=True)
-        except (DriverError, FileExistsError):
-            # Another has made it, between the driver's question and its call.
-            if self._drivers.info(folder) is None:
+                yield driver
+        except FileNotFoundError:
+            # Perhaps it is the folder that somebody has removed: the next attempt makes it again.
+            self._folders.discard(folder)
+            raise
+
+    def _make_folder(self, path: str) -> None:
+        # One by one: a driver's own `makedirs` fails where two make the same folders at the same time.
+        if path in self._folders or not path.strip("/"):
+            return
+        found = self._drivers.info(path)
+        if found is None:
+            self._make_folder(path.rpartition("/")[0])
+            self._mkdir(path)
+        elif found["type"] != "directory":
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        self._folders.add(path)
+
+    def _mkdir(self, path: str) -> bool:
+        """Make a folder in one that is there. Return False where somebody has made it: perhaps this very call, and its answer was lost."""
+        try:
+            with self._drivers.lend() as driver:
+                driver.mkdir(path, create_parents=False)
+        except FileExistsError:
+            return False
+        except FileNotFoundError as error:
+            self._folders.clear()
+            raise OSError(f"the folder of {path} is gone") from error
+        except DriverError:
+            # Most servers refuse without saying why.
+            if self._drivers.info(path) is None:
                 raise
-        self._folders.add(folder)
+            return False
+        return True
 
     def _require_moves(self) -> None:
         """Refuse to write where a part could be seen before it is whole. Reading asks nobody."""
@@ -178,6 +202,27 @@ class FsspecFiles(DraftedFiles):
         if not self._is_declared:
             hint = f"Where its move is one step on the server, and replaces what is there: options: {{storage: {{{DECLARED}: true}}}}."
             raise JobFileError(f"{_no_step(self._uri)}, as far as is known", hint=hint)
+        if not self._is_proven:
+            self._prove()
+            self._is_proven = True
+
+    def _prove(self) -> None:
+        """Try what is taken for granted of a driver: two masters would rule at once on one whose ``mkdir`` takes what is there."""
+        source, target, folder = (f"{layout.HIDDEN}/proof-{uuid4().hex}" for _ in range(3))
+        try:
+            for name in (source, target):
+                self._put(name, name.encode())
+            with suppress(FileExistsError):
+                self._rename(source, target, overwrite=True)
+            if self.exists(source) or self.read(target) != source.encode():
+                raise JobFileError(f"{_no_step(self._uri)}: its mv does not replace a file that is there")
+            if self._mkdir(self._path(folder)) and self._mkdir(self._path(folder)):
+                raise JobFileError(f"{_no_step(self._uri)}: its mkdir takes a folder that is there for a new one")
+        finally:
+            with suppress(OSError):
+                self.delete((source, target))
+            with suppress(OSError), self._drivers.lend() as driver:
+                driver.rmdir(self._path(folder))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
@@ -192,10 +237,10 @@ def _copying(uri: str) -> JobFileError:
     return JobFileError(_no_step(uri), hint=hint)
 
 
-def _drivers(uri: str, options: Mapping[str, Any]) -> Drivers:
+def _drivers(uri: str, server: str, options: Mapping[str, Any]) -> Drivers:
     scheme = uri.partition("://")[0]
     try:
-        return Drivers(uri, options)
+        return Drivers(server, options)
     except ImportError as error:
         package = "'antinfer[sftp]'" if scheme in SSH else "fsspec, and what its driver needs"
         raise UsageError(f"output {uri}: a package is not installed: {error}", hint=f"pip install {package}.") from error

@@ -68,8 +68,8 @@ def open_output(spec: JobSpec) -> OutputPlace:
     return open_place(spec.sink.path, {str(key): _scalar(key, value) for key, value in options.items()})
 
 
-def _scalar(key: str, value: object) -> str | int:
-    if not isinstance(value, str | int):
+def _scalar(key: str, value: object) -> str | float:
+    if not isinstance(value, str | int | float):
         raise JobFileError(f"sink.options.{STORAGE_OPTION}.{key}: must be a text, a number or a truth value, not {value!r}")
     return value
 

@@ -16,3 +16,7 @@ def too_many_shards(planned: str) -> UsageError:
         f"the output would have more than {MOST_SHARDS:,} parts (planned: {planned})",
         hint="Make shards larger (shard.bytes, shard.rows), or insist with --force.",
     )
+
+
+PART_BYTES: Final = 256 << 20
+"""At about this size a part is closed, in bytes as it is written; parts of slow work are closed earlier, by the commit interval."""

@@ -144,7 +144,7 @@ class OutputPlace(Protocol):
 _SCHEME: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
-def open_place(uri: str, options: Mapping[str, str | int | bool] | None = None) -> OutputPlace:
+def open_place(uri: str, options: Mapping[str, str | float] | None = None) -> OutputPlace:
     """Return the output place at `uri`; touches nothing yet.
 
     Args:

@@ -112,3 +112,8 @@ def headline(status: Status) -> str:
     if slowest:
         parts.append(f"bottleneck: {slowest}")
     return ", ".join(parts)
+
+
+def fan(rows: int) -> str:
+    """Say how many more rows came out than went in, as a term behind the rows that went in; nothing where they are as many."""
+    return f" + {rows:,} fanned out" if rows > 0 else f" - {-rows:,} filtered out" if rows < 0 else ""

@@ -45,5 +45,19 @@ class Account:
         place.write(layout.WORKERS, json.dumps(told).encode())
 
     def age_ms(self) -> int:
-        """Return how long ago the job began."""
+        """Return how long ago the job began, if the wall clock is right now."""
         return max(0, round((time.time() - self.began_at) * 1_000))
+
+
+class Beginning:
+    """When the job began on this process's monotonic clock. The wall clock is asked once: it may be set while the process lives, and a
+    reign that began after that would take the deadline for missed, and ask for all workers."""
+
+    def __init__(self) -> None:
+        self._at: int | None = None
+
+    def at(self, account: Account, now: int) -> int:
+        """Return it in milliseconds; `now` is the time on the same clock."""
+        if self._at is None:
+            self._at = now - account.age_ms()
+        return self._at

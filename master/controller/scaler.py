@@ -9,7 +9,7 @@ from typing import Any
 
 from antinfer.core.scaling.values import GiveBack
 from antinfer.launchers.port import Launcher
-from antinfer.master.controller.account import Account
+from antinfer.master.controller.account import Account, Beginning
 from antinfer.master.controller.shell import Elastic, Surroundings
 from antinfer.master.loop import now_ms
 from antinfer.rpc.values import GivenBack
@@ -38,6 +38,7 @@ class Scaler:
         self._most = most
         self._launcher: Launcher | None = None
         self._elastic: Elastic | None = None
+        self._beginning = Beginning()
 
     async def during(
         self, ruling: Coroutine[Any, Any, None], around: Surroundings, *, epoch: int, address: str, is_over: Callable[[], bool]
@@ -55,7 +56,8 @@ class Scaler:
         try:
             launcher = await self._open(address)
             account = await asyncio.to_thread(Account.open, around.place)
-            desired = desired_workers(self._spec, prefix=f"{self._stem}-{epoch}", most=self._most, started_at=now_ms() - account.age_ms())
+            began_at = self._beginning.at(account, now_ms())
+            desired = desired_workers(self._spec, prefix=f"{self._stem}-{epoch}", most=self._most, started_at=began_at)
             elastic = self._elastic = Elastic(launcher, desired, account, around)
             turning = asyncio.create_task(elastic.run())
             turning.add_done_callback(lambda task: _report(task, around.broken))

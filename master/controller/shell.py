@@ -33,6 +33,8 @@ _WRITE_S: Final = 30.0
 """How often it is written down what has been used up; so much a budget may be exceeded by with each death of a master."""
 _WAITED_FOR: Final = (Topic.PENDING, Topic.CRASHES, Topic.IMAGE)
 """Topics that say what the job waits for."""
+_FORESEEN: Final = (Topic.DEADLINE, Topic.BUDGET)
+"""Topics that say what it will not keep to."""
 
 
 ANNOTATED: Final = "annotation"
@@ -208,12 +210,13 @@ class Elastic:
     def _tell(self, topic: Topic, text: str) -> None:
         if text:
             _log.warning("%s", text, extra={"action": "workers", "topic": topic.value})
-        if topic in _WAITED_FOR:
-            key = "workers", topic.value
-            if text:
-                self._around.troubles.note(key, text)
-            else:
-                self._around.troubles.clear(key)
+        key = "workers", topic.value
+        if topic in _FORESEEN:
+            self._around.troubles.foresee(key, text)
+        elif topic in _WAITED_FOR and text:
+            self._around.troubles.note(key, text)
+        elif topic in _WAITED_FOR:
+            self._around.troubles.clear(key)
 
 
 def _some(names: tuple[str, ...], most: int = 3) -> str:

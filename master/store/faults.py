@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions as redis_errors
 
 from antinfer.errors import StoreError
+
+RIGHTS: Final = "~antinfer:* +@hash +del +eval +evalsha +script|load +info +client|setname +config|get +waitaof"
+"""What a master does on a server, as a rule of its access control list."""
 
 
 class PassingError(StoreError):
@@ -49,7 +53,7 @@ def translate(error: Exception, store: str) -> StoreError:
         case redis_errors.AuthorizationError() | redis_errors.NoPermissionError():
             return StoreError(
                 f"the store {store} forbids us a command or a key: {text}",
-                hint="Grant the ACL user: ~antinfer:* +@hash +del +eval +evalsha +script|load +info +waitaof +config|get.",
+                hint=f"Grant the ACL user: {RIGHTS} (Redis before 7.2 has no waitaof).",
             )
         case redis_errors.BusyLoadingError():
             return PassingError(f"the store {store} is still loading its data")

@@ -22,6 +22,7 @@ _log = logging.getLogger("antinfer.store")
 _SYNC_MS: Final = 5_000
 """How long one WAITAOF waits; below the connection's own time-out."""
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_SETTINGS: Final = "Set `appendonly yes` and `appendfsync always` at the server, or `durability: publish` under `store` in the job file."
 
 Wish = Literal["auto", "always", "waitaof", "publish"]
 T = TypeVar("T")
@@ -231,7 +232,7 @@ class RedisStore:
             wish = "" if self._wanted == "auto" else f" in the way asked for (store.durability: {self._wanted})"
             raise StoreError(
                 f"the store {self.name} does not promise to keep what it has confirmed{wish}",
-                hint="Set `appendonly yes` and `appendfsync always` at the server, or `durability: publish` under `store` in the job file.",
+                hint=_SETTINGS if known else f"We may not see how it is set: grant the ACL user +config|get. {_SETTINGS}",
             )
 
     async def _has_file(self, known: dict[str, str]) -> bool:

@@ -185,7 +185,7 @@ def test_its_settings_make_workers(given: Object, worker_class: str) -> None:
     check(kinds["Pod"], pod, strict=True)
     (container,) = pod["spec"]["containers"]
     assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["spec"]["volumes"]}
-    master = container["command"][container["command"].index("--master") + 1]
+    master = container["args"][container["args"].index("--master") + 1]
     assert master == f"{one(render(given), 'Service')['metadata']['name']}.batch.svc:7077"
 
 

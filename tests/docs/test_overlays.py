@@ -96,7 +96,7 @@ def pods_by(block: Block, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_every_piece_is_looked_at() -> None:
-    assert {str(block) for block in OVERLAYS} == {*POOLS, "Pods of your own making 1"}
+    assert {str(block) for block in OVERLAYS} == {*POOLS, *(f"Pods of your own making {number}" for number in (1, 2, 3))}
     assert [str(block) for block in BLOCKS if not block.is_overlay] == ["From nothing to a running job 1"]
 
 

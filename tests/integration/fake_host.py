@@ -1,6 +1,7 @@
 """A stage host that computes nothing: it speaks the link like the real one, and stages names without objects.
 
-The job document steers it: ``{"chunk": rows per staged prefix, "pause": seconds per chunk, "sizes": rows of each shard}``.
+The job document steers it: ``{"chunk": rows per staged prefix, "pause": seconds per chunk, "sizes": rows of each shard,
+"teardown": seconds}``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 from queue import Empty, SimpleQueue
 
 from antinfer.core.ids import LeaseId, staged_name
@@ -78,6 +80,7 @@ def work(link: socket.socket, orders: SimpleQueue[hostlink.ToHost], settings: di
                 jobs.pop(lease, None)
                 say(hostlink.Released(lease))
             case hostlink.Stop():
+                time.sleep(float(settings["teardown"]))  # type: ignore[arg-type]
                 os._exit(0)
 
 

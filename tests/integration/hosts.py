@@ -26,6 +26,7 @@ from antinfer.storage.sources.base import Target
 from antinfer.worker import hostlink
 
 PATIENCE_SECONDS = 60.0
+_SHARED = "memfd:antinfer"
 
 
 class HostProcess:
@@ -187,6 +188,18 @@ def collect(host: HostProcess, work: Sequence[hostlink.Work]) -> list[CommitReco
         at[message.lease] = record.stop
         records.append(record)
     return sorted(records, key=lambda record: (record.shard, record.start))
+
+
+def slabs_of(pid: int) -> int:
+    """Count the pieces of our shared memory that a process maps or holds open."""
+    mapped = sum(_SHARED in line for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+    opened = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            opened += _SHARED in os.readlink(entry)
+        except FileNotFoundError:
+            continue
+    return mapped + opened
 
 
 class Crew:

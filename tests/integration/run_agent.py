@@ -1,4 +1,4 @@
-"""``python run_agent.py MASTER TOKEN``: an agent as its users run it, but with the fake stage host."""
+"""``python run_agent.py MASTER TOKEN NAME PATIENCE PID_FILE``: an agent as its users run it, but with the fake stage host."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ if __name__ == "__main__":
         token=sys.argv[2],
         policy=SessionPolicy(grace_ms=5_000),
         host_command=(sys.executable, str(Path(__file__).with_name("fake_host.py"))),
-        host_patience_s=2.0,
+        host_patience_s=float(sys.argv[4]),
         is_finished=lambda job: False,
+        pid_file=Path(sys.argv[5]),
     )
     end = Agent(options).run()
     sys.stderr.write(f"end: {end.code} {end.reason}\n")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -37,6 +38,14 @@ class SftpServer:
         self._process = subprocess.Popen(command, cwd=ROOT)
         wait_until(ready.exists, "the SFTP server listens", seconds=30)
 
+    def fail_a_write(self) -> None:
+        """Let one write fail that is neither the first nor the last of its file."""
+        _trouble(str(self.folder), "write").touch()
+
+    def fall_silent(self) -> None:
+        """Say nothing any more once the next client has been let in."""
+        _trouble(str(self.folder), "silence").touch()
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
@@ -62,13 +71,32 @@ class _Authority(asyncssh.SSHServer):
         return (username, password) == (OPTIONS["username"], OPTIONS["password"])
 
 
+class _Files(asyncssh.SFTPServer):
+    def __init__(self, channel: asyncssh.SSHServerChannel[bytes], folder: str) -> None:
+        super().__init__(channel, chroot=folder.encode())
+        self._folder = folder
+        if _trouble(folder, "silence").exists():
+            time.sleep(1_000)
+
+    def write(self, file_obj: object, offset: int, data: bytes) -> int:
+        if offset == 1 << 16:
+            with contextlib.suppress(FileNotFoundError):
+                _trouble(self._folder, "write").unlink()
+                raise asyncssh.SFTPFailure("Failure")
+        return super().write(file_obj, offset, data)
+
+
+def _trouble(folder: str, kind: str) -> Path:
+    return Path(f"{folder}.{kind}")
+
+
 async def _serve(port: int, folder: str, ready: Path) -> None:
     await asyncssh.create_server(
         _Authority,
         "127.0.0.1",
         port,
         server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
-        sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=folder.encode()),
+        sftp_factory=lambda channel: _Files(channel, folder),
         allow_scp=False,
     )
     ready.touch()

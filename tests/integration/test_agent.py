@@ -44,14 +44,17 @@ class Stand:
         self.agents: list[subprocess.Popen[bytes]] = []
         self.server: EngineServer | None = None
 
-    def serve(self, sizes: list[int], *, pause: float = 0.005, chunk: int = 5, token: str = "", sized: bool = True) -> EngineServer:
-        document = json.dumps({"chunk": chunk, "pause": pause, "sizes": sizes})
+    def serve(
+        self, sizes: list[int], *, pause: float = 0.005, chunk: int = 5, token: str = "", sized: bool = True, teardown: float = 0
+    ) -> EngineServer:
+        document = json.dumps({"chunk": chunk, "pause": pause, "sizes": sizes, "teardown": teardown})
         self.server = EngineServer(self.address, sizes, document=document, token=token, sized=sized)
         self.server.start()
         return self.server
 
-    def agent(self, *, address: str = "", token: str = "") -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(HERE / "run_agent.py"), address or self.address, token, f"w{len(self.agents)}"]
+    def agent(self, *, address: str = "", token: str = "", patience: float = 2) -> subprocess.Popen[bytes]:
+        name = f"w{len(self.agents)}"
+        command = [sys.executable, str(HERE / "run_agent.py"), address or self.address, token, name, str(patience), str(self.pid_file)]
         log = (self.scratch / f"agent{len(self.agents)}.log").open("wb")
         with log:
             agent = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=log)
@@ -60,6 +63,11 @@ class Stand:
 
     def log(self, agent: subprocess.Popen[bytes]) -> str:
         return (self.scratch / f"agent{self.agents.index(agent)}.log").read_text()
+
+    @property
+    def pid_file(self) -> Path:
+        """Where an agent says which process it is."""
+        return self.scratch / "worker.pid"
 
     def host_of(self, agent: subprocess.Popen[bytes]) -> int | None:
         return next(iter(children(agent.pid)), None)
@@ -118,25 +126,79 @@ def test_sigterm_commits_what_is_finished_and_returns_the_rest(stand: Stand) -> 
     assert not server.engine.ledger.leases
     rows = server.rows_committed()
     assert 50 <= rows < 4_000
-    server.document = json.dumps({"chunk": 500, "pause": 0.001, "sizes": server.sizes})
+    server.document = json.dumps({"chunk": 500, "pause": 0.001, "sizes": server.sizes, "teardown": 0})
     other = stand.agent()
     assert other.wait(30) == 0, stand.log(other)
     server.check_complete()
 
 
-def test_a_second_sigterm_stops_at_once_and_leaves_no_process(stand: Stand) -> None:
+@pytest.mark.parametrize("before", [[], [signal.SIGUSR1]], ids=["alone", "after SIGUSR1"])
+def test_a_second_sigterm_stops_at_once_and_leaves_no_process(stand: Stand, before: list[signal.Signals]) -> None:
     server = stand.serve([1_000_000], pause=0.01)
     agent = stand.agent()
     wait_until(lambda: server.rows_committed() > 0)
     host = stand.host_of(agent)
     assert host is not None
     os.kill(host, signal.SIGSTOP)
-    agent.send_signal(signal.SIGTERM)
-    wait_until(lambda: "draining" in stand.log(agent))
+    for number in [*before, signal.SIGTERM]:
+        agent.send_signal(number)
+        wait_until(lambda number=number: f"{number.name}: draining" in stand.log(agent))
     began = time.monotonic()
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(10) == 130, stand.log(agent)
     assert time.monotonic() - began < 3
+    wait_until(lambda: not Path(f"/proc/{host}").exists())
+
+
+def test_what_comes_before_sigterm_is_not_the_first_of_two(stand: Stand) -> None:
+    server = stand.serve([2_000, 2_000], pause=0.01)
+    agent = stand.agent()
+    wait_until(lambda: server.rows_committed() >= 50)
+    host = stand.host_of(agent)
+    assert host is not None
+    os.kill(host, signal.SIGSTOP)
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
+        agent.send_signal(number)
+        wait_until(lambda number=number: f"{number.name}: draining" in stand.log(agent))
+    os.kill(host, signal.SIGCONT)
+    assert agent.wait(10) == exits.TAKEN_AWAY, stand.log(agent)
+    assert not server.engine.ledger.leases
+    assert "drained after SIGUSR1" in stand.log(agent)
+
+
+def test_an_agent_says_where_signals_reach_it_as_long_as_they_do(stand: Stand) -> None:
+    server = stand.serve([2_000], pause=0.01)
+    agent = stand.agent()
+    wait_until(stand.pid_file.exists)
+    # At once, while it is still looking for its master: the signal that it has no handler for would kill it.
+    os.kill(int(stand.pid_file.read_text()), signal.SIGUSR1)
+    assert agent.wait(10) == exits.TAKEN_AWAY, stand.log(agent)
+    assert not stand.pid_file.exists()
+    assert not server.engine.ledger.leases
+
+
+def test_a_pid_file_that_cannot_be_written_does_not_keep_an_agent_from_its_work(stand: Stand) -> None:
+    server = stand.serve([20])
+    stand.pid_file.mkdir()
+    agent = stand.agent()
+    assert agent.wait(30) == 0, stand.log(agent)
+    assert "cannot say in" in stand.log(agent) and "Is a directory" in stand.log(agent)
+    server.check_complete()
+
+
+def test_a_first_sigterm_does_not_cut_the_teardown_short_and_a_second_does(stand: Stand) -> None:
+    server = stand.serve([2_000], pause=0.01, teardown=60)
+    agent = stand.agent(patience=30)
+    wait_until(lambda: server.rows_committed() >= 50)
+    host = stand.host_of(agent)
+    agent.send_signal(signal.SIGUSR1)
+    wait_until(lambda: any(isinstance(message, Request) and message.leaving for message in server.told))
+    wait_until(lambda: not stand.pid_file.exists())
+    agent.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        agent.wait(0.5)
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(10) == exits.TAKEN_AWAY, stand.log(agent)
     wait_until(lambda: not Path(f"/proc/{host}").exists())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.commands import ROWS, JobFolder, antinfer, check_mended, environment, interrupt_half_way, run
+from tests.integration.commands import ROWS, JobFolder, antinfer, antinfer_bound, check_mended, environment, interrupt_half_way, run
 
 EVERY_ID = list(range(ROWS))
 
@@ -28,12 +27,17 @@ def test_missing_path(tmp_path):
     check_mended(job)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_path(tmp_path):
+@pytest.mark.parametrize(("name", "doing"), [("data/1.parquet", "read"), ("data", "list")], ids=["file", "folder"])
+def test_unreadable_path(tmp_path, name, doing):
     job = JobFolder(tmp_path / "job")
-    (job.data / "1.parquet").chmod(0)
+    path = job.folder / name
+    mode = path.stat().st_mode
+    path.chmod(0)
 
-    run(job).check_failure(1, "1.parquet", "ermission")
+    antinfer_bound("run", job.folder).check_failure(1, f"cannot {doing} {path}: permission denied", "hint: Check the permissions")
+
+    path.chmod(mode)
+    check_mended(job)
 
 
 def test_folder_in_the_place_of_a_file(tmp_path):
@@ -53,6 +57,27 @@ def test_empty_file(tmp_path):
     (job.data / "1.parquet").write_bytes(b"")
 
     run(job).check_failure(1, "1.parquet", "empty", "hint: Remove it, or give a pattern that leaves it out")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "arrow"])
+def test_input_of_nothing_but_empty_files(tmp_path, kind):
+    job = JobFolder(tmp_path / "job")
+    empty = job.folder / "empty"
+    empty.mkdir()
+    (empty / f"1.{kind}").touch()
+
+    ended = run(job, "--set", f"source.type={kind}", "--set", "source.path=empty", "--set", "carryover=[id]")
+
+    ended.check_failure(1, str(empty), "is empty", "hint: ")
+
+
+def test_output_among_the_input(tmp_path):
+    job = JobFolder(tmp_path / "job")
+
+    run(job, "--output", job.data).check_failure(2, "would be input as well")
+    run(job, "--set", "source.path=data", "--output", job.data / "out").check_failure(2, "would be input as well")
+
+    assert sorted(path.name for path in job.data.iterdir()) == ["0.parquet", "1.parquet"]
 
 
 def test_data_set_of_no_rows_gives_a_complete_empty_output(tmp_path):

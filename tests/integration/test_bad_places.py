@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from antinfer.testing.chaos.servers import ValkeyServer, valkey
-from tests.integration.commands import ROWS, JobFolder, antinfer, check_mended, interrupt_half_way, kill, run, start, wait_until
+from tests.integration.commands import (
+    ROWS,
+    JobFolder,
+    antinfer,
+    antinfer_bound,
+    check_mended,
+    interrupt_half_way,
+    kill,
+    run,
+    start,
+    wait_until,
+)
 
 EVERY_ID = list(range(ROWS))
 
@@ -26,12 +37,14 @@ def test_output_below_a_file(tmp_path):
     run(job).check_failure(1, "data/0.parquet", "a file, not a folder", "hint: Choose another output")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_output_in_a_folder_that_is_not_ours(tmp_path):
     job = JobFolder(tmp_path / "job")
     job.output.mkdir(mode=0o555)
 
-    run(job).check_failure(1, str(job.output), "ermission")
+    antinfer_bound("run", job.folder).check_failure(1, str(job.output), "permission denied", "hint: Give this user write permission there")
+
+    job.output.chmod(0o755)
+    check_mended(job)
 
 
 def test_output_on_a_read_only_file_system(tmp_path):
@@ -144,10 +157,22 @@ def test_store_that_is_not_there(tmp_path):
     run(job, "--store", "redis://127.0.0.1:1/0").check_failure(1, "redis://127.0.0.1:1/0", "cannot be reached", "hint: Check host and port")
 
 
-def test_store_url_of_another_kind(tmp_path):
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1", "must start with redis://"),
+        ("redis://localhost:abc/0", "a port from 1 to 65535"),
+        ("redis://localhost:70000/0", "a port from 1 to 65535"),
+        ("rediss://:secret@localhost:6379/jobs", "the number of a database, not with 'jobs'"),
+    ],
+)
+def test_store_url_that_makes_no_sense(tmp_path, url, said):
     job = JobFolder(tmp_path / "job")
 
-    run(job, "--store", "http://127.0.0.1:1").check_failure(2, "redis://")
+    ended = run(job, "--store", url)
+
+    ended.check_failure(2, said)
+    assert "secret" not in ended.err
 
 
 def test_store_that_wants_another_password_which_is_not_shown(tmp_path):

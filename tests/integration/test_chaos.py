@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from antinfer.spec.schema import JobSpec
 from antinfer.storage import manifest
 from antinfer.storage.jobs import open_output
 from antinfer.testing.chaos.cluster import Cluster
+from antinfer.testing.chaos.pacing import rows_passed
 from antinfer.testing.chaos.processes import Process, signal_all, wait_until
 from antinfer.testing.chaos.servers import ValkeyServer
 from tests.integration.jobs import Scoring, read_report
@@ -28,6 +30,11 @@ from tests.integration.jobs import Scoring, read_report
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TTL_S = 2.0
+RATE = 1_000
+"""Rows a second of one worker."""
+BATCH = 50
+INTERVAL_S = 0.5
+COMMITTED_IN_S = 0.25
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +59,15 @@ class Scene:
 
     def __init__(self, folder: Path, logs: Path, seed: int) -> None:
         self.chance = random.Random(seed)
+        self.logs = logs
         self.scoring = Scoring(folder)
-        self.spec: JobSpec = self.scoring.make()
-        self.cluster = Cluster(self.spec, self.scoring.rows, logs, TTL_S, grounds=(folder,))
+        self.plan(self.scoring)
         self.valkey = ValkeyServer(logs / "valkey")
+
+    def plan(self, scoring: Scoring, **changes: Any) -> None:
+        """Choose another job, before anything is started."""
+        self.scoring, self.spec = scoring, scoring.make(**changes)
+        self.cluster = Cluster(self.spec, scoring.rows, self.logs, TTL_S, grounds=(scoring.folder,))
 
     @property
     def output(self) -> Path:
@@ -111,11 +123,19 @@ def attempts(spec: JobSpec) -> int:
     return max(record.attempt for record in manifest.read_all(open_output(spec)))
 
 
-def test_a_worker_is_killed(scene: Scene, undisturbed: dict[str, Any]) -> None:
+def test_a_worker_is_killed(scene: Scene, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    """At most one commit interval of its work is done again, although its ranges are four times as long."""
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    count = {"map_batches": "antinfer.testing.chaos.pacing:Pace", "args": {"folder": str(counts), "rows_per_second": 0.0}}
+    scorer = {"predict": "steps:Scorer", "args": {"pause_s": 1 / RATE}, "batch_size": BATCH, "concurrency": 1}
+    steps = [{"map_batches": "steps:key"}, scorer, {**count, "batch_format": "arrow", "batch_size": BATCH, "workers_as": "threads"}]
+    long = replace(scene.scoring, shards=4, shard_rows=2_000)
+    scene.plan(long, pipeline=steps, commit_interval=INTERVAL_S, task={"rows": 2_000}, tuning="off")
     cluster = scene.cluster
     master = cluster.master()
     first, second = scene.workers()
-    scene.wait_for_instant()
+    scene.wait_for_instant(0.2, 0.45)
     wait_until(lambda: _leases(cluster, "w1"), "w1 holds leases")
     cluster.fault("kill -9 of a worker", first.kill)
     assert not first.find("")
@@ -123,6 +143,9 @@ def test_a_worker_is_killed(scene: Scene, undisturbed: dict[str, Any]) -> None:
     report = scene.end(undisturbed, second, third, master)
     assert attempts(scene.spec) > 1, "the dead worker's rows were leased to nobody else"
     assert {"w1", "w2"} <= report["workers"].keys()
+    twice = rows_passed(counts) - report["rows_out"]
+    # A commit is staged, sent and made durable while the next rows are computed.
+    assert 0 < twice <= RATE * (INTERVAL_S + COMMITTED_IN_S) + BATCH
 
 
 def _expired(cluster: Cluster) -> int:

@@ -12,58 +12,64 @@ from typing import Any
 
 import pytest
 
-from antinfer.core.scaling import exits
 from antinfer.spec.canonical import to_yaml
 from antinfer.testing.chaos import load_plan
+from antinfer.testing.chaos.kinds import KINDS
 from antinfer.testing.chaos.plan import ready_made
-from tests.integration.jobs import ROOT, Scoring, command_line
+from tests.integration.jobs import ROOT, Scoring, command_line, read_quarantine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-PLAN = """
-workers: 2
-store: server
-seconds: 8s
-ttl: 2s
-at_least: 6
-faults:
-  - {kill: worker, at: 15%}
-  - {kill: predictor, at: 30%}
-  - {kill: master, at: 40%}
-  - {term: worker, grace: 2s, at: 55%}
-  - {wipe: store, at: 65%}
-  - {kill: agent, at: 75%}
+
+@pytest.mark.timeout(300)
+def test_a_job_comes_through_a_dark_day_whole(tmp_path: Path, seed: int) -> None:
+    scoring = Scoring(tmp_path, pause_s=0.0)
+    spec = scoring.make()
+    (tmp_path / "job.yaml").write_text(to_yaml(spec))
+    folder = tmp_path / "chaos"
+    words = ["--plan", "dark-day", "--seconds", "6", "--workers", "2", "--seed", str(seed), "--output", str(folder), "--keep"]
+    done = command_line("chaos", str(tmp_path / "job.yaml"), *words, seconds=290)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    assert (report["verdict"], report["rows"], report["rows_lost"], report["rows_doubled"]) == ("whole", scoring.rows, 0, 0)
+    assert report["faults_fired"] >= 50
+    met = {fault["kind"] for fault in report["faults"]}
+    assert len(KINDS.keys() - met) <= 2, f"{KINDS.keys() - met} of all kinds met nobody: {report['missed']}"
+    for fault in report["faults"]:
+        assert fault["proof"].keys() & {"pids", "bytes_before", "bytes_lost"}, fault
+        told = f"{fault['kind']} {fault['target']}: {fault['victim']}"
+        assert any(told in line and "recovered: " in line and "(" in line for line in done.stdout.splitlines()), told
+    assert report["rows_recomputed"] > 0
+    assert not Path(spec.sink.path).exists(), "the job's own output was touched"
+    # And by a reader and a second computation of the values that know nothing of us.
+    quarantined = {kept["id"] for kept in read_quarantine(folder / "disturbed").column("input").to_pylist()}
+    poisoned = quarantined.difference(scoring.bad_rows)
+    assert len(poisoned) == report["rows_given_up"] <= 2
+    scoring.assert_right(folder / "disturbed", poisoned)
+
+
+ENTRY = """
+import pytest
+from antinfer.errors import UsageError
+
+def test_it(antinfer_chaos):
+    with pytest.raises(UsageError, match="did you mean 'spot'"):
+        antinfer_chaos("job.yaml", "spott")
+
+def test_that_fails(antinfer_chaos):
+    antinfer_chaos("job.yaml", "spot")
 """
 
 
-def test_a_job_comes_through_a_bad_day_whole(tmp_path: Path, seed: int) -> None:
-    scoring = Scoring(tmp_path, shards=8, shard_rows=500, pause_s=0.0)
-    spec = scoring.make()
-    (tmp_path / "job.yaml").write_text(to_yaml(spec))
-    (tmp_path / "plan.yaml").write_text(PLAN)
-    folder = tmp_path / "chaos"
-    words = ["--plan", str(tmp_path / "plan.yaml"), "--seed", str(seed), "--output", str(folder), "--keep", "--json"]
-    done = command_line("chaos", str(tmp_path / "job.yaml"), *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    assert (report["verdict"], report["rows"], report["rows_lost"], report["rows_doubled"]) == ("whole", scoring.rows, 0, 0)
-    assert report["accumulators"] == "same"
-    assert [f"{fault['kind']} {fault['target']}" for fault in report["faults"]] == [
-        "kill worker",
-        "kill predictor",
-        "kill master",
-        "term worker",
-        "wipe store",
-        "kill agent",
-    ]
-    for fault in report["faults"]:
-        proof = fault["proof"]
-        assert proof.get("status") in (-9, exits.DONE, exits.TAKEN_AWAY) or proof.get("state") in ("Z", "X"), fault
-    assert report["rows_recomputed"] > 0
-    assert not Path(spec.sink.path).exists(), "the job's own output was touched"
-    assert json.loads((folder / "report.json").read_text())["verdict"] == "whole"
-    # And by a reader and a second computation of the values that know nothing of us.
-    scoring.assert_right(folder / "disturbed")
+def test_pytest_finds_the_fixture_and_its_option_by_the_entry_point(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(ENTRY)
+    words = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--antinfer-chaos-seed=7", "test_mine.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "1 failed, 1 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert "plan spot, seed 7" in ended.stdout and "job.yaml" in ended.stdout, ended.stdout
 
 
 PYTEST = """

@@ -103,7 +103,8 @@ def test_plan_says_what_the_job_would_do(done, tmp_path):
 
     assert shown.code == 0
     *facts, note = shown.out.splitlines()
-    assert {line.split()[0] for line in facts} == {"files", "rows", "shards", "parts", "columns", "output"}
+    assert {line.split()[0] for line in facts} == {"files", "rows", "shards", "parts", "estimate", "columns", "output"}
+    assert "unknown: `antinfer profile`" in shown.out and told["seconds"] is None
     assert note == "note: predict 'Model' has no `columns`, so its process is sent what is carried over as well (id)"
     named = antinfer("plan", done.folder, "--output", tmp_path / "never", "--set", "pipeline.0.columns=[x]")
     assert named.code == 0 and "note:" not in named.out

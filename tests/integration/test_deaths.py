@@ -33,7 +33,7 @@ from tests.integration.test_predictors import Bench
 pytestmark = pytest.mark.timeout(120)
 
 CODE = """
-import ctypes, os, re, signal, subprocess, sys, time
+import ctypes, os, re, signal, subprocess, sys, time, types
 import numpy as np
 
 class Dies:
@@ -49,6 +49,18 @@ class Dies:
         ctypes.string_at(0)
     def kill(self):
         os.kill(os.getpid(), signal.SIGKILL)
+    def memory(self):
+        # As the kernel does: it counts, and kills.
+        with open(os.path.join(os.path.dirname(__file__), "oom_kills"), "a") as file:
+            file.write("1")
+        os.kill(os.getpid(), signal.SIGKILL)
+    def device(self):
+        # A CUDA context that an assertion on the device has poisoned: every call fails from now on.
+        def synchronize():
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        cuda = types.SimpleNamespace(is_initialized=lambda: True, synchronize=synchronize, OutOfMemoryError=MemoryError)
+        sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
+        synchronize()
     def leave(self):
         os._exit(3)
     def sleep(self):
@@ -153,6 +165,28 @@ def test_a_crash_is_named_and_its_row_found_in_few_deaths(make: Any, caplog: pyt
     assert [record.rows for record in deaths] == [64, 64, 4, 1]  # type: ignore[attr-defined]
     assert {(record.death, record.cause) for record in deaths} == {("Segfault", "process_crash")}  # type: ignore[attr-defined]
     assert sorted(bench.found) == [at for at in range(192) if at != 70]
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "cause"),
+    [("memory", "OutOfMemory: ", "out_of_memory"), ("device", "BrokenDevice: ", "gpu_fault")],
+)
+def test_a_row_that_takes_all_memory_or_poisons_the_device_is_found(
+    make: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, how: str, said: str, cause: str
+) -> None:
+    counted = tmp_path / "oom_kills"
+    counted.touch()
+    monkeypatch.setattr(deaths.OomCounter, "_read", lambda counter: (counted.stat().st_size, 0))
+    bench: DeathBench = make("Dies", 16, how=how, bad=[70])
+    bench.start()
+    bench.run_all(160, 16)
+    (bad,) = bench.root.bad.items()
+    assert bad[0] == 70 and bad[1].error.startswith(said), bad
+    assert how != "device" or "device-side assert" in bad[1].error
+    restarts = [record for record in caplog.records if getattr(record, "action", "") == "restart"]
+    assert {record.cause for record in restarts} == {cause}  # type: ignore[attr-defined]
+    assert 2 <= len(restarts) <= 6 and restarts[-1].rows == 1  # type: ignore[attr-defined]
+    assert sorted(bench.found) == [at for at in range(160) if at != 70]
 
 
 def is_orphan_of(bench: Bench, pid: int) -> bool:

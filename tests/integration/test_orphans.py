@@ -16,6 +16,7 @@ import pytest
 
 from antinfer.testing.chaos.cluster import Cluster
 from antinfer.testing.chaos.processes import Process, every_process, wait_until
+from tests.integration.hosts import slabs_of
 from tests.integration.jobs import make_spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -35,7 +36,6 @@ class Model:
         time.sleep(0.02)
         return {"x": batch["x"]}
 """
-SHARED = "memfd:antinfer"
 
 
 class Scene:
@@ -92,18 +92,6 @@ def session_of(pid: int) -> list[int]:
         except ProcessLookupError:
             continue
     return found
-
-
-def slabs_of(pid: int) -> int:
-    """Count the pieces of our shared memory that a process maps or holds open."""
-    mapped = sum(SHARED in line for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
-    opened = 0
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            opened += SHARED in os.readlink(entry)
-        except FileNotFoundError:
-            continue
-    return mapped + opened
 
 
 def strike(scene: Scene, victim: str, chance: random.Random) -> None:

@@ -32,9 +32,9 @@ from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.pipeline.tuner import Machine
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
-from tests.integration.hosts import Crew, Job, children, is_alive, wait_until
+from tests.integration.hosts import Crew, Job, children, is_alive, slabs_of, wait_until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 CODE = """
 import ctypes, os, threading, time
@@ -161,16 +161,8 @@ class Bench:
 
 
 def slabs() -> int:
-    """Count the pieces of shared memory that this process maps or holds open."""
     gc.collect()
-    mapped = sum("memfd:antinfer" in line for line in Path("/proc/self/maps").read_text().splitlines())
-    opened = 0
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            opened += "memfd:antinfer" in os.readlink(link)
-        except FileNotFoundError:
-            continue
-    return mapped + opened
+    return slabs_of(os.getpid())
 
 
 def tasks() -> int:
@@ -208,6 +200,7 @@ def test_executors_join_and_leave_while_rows_flow(tmp_path: Path) -> None:
     wait_until(lambda: slabs() <= slabs_before, "no shared memory is left")
 
 
+@pytest.mark.alone
 def test_a_new_process_joins_without_a_break(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "Slow", degree=1, args={"seconds": 0.02})
     bench.pools.start_threads()
@@ -320,6 +313,7 @@ def free_cores() -> float:
     return sum(float(process.communicate()[0]) for process in running)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "mode"), [("holds_the_gil", "processes"), ("pure_python", "processes"), ("lets_go", "threads")])
 def test_the_better_way_is_found_on_real_batches(tmp_path: Path, target: str, mode: str) -> None:
@@ -343,6 +337,7 @@ def test_the_better_way_is_found_on_real_batches(tmp_path: Path, target: str, mo
     bench.stop()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_crowd_that_waits_for_itself_is_replaced_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(tmp_path, "holds_the_gil", degree=2, concurrency=(1, 4))
@@ -373,6 +368,7 @@ def test_a_crowd_that_waits_for_itself_is_replaced_by_processes(tmp_path: Path, 
     bench.stop()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(("most", "reached"), [(2, 2), (1, 1)])
 def test_the_tuner_adds_processes_where_that_pays(tmp_path: Path, most: int, reached: int) -> None:

@@ -17,8 +17,6 @@ import pytest
 
 from tests.integration.commands import REPOSITORY, Finished, alive, command, descendants, environment, finish, kill, wait_until
 
-pytestmark = pytest.mark.alone
-
 STEPS = """
 import os
 import time
@@ -121,6 +119,7 @@ SLOW_IN_THE_MIDDLE = """
 """
 
 
+@pytest.mark.alone
 def test_slow_stage_is_named_the_bottleneck(tmp_path):
     job = Job(tmp_path, SLOW_IN_THE_MIDDLE, "carryover: [id]\naccumulators: {mean: {type: mean, value: z}}\n")
     ended = job.profile("--json", "--save", tmp_path / "kept.json")
@@ -157,6 +156,7 @@ def test_table_is_plain_where_there_is_no_terminal(tmp_path):
     assert "slow: 1 thread" in ended.err, "what is being done is told on standard error"
 
 
+@pytest.mark.alone
 def test_all_kinds_of_stages_are_measured(tmp_path):
     pipeline = """
   - map_batches: steps:cheap
@@ -190,6 +190,7 @@ def test_all_kinds_of_stages_are_measured(tmp_path):
     assert job.left() == BEFORE
 
 
+@pytest.mark.alone
 def test_hybrid_stage_is_measured_both_ways(tmp_path):
     pipeline = """
   - map_batches: steps:slow
@@ -215,6 +216,7 @@ def test_hybrid_stage_is_measured_both_ways(tmp_path):
     assert told["forecast"]["rate"] > 1000
 
 
+@pytest.mark.alone
 def test_run_is_compared_with_its_profile(tmp_path):
     job = Job(tmp_path, SLOW_IN_THE_MIDDLE)
     assert job.profile("--rows", "40").code == 0
@@ -228,6 +230,8 @@ def test_run_is_compared_with_its_profile(tmp_path):
         command("run", job.folder, "--json"), env=job.environment(), capture_output=True, text=True, timeout=90, check=True
     )
     assert json.loads(again.stdout)["profile"]["bottleneck"] == "slow"
+    planned = subprocess.run(command("plan", job.folder), env=job.environment(), capture_output=True, text=True, timeout=90, check=True)
+    assert "on one worker like this machine, as profiled" in planned.stdout
     ended = job.profile("--compare", job.folder / "output")
 
     assert ended.code == 0, ended

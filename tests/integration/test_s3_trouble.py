@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -93,6 +94,18 @@ def test_a_local_part_that_vanished_before_it_was_uploaded_is_trouble_that_passe
     told = failing.failed(LeaseId(1, 1), caught.value)
     assert (told.kind, told.cause) == (FailureKind.STORAGE, Cause.STORAGE), "the rows are computed again, by whoever comes first"
     assert not Patience("staging", lambda: False).outlasts(caught.value), "no further try brings it back"
+    place.close()
+
+
+def test_a_slow_store_takes_time_and_nothing_else(store: dict[str, str], proxy: StoreProxy) -> None:
+    place = open_place(f"s3://{BUCKET}/{uuid4().hex}", {**store, "endpoint_url": proxy.url})
+    proxy.slow(0.15)
+    began = time.monotonic()
+    record = stage(place, 1 << 10)
+    place.publish(record, "parquet")
+    assert [part.size_bytes for part in place.list_parts()] == [1 << 10]
+    assert time.monotonic() - began >= 0.15 * proxy.done["passed"] / 2 > 0, "the proxy was not on the way"
+    assert proxy.done.keys() == {"passed"}, "a request was given up and sent again"
     place.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from antinfer.worker import hostlink
 from tests.integration.hosts import Job
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 CODE = """
 import ctypes, os, time
@@ -49,6 +49,7 @@ def write(folder: Path, rows: int) -> None:
     pq.write_table(pa.table({"x": list(range(rows))}), folder / "input" / "a.parquet", row_group_size=1000)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["two stages", "two copies", "a map and a model"])
 def test_predictors_set_up_side_by_side(tmp_path: Path, way: str) -> None:
     write(tmp_path, 100)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +17,7 @@ import redis
 
 from antinfer.errors import FencedError, StoreError
 from antinfer.master.store.base import Applied, Batch, DiscontinuityError, Durability, Fence, Store
+from antinfer.master.store.faults import RIGHTS
 from antinfer.master.store.keys import Keys
 from antinfer.master.store.memory import MemoryStore, Server
 from antinfer.master.store.redis import RedisStore
@@ -36,14 +39,23 @@ class Backend:
         return store
 
 
-@pytest.fixture(params=["memory", "always", "waitaof"])
+def redis_program() -> str:
+    """Return the program of a real Redis; skips the test where none is given."""
+    program = os.environ.get("ANTINFER_TEST_REDIS", "")
+    if not program:
+        pytest.skip("ANTINFER_TEST_REDIS names no redis-server")
+    return program
+
+
+@pytest.fixture(params=["memory", "always", "waitaof", "redis"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     if request.param == "memory":
         server = Server()
         yield Backend(lambda: MemoryStore(server), server.restart, server.wipe)
         return
-    policy = "always" if request.param == "always" else "everysec"
-    with valkey(tmp_path / "valkey", appendfsync=policy) as real:
+    policy = "everysec" if request.param == "waitaof" else "always"
+    program = redis_program() if request.param == "redis" else ""
+    with valkey(tmp_path / "server", program=program, appendfsync=policy) as real:
         yield Backend(lambda: RedisStore(real.url, "job"), real.restart, real.wipe)
 
 
@@ -299,18 +311,45 @@ def test_durability_is_found_out(tmp_path: Path, settings: dict[str, str], expec
         assert _open(server.url) is expected
 
 
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+def test_the_rights_that_are_asked_for_are_enough(tmp_path: Path, kind: str) -> None:
+    program = redis_program() if kind == "redis" else ""
+    rights = RIGHTS.removesuffix(" +waitaof") if program and _version(program) < (7, 2) else RIGHTS
+    with valkey(tmp_path, program=program, user=f"ann;on;>pw;{rights.replace(' ', ';')}") as server:
+        assert _open(server.url.replace("//", "//ann:pw@")) is Durability.ALWAYS
+
+
+def _version(program: str) -> tuple[int, ...]:
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, told.partition("v=")[2].split()[0].split(".")))
+
+
+def test_redis_before_7_2_has_to_show_its_settings(tmp_path: Path) -> None:
+    """It has no WAITAOF, by which others tell what they are like."""
+    program = redis_program()
+    with valkey(tmp_path, program=program, user="default;on;nopass;~*;+@all;-config") as server:
+        if _version(program) >= (7, 2):
+            assert _open(server.url) is Durability.WAITAOF
+            return
+        with pytest.raises(StoreError, match="does not promise to keep") as caught:
+            _open(server.url)
+        assert "+config|get" in caught.value.hint
+
+
 NOT_DURABLE = [
     ("no file", {"appendonly": "no"}),
     ("never synced", {"appendfsync": "no"}),
     ("no file, CONFIG forbidden", {"appendonly": "no", "user": "default;on;nopass;~*;+@all;-config"}),
+    ("CONFIG and WAITAOF forbidden", {"user": "default;on;nopass;~*;+@all;-config;-waitaof"}),
 ]
 
 
 @pytest.mark.parametrize("settings", [case[1] for case in NOT_DURABLE], ids=[case[0] for case in NOT_DURABLE])
 def test_a_server_that_promises_nothing_is_refused_unless_wished(tmp_path: Path, settings: dict[str, str]) -> None:
     with valkey(tmp_path, **settings) as server:
-        with pytest.raises(StoreError, match="does not promise to keep"):
+        with pytest.raises(StoreError, match="does not promise to keep") as caught:
             _open(server.url)
+        assert ("+config|get" in caught.value.hint) is ("user" in settings)
         assert _open(server.url, durability="publish") is Durability.PUBLISH
 
 

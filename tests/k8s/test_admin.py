@@ -196,6 +196,28 @@ def test_a_job_that_has_failed_is_said_with_the_words_of_its_master(cluster: Clu
     assert "no model here" in json.loads(outside.told("status", "--json"))["reason"]
 
 
+def test_a_master_that_may_not_be_created_is_said_with_the_reason(cluster: Cluster, tmp_path: Path) -> None:
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}}}
+    Talk(cluster.url).create("/api/v1/namespaces/default/resourcequotas", quota)
+    _, _, outside = start(cluster, tmp_path)
+    said = 'it has no pod: Error creating: pods "antinfer-score-'
+    wait(cluster, lambda: said in outside.refused("status", code=1), "to be told")
+    assert "exceeded quota: few, requested: pods=1, used: pods=0, limited: pods=0" in outside.refused("logs", code=1)
+    few = [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]}]
+    few += [{"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["get", "list"]}]
+    limited_one = Outside(cluster, tmp_path, limited(cluster, few, "few"))
+    assert "it has no pod yet" in limited_one.refused("status", code=1), "events are not theirs to see"
+
+
+def test_a_master_whose_volume_is_not_there_is_said_with_the_reason(cluster: Cluster, tmp_path: Path) -> None:
+    mount = {"volumes": [{"name": "v", "secret": {"secretName": "nope"}}]}
+    (tmp_path / "pods.yaml").write_text(json.dumps({"master": {"spec": mount}}))
+    write_job(tmp_path)
+    assert submit(cluster, tmp_path, "--pods", str(tmp_path / "pods.yaml")).returncode == 0
+    said = 'its pod is Pending: FailedMount: MountVolume.SetUp failed for volume "v" : secret "nope" not found'
+    wait(cluster, lambda: said in Outside(cluster, tmp_path).refused("status", code=1), "to be told")
+
+
 def test_a_master_that_does_not_run_is_said_with_the_reason(cluster: Cluster, tmp_path: Path) -> None:
     cluster.images.bad["antinfer*"] = "manifest unknown"
     _, _, outside = start(cluster, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED, Desired, GiveBack, ScalingPolicy
+from antinfer.core.scaling.values import PREEMPTIBLE, PROTECTED, Allowance, Desired, GiveBack, ScalingPolicy
 from antinfer.errors import UserError
 from antinfer.launchers.kubernetes.api import Api
 from antinfer.launchers.kubernetes.facts import CLASS_LABEL
 from antinfer.launchers.kubernetes.launcher import KubernetesLauncher
 from antinfer.launchers.kubernetes.settings import KubernetesSettings
+from antinfer.launchers.kubernetes.submission import master_rules
 from antinfer.master.controller.account import Account
 from antinfer.master.controller.shell import Elastic, Surroundings
 from antinfer.master.controller.sight import JobSight, WorkerSight
@@ -31,13 +33,16 @@ from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.kinds import PODS
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import Object, dig, name_of
+from tests.k8s.double.timing import Timing
 from tests.k8s.rights import limited
 from tests.k8s.scenes import pod_of, shell
 from tests.k8s.talk import PODS as PATH
 from tests.k8s.talk import Talk
 
-HASTY = ScalingPolicy(invalid_patience_ms=300, image_patience_ms=300, grow_ms=50, pending_ms=100)
+HASTY = ScalingPolicy(invalid_patience_ms=300, image_patience_ms=300, config_patience_ms=300, grow_ms=50, pending_ms=100)
 """Whoever waits for seconds of a real cluster waits for hundredths of the double's."""
+
+CREATING_MS = 100
 
 
 @dataclass
@@ -96,7 +101,7 @@ def bench(tmp_path: Path) -> MakeBench:
         kubeconfig = cluster.kubeconfig(tmp_path / "kubeconfig", token=token)
         given = {name: wanted.pop(name) for name in ("image", "template", "classes") if name in wanted}
         settings = KubernetesSettings(**{"image": "antinfer:1", "grace_s": 2, **given})
-        launcher = KubernetesLauncher(Api.connect(str(kubeconfig)), settings, job="j1", master="127.0.0.1:1")
+        launcher = KubernetesLauncher(Api.connect(str(kubeconfig)), settings, job="j1", master="127.0.0.1:1", creating_ms=CREATING_MS)
         launcher.open(lambda: None)
         around = Surroundings(
             look=lambda: made.job,
@@ -132,6 +137,14 @@ def test_thirty_pods_deleted_at_once_are_replaced(bench: MakeBench) -> None:
         assert not it.failures
 
 
+def test_pods_are_created_side_by_side(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=8, most=8) as it:
+        fault = cluster.inject("create", "pods", together=threading.Barrier(8, timeout=10), times=8)
+        it.settle(8)
+        assert fault.fired == 8
+        assert cluster.calls.of("create", "pods") == 8, "none of them waited in vain for the others"
+
+
 def test_pods_are_as_restricted_as_can_be_and_go_with_their_owner(bench: MakeBench) -> None:
     overrides = {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"cpu": "1"}}}], "nodeSelector": {"pool": "spot"}}}
     with (
@@ -148,7 +161,7 @@ def test_pods_are_as_restricted_as_can_be_and_go_with_their_owner(bench: MakeBen
         }
         assert spec["securityContext"]["runAsNonRoot"] and not spec["automountServiceAccountToken"]
         assert (spec["restartPolicy"], spec["terminationGracePeriodSeconds"], spec["nodeSelector"]) == ("Never", 2, {"pool": "spot"})
-        assert worker["resources"]["limits"]["cpu"] == "1" and worker["command"][-4:] == ["--name", "job-1-1", "--grace", "1"]
+        assert worker["resources"]["limits"]["cpu"] == "1" and worker["args"][-4:] == ["--name", "job-1-1", "--grace", "1"]
 
 
 def test_the_share_that_is_protected_is_on_nodes_that_stay(bench: MakeBench) -> None:
@@ -170,6 +183,50 @@ def test_an_image_that_cannot_be_pulled_fails_the_job_with_the_words_of_the_kube
         assert "Check the name of the image" in it.failures[0].hint
         it.elastic.clear()
         cluster.wait(lambda: not it.pods(), "the pods to go")
+
+
+def mounting(volume: dict[str, Any]) -> dict[str, Any]:
+    """What is laid over a worker that does nothing but mount a volume."""
+    worker = {"name": "worker", "command": ["sleep", "60"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    return {"spec": {"containers": [worker], "volumes": [{"name": "v", **volume}]}}
+
+
+@pytest.mark.parametrize(
+    ("volume", "told"),
+    [
+        ({"secret": {"secretName": "nope"}}, 'FailedMount: MountVolume.SetUp failed for volume "v" : secret "nope" not found'),
+        ({"configMap": {"name": "nope"}}, 'FailedMount: MountVolume.SetUp failed for volume "v" : configmap "nope" not found'),
+    ],
+    ids=["secret", "config map"],
+)
+def test_a_volume_that_is_not_there_fails_the_job_with_its_kubelets_words(bench: MakeBench, volume: dict[str, Any], told: str) -> None:
+    with Cluster([Node("n")]) as cluster:
+        token = limited(cluster, master_rules("job"))
+        with bench(cluster, token=token, template=mounting(volume)) as it:
+            it.wait(lambda: it.failures, "the end of the job")
+            assert told in str(it.failures[0])
+            assert told in it.troubles.text
+            assert "what the preemptible workers are made from" in it.failures[0].hint
+
+
+def test_a_volume_that_comes_late_is_waited_for(bench: MakeBench) -> None:
+    patient = replace(HASTY, config_patience_ms=60_000)
+    with Cluster([Node("n")]) as cluster, bench(cluster, template=mounting({"secret": {"secretName": "late"}}), policy=patient) as it:
+        it.wait(lambda: 'secret "late" not found' in it.troubles.text, "to be told")
+        Talk(cluster.url).create("/api/v1/namespaces/default/secrets", {"metadata": {"name": "late"}, "stringData": {"a": "b"}})
+        it.wait(lambda: it.running() == {"job-1-1"}, "the worker")
+        assert not it.failures
+
+
+def test_without_the_right_to_see_events_a_missing_volume_is_waited_for(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
+    rules = [rule for rule in master_rules("job") if rule["resources"] != ["events"]]
+    with Cluster([Node("n")]) as cluster, caplog.at_level("INFO", "antinfer.launchers.kubernetes"):
+        token, policy = limited(cluster, rules), replace(HASTY, start_patience_ms=2_000)
+        with bench(cluster, token=token, template=mounting({"secret": {"secretName": "nope"}}), policy=policy) as it:
+            it.wait(lambda: "job-1-2" in it.pods(), "another try, after the patience with those that do not start")
+            assert cluster.calls.of("list", "events") == 1
+            assert 'resources: ["events"], verbs: ["list"]' in caplog.text
+            assert not it.failures
 
 
 @pytest.mark.parametrize("verb", ["create", "list"])
@@ -208,6 +265,15 @@ def test_a_quota_that_is_used_up_is_told_and_waited_for(bench: MakeBench) -> Non
         assert not it.failures
 
 
+def test_a_quota_that_wants_to_be_told_limits_fails_the_job_with_its_words(bench: MakeBench) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster) as it:
+        Talk(cluster.url).create(
+            "/api/v1/namespaces/default/resourcequotas", {"metadata": {"name": "compute"}, "spec": {"hard": {"limits.cpu": "8"}}}
+        )
+        it.wait(lambda: it.failures, "the end of the job")
+        assert "failed quota: compute: must specify limits.cpu for: worker" in str(it.failures[0])
+
+
 def test_nothing_is_missed_when_watches_break_and_the_server_forgets(bench: MakeBench) -> None:
     with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=3, most=3) as it:
         it.wait(lambda: len(it.running()) == 3, "three workers")
@@ -223,15 +289,30 @@ def test_nothing_is_missed_when_watches_break_and_the_server_forgets(bench: Make
         assert not it.failures
 
 
-def test_a_server_that_has_too_much_to_do_is_left_alone_for_a_while(bench: MakeBench) -> None:
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_server_that_has_too_much_to_do_is_left_alone_for_a_while(bench: MakeBench, status: int) -> None:
     with Cluster([Node("n", cpu="64", pretend=True)]) as cluster, bench(cluster, least=2, most=2) as it:
-        fault = cluster.inject("create", "pods", status=429, retry_after_s=1, times=2)
+        fault = cluster.inject("create", "pods", status=status, retry_after_s=1, times=2)
         begun = time.monotonic()
         it.wait(lambda: len(it.running()) == 2, "two workers")
         assert fault.fired == 2
         assert time.monotonic() - begun >= 1
         assert cluster.calls.of("create", "pods") == 4
         assert not it.failures
+
+
+@pytest.mark.parametrize("verb", ["list", "watch", "create", "delete"])
+def test_a_server_that_fails_is_asked_again_and_no_work_is_lost(bench: MakeBench, verb: str) -> None:
+    with Cluster([Node("n", cpu="64", pretend=True)]) as cluster:
+        fault = cluster.inject(verb, "pods", status=500, times=2)
+        with bench(cluster, least=2, most=2) as it:
+            it.settle(2)
+            first = it.running()
+            cluster.finish(min(first), 75)
+            it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name != min(first)})
+            it.wait(lambda: min(first) not in it.pods() and len(it.running()) == 2, "another worker, and the object of the first to go")
+            assert fault.fired == 2
+            assert not it.failures
 
 
 def test_nothing_is_asked_while_nothing_changes(bench: MakeBench) -> None:
@@ -244,15 +325,21 @@ def test_nothing_is_asked_while_nothing_changes(bench: MakeBench) -> None:
         assert [cluster.calls.of(verb, "pods") for verb in verbs] == before
 
 
-def test_a_node_that_is_lost_gives_its_workers_up_at_once(bench: MakeBench) -> None:
+@pytest.mark.parametrize("is_limited", [False, True], ids=["sees nodes", "rights of submit"])
+def test_a_node_that_is_lost_gives_its_workers_up_at_once(bench: MakeBench, caplog: pytest.LogCaptureFixture, is_limited: bool) -> None:
     nodes = [Node("n1", cpu="64", pretend=True), Node("n2", cpu="64", pretend=True)]
-    with Cluster(nodes) as cluster, bench(cluster, least=4, most=4) as it:
-        it.settle(4)
-        node, on_lost = it.neighbours()
-        cluster.lose_node(node)
-        it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name not in on_lost})
-        it.wait(lambda: len(it.running() - on_lost) == 4, "others on the other node")
-        assert not it.failures
+    # Nobody deletes the pods of the lost node: that it does not answer is all that there is to see.
+    with Cluster(nodes, timing=Timing(no_execute_delay=100_000)) as cluster:
+        token = limited(cluster, master_rules("job")) if is_limited else None
+        with bench(cluster, token=token, least=4, most=4) as it, caplog.at_level("INFO", "antinfer.master.controller"):
+            it.settle(4)
+            node, on_lost = it.neighbours()
+            cluster.lose_node(node)
+            it.job = replace(it.job, workers={name: each for name, each in it.job.workers.items() if name not in on_lost})
+            it.wait(lambda: len(it.running() - on_lost) == 4, "others on the other node")
+            causes = {record.worker: record.cause for record in caplog.records if getattr(record, "action", "") == "delete_worker"}
+            assert causes == dict.fromkeys(on_lost, "node_lost")
+            assert not it.failures
 
 
 def test_a_node_that_is_about_to_go_is_left_by_its_workers_before_it_goes(bench: MakeBench) -> None:
@@ -264,6 +351,27 @@ def test_a_node_that_is_about_to_go_is_left_by_its_workers_before_it_goes(bench:
         it.wait(lambda: len(it.running() - there) == 4, "others on the other node")
         assert there <= it.running(), "who leaves has been asked by its master, and has not left yet"
         assert len(it.posted) == len(there)
+        assert not it.failures
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"deadline_at": now_ms() + 36_000_000}, "after its deadline even with the 2 workers that it may have"),
+        ({"allowance": Allowance(gpu_hours=1.0)}, "of budget.gpu_hours, which allows 1"),
+    ],
+    ids=["deadline", "budget"],
+)
+def test_what_cannot_be_kept_is_told_by_the_status_and_taken_back(bench: MakeBench, wanted: dict[str, Any], told: str) -> None:
+    with Cluster([Node("n", pretend=True)]) as cluster, bench(cluster, least=2, most=2, started_at=now_ms(), **wanted) as it:
+        it.settle(2)
+        measured_at = now_ms() + 10_000
+        it.job = replace(it.job, workers={name: replace(each, computed_rows=100) for name, each in it.job.workers.items()})
+        it.elastic.turn(measured_at)
+        assert told in it.troubles.text
+        it.job = replace(it.job, remaining_rows=10)
+        it.elastic.turn(measured_at + 1_000)
+        assert it.troubles.text == ""
         assert not it.failures
 
 

@@ -63,6 +63,21 @@ def test_a_job_tries_again_with_a_back_off_and_gives_up(cluster: Cluster, talk: 
     assert talk.get(f"{JOBS}/j")["status"]["failed"] == 3 and len(talk.get(PODS)["items"]) == 3
 
 
+def test_a_job_whose_pod_a_quota_refuses_says_so_and_goes_on_when_there_is_room(cluster: Cluster, talk: Talk) -> None:
+    quotas = "/api/v1/namespaces/default/resourcequotas"
+    talk.create(quotas, {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}}})
+    uid = talk.create(JOBS, job(shell("true")))["metadata"]["uid"]
+
+    def refusals() -> list[Any]:
+        events = talk.get("/api/v1/namespaces/default/events", fieldSelector=f"involvedObject.uid={uid},reason=FailedCreate")["items"]
+        return [(each["type"], each["message"]) for each in events]
+
+    kind, message = cluster.wait(refusals, "an event")[0]
+    assert kind == "Warning" and message.startswith('Error creating: pods "') and "exceeded quota: few" in message
+    assert talk.patch(f"{quotas}/few", {"spec": {"hard": {"pods": "1"}}}).code == 200
+    cluster.wait(lambda: is_so(talk, "Complete"), "the job to go on")
+
+
 def test_disruptions_are_ignored_where_the_policy_says_so(cluster: Cluster, talk: Talk) -> None:
     rules = [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
     talk.create(JOBS, job(handler(code=1), backoffLimit=0, podFailurePolicy={"rules": rules}))

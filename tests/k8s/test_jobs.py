@@ -59,10 +59,17 @@ def test_a_node_dies_under_a_job(cluster: Cluster, scene: MakeScene) -> None:
     job.assert_right()
 
 
+WRAPPED = {"command": ["sh", "-c", '"$@"; exit $?', "sh", "python", "-m", "antinfer.worker"]}
+"""The worker behind a shell, which is the first process then, and keeps SIGTERM to itself."""
+
+
 @pytest.mark.slow
-def test_a_worker_whose_pod_is_deleted_commits_what_it_has_and_is_taken_for_no_failure(cluster: Cluster, scene: MakeScene) -> None:
+@pytest.mark.parametrize("container", [{}, WRAPPED], ids=["first process", "behind a shell"])
+def test_a_worker_whose_pod_is_deleted_commits_what_it_has_and_is_taken_for_no_failure(
+    cluster: Cluster, scene: MakeScene, container: dict[str, Any]
+) -> None:
     job = scene(shards=20, pause_s=0.001)
-    job.start()
+    job.start(template={"spec": {"containers": [{"name": "worker", **container}]}})
     job.wait_for_rows(200)
     going = job.pods()[0]
     gone = name_of(going)
@@ -71,7 +78,8 @@ def test_a_worker_whose_pod_is_deleted_commits_what_it_has_and_is_taken_for_no_f
     assert codes - {None} == {exits.TAKEN_AWAY}
     job.wait(lambda: len(job.pods()) == 2, "another worker")
     job.assert_right()
-    assert not read_report(Path(job.spec.sink.path))["causes"].keys() & {"worker_lost", "worker_crashed", "left_early"}
+    causes = read_report(Path(job.spec.sink.path))["causes"]
+    assert causes["preempted"] and not causes.keys() & {"worker_lost", "worker_crashed", "left_early"}
 
 
 @pytest.mark.soak

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,15 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def talk(cluster: Cluster) -> Talk:
     return Talk(cluster.url)
+
+
+def hook(script: str) -> dict[str, Any]:
+    return {"preStop": {"exec": {"command": ["sh", "-c", script]}}}
+
+
+def reasons(talk: Talk) -> set[str]:
+    """The reasons of all events of the namespace."""
+    return {each["reason"] for each in talk.get("/api/v1/namespaces/default/events")["items"]}
 
 
 def test_a_pod_runs_and_succeeds(cluster: Cluster, talk: Talk) -> None:
@@ -154,8 +164,7 @@ def test_a_first_process_without_a_handler_dies_with_137_after_its_grace(cluster
 
 def test_a_pre_stop_hook_comes_before_sigterm(cluster: Cluster, talk: Talk) -> None:
     scratch = {"volumes": [{"name": "v", "emptyDir": {}}]}
-    hook = {"preStop": {"exec": {"command": ["sh", "-c", "sleep 0.2; echo hook > /v/hook"]}}}
-    container = handler(code=0, lifecycle=hook, volumeMounts=[{"name": "v", "mountPath": "/v"}])
+    container = handler(code=0, lifecycle=hook("sleep 0.2; echo hook > /v/hook"), volumeMounts=[{"name": "v", "mountPath": "/v"}])
     container["command"][-1] = container["command"][-1].replace('print("leaving"', 'print(open("/v/hook").read()')
     talk.create(PODS, pod_of(container, **scratch))
     wait_for_word(cluster, "ready")
@@ -167,6 +176,52 @@ def test_a_pre_stop_hook_comes_before_sigterm(cluster: Cluster, talk: Talk) -> N
     cluster.wait(lambda: cluster.pod("p") is None, "the pod to go")
 
     assert kept.read_text() == "ready\nhook\n\n"
+
+
+@pytest.mark.parametrize("command", [["sh", "-c", "exit 3"], ["/no/such/shell"]], ids=["fails", "is not there"])
+def test_a_pre_stop_hook_that_goes_wrong_is_told_and_changes_nothing(cluster: Cluster, talk: Talk, command: list[str]) -> None:
+    container = handler(code=7, lifecycle={"preStop": {"exec": {"command": command}}})
+    version = talk.create(PODS, pod_of(container))["metadata"]["resourceVersion"]
+    wait_for_word(cluster, "ready")
+
+    talk.delete(f"{PODS}/p")
+    cluster.wait(lambda: cluster.pod("p") is None, "the pod to go")
+
+    assert state(history(cluster, version)[-2])["terminated"]["exitCode"] == 7
+    assert "FailedPreStopHook" in reasons(talk)
+
+
+def test_a_pre_stop_hook_uses_up_the_grace_period_and_two_seconds_come_after_it(cluster: Cluster, talk: Talk) -> None:
+    leaves = handler(code=7, delay=1, lifecycle=hook("exec sleep 1000"))
+    stays = shell("exec sleep 1000", "stays", lifecycle=hook("exec sleep 1000"))
+    at_once = handler("quick", code=7)
+    version = talk.create(PODS, pod_of(leaves, stays, at_once))["metadata"]["resourceVersion"]
+    wait_for_word(cluster, "ready")
+    cluster.wait(lambda: "ready" in log_of(cluster, container="quick"), "the other to be ready")
+
+    began = time.monotonic()
+    talk.delete(f"{PODS}/p", gracePeriodSeconds=1)
+    cluster.wait(lambda: cluster.pod("p") is None, "the pod to go")
+
+    assert time.monotonic() - began >= 3
+    told = history(cluster, version)
+    first = next(each for each in told if "terminated" in state(each, "quick"))
+    assert "running" in state(first), "a container without a hook does not wait for those of others"
+    last = told[-2]
+    assert {name: state(last, name)["terminated"]["exitCode"] for name in ("main", "stays")} == {"main": 7, "stays": 137}
+
+
+def test_a_pre_stop_hook_ends_with_its_container(cluster: Cluster, talk: Talk) -> None:
+    script = "echo ready; until test -e /v/go; do sleep 0.05; done; exit 3"
+    container = shell(script, lifecycle=hook("touch /v/go; exec sleep 1000"), volumeMounts=[{"name": "v", "mountPath": "/v"}])
+    version = talk.create(PODS, pod_of(container, volumes=[{"name": "v", "emptyDir": {}}]))["metadata"]["resourceVersion"]
+    wait_for_word(cluster, "ready")
+
+    talk.delete(f"{PODS}/p")
+    cluster.wait(lambda: cluster.pod("p") is None, "the pod to go")
+
+    assert state(history(cluster, version)[-2])["terminated"]["exitCode"] == 3
+    assert "FailedPreStopHook" in reasons(talk)
 
 
 def test_what_runs_out_of_memory_is_killed_with_its_reason(cluster: Cluster, talk: Talk) -> None:

@@ -225,6 +225,7 @@ def test_the_master_may_do_nothing_but_look_after_pods_and_workers_nothing_at_al
     assert [each["name"] for each in made["RoleBinding"]["subjects"]] == accounts[:1]
     assert made["Role"]["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
         {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": ["antinfer-score-all-012345"], "verbs": ["list", "watch"]},
     ]
     spec = made["Job"]["spec"]["template"]["spec"]

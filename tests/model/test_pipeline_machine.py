@@ -335,7 +335,7 @@ def run_case(case: Case) -> World:
             (readers, "_CHUNK_ROWS", case.chunk_rows),
             (readers, "_UNSIZED_CHUNK_ROWS", case.chunk_rows),
             (readers, "_CHUNK_BYTES", 1 << 40),
-            (writers, "_PART_BYTES", case.part_bytes),
+            (writers, "PART_BYTES", case.part_bytes),
         ):
             stack.enter_context(patch.object(module, name, value))
         world = World(case, folder)

@@ -13,6 +13,8 @@ from antinfer.testing.sim import fleet
 from antinfer.testing.sim.__main__ import main
 from antinfer.testing.sim.fleet import policies
 from antinfer.testing.sim.fleet.books import Coverage
+from antinfer.testing.sim.fleet.command import trouble
+from antinfer.testing.sim.fleet.shrink import shrink
 
 SMALL = fleet.Conditions(workers=40, shards=300, rows=500, setup=2.0)
 AUTO = replace(SMALL.engine, interval=IntervalPolicy())
@@ -20,6 +22,7 @@ ROUGH = SMALL.but(
     heavy_share=0.01,
     bad_every=997,
     poison=2,
+    fan_out=3,
     commit_every=None,
     engine=AUTO,
     speeds=fleet.Speeds(rows_per_s=100, slow_share=0.05),
@@ -35,6 +38,36 @@ def test_a_job_ends_whole_whatever_happens_to_its_workers(seed: int) -> None:
     guilty = -(-ROUGH.total_rows // 997) + ROUGH.poison
     assert guilty - ROUGH.poison <= report.rows_quarantined <= guilty, report
     assert min(report.preempted, report.parted, report.masters - 1) > 0, f"nothing happened to anybody: {report}"
+    assert report.counters["rows_out"] == 3 * (ROUGH.total_rows - report.rows_quarantined)
+
+
+@pytest.mark.slow
+def test_hundreds_of_workers_and_thousands_of_shards(seed: int) -> None:
+    whole_job(300, 6_000, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3_600)
+def test_ten_thousand_workers_and_a_million_shards(seed: int) -> None:
+    report = whole_job(10_000, 1_000_000, seed)
+    assert report.cpu_s < 1_800, report
+
+
+def whole_job(workers: int, shards: int, seed: int) -> fleet.Report:
+    report = fleet.run(trouble(workers, shards, 1_000), seed)
+    print(report)
+    assert report.ok, report
+    assert report.preempted > workers / 10 and report.masters > 1, f"little happened to anybody: {report}"
+    return report
+
+
+def test_thirty_workers_taken_at_once_lose_no_shard(seed: int) -> None:
+    """Of forty, and again when all are back; the master dies in between, and some of them vanish without breaking their connections."""
+    losses = fleet.Losses(swept_at=(10.0, 25.0), silent_share=0.3, replaced_after=5.0, master_dies_every=15)
+    report = fleet.run(SMALL.but(speeds=fleet.Speeds(rows_per_s=100), losses=losses), seed)
+    assert report.ok, report
+    assert report.preempted == 60, f"not all were taken: {report}"
+    assert report.rows_quarantined == 0, report
 
 
 def test_a_calm_job_computes_every_row_once_and_about_as_fast_as_can_be(seed: int) -> None:
@@ -66,6 +99,20 @@ def test_a_staged_object_that_is_thrown_away_too_early_is_found(monkeypatch: pyt
     monkeypatch.setattr(guards, "may_collect", lambda staged, standing, kept, closed_below: True)
     report = fleet.run(SMALL.but(engine=replace(AUTO, collect_ms=200)), 1)
     assert any("neither staged nor published" in problem for problem in report.problems), report
+
+
+def test_a_job_that_goes_wrong_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "may_collect", lambda staged, standing, kept, closed_below: True)
+    job = SMALL.but(shards=120, engine=replace(AUTO, collect_ms=200), bad_every=997, losses=fleet.Losses(preempted_every=60))
+    failed = fleet.run(job, 1)
+    assert not failed.ok
+    small, again = shrink(job, 1, failed)
+    assert not again.ok and again.problems == fleet.run(small, 1).problems
+    assert small.shards * small.workers < job.shards * job.workers / 20 and not small.losses.preempted_every, small
+    monkeypatch.undo()
+    assert fleet.run(small, 1).ok
+    with pytest.raises(ValueError, match="nothing goes wrong"):
+        shrink(small, 1, fleet.run(small, 1))
 
 
 def test_coverage_finds_the_row_that_comes_twice() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from antinfer.core import guards, records
 from antinfer.core.ids import lease_of
-from antinfer.core.messages import Acceptance, Answer
+from antinfer.core.messages import Acceptance, Answer, Heartbeat, Request
 from antinfer.core.ranges import Rows
 from antinfer.testing import sim
 from antinfer.worker import guards as worker_guards
@@ -69,6 +69,25 @@ def test_rule_01_a_worker_deletes_nothing_that_it_asked_to_commit() -> None:
         "lost",
         about_lost_objects=(worker_guards, lambda lost: [sim.DeleteStaged(record.staged) for record in lost]),
     )
+
+
+def test_rule_01_a_repeated_commit_is_known_when_its_lease_is_gone() -> None:
+    """A worker that removes what was refused: the real one removes nothing, but a refusal has to mean that nobody recorded it."""
+
+    def script(stage: sim.Stage) -> None:
+        done = False
+
+        def loses(message: object) -> bool:
+            nonlocal done
+            if done or not isinstance(message, Answer) or not any(each.acceptance is Acceptance.ACCEPTED for each in message.outcomes):
+                return False
+            done = True
+            return True
+
+        stage.network.loses = loses
+
+    scenario = sim.Scenario("rule 1, repeated", rows=(3,), workers=1, output="uploads", flight_ms=3_000, script=script, engine=PATIENT)
+    needs(scenario.without(spares_refused=False), "lost", is_recorded=(guards, lambda staged, kept: False))
 
 
 def test_rule_02_a_record_stays_until_it_is_published_and_flushed() -> None:
@@ -155,7 +174,23 @@ def test_rule_08_the_store_is_looked_at_again_after_every_reconnect() -> None:
         stage.world.when("m1", "waits for the sync", strike, 10)
 
     scenario = sim.Scenario("rule 8", sync="waitaof", script=script)
-    needs(scenario, "lost", off=scenario.without(checked_store=False))
+    needs(scenario, "lost", off=scenario.without(checks_connection=False))
+
+
+def test_rule_08_a_batch_is_applied_in_its_place_alone() -> None:
+    """The server reads a batch once more, from a connection that broke, when the next batches have long been applied."""
+
+    def script(stage: sim.Stage) -> None:
+        def strike() -> None:
+            client = stage.masters["m1"].client
+            assert client is not None
+            client.disconnect()
+            stage.at(60, lambda: stage.crash("m1"))
+
+        stage.world.when("m1", "sent to the store", strike, 8)
+
+    scenario = sim.Scenario("rule 8, batches", script=script)
+    needs(scenario, "doubled", off=scenario.without(checks_batches=False))
 
 
 def test_rule_09_a_reign_is_claimed_in_the_output_place() -> None:
@@ -181,6 +216,18 @@ def test_rule_10_leases_that_nobody_holds_come_back() -> None:
 
     scenario = sim.Scenario("rule 10", workers=1, engine=PATIENT, script=script, patience_ms=8_000).without(repeats_requests=False)
     needs(scenario, "stuck", unheld=(guards, lambda granted, held, answered: []))
+
+
+def test_rule_10_heartbeats_are_of_one_instant() -> None:
+    """On a slow network: one that names an answer, but not yet the leases that came with it, gives those back, again and again."""
+
+    def script(stage: sim.Stage) -> None:
+        stage.network.latency_ms = (200, 300)
+
+    scenario = sim.Scenario(
+        "rule 10, heart-beats", rows=(1,), workers=1, row_ms=(400, 500), engine=PATIENT, script=script, patience_ms=12_000
+    )
+    needs(scenario, "stuck", heartbeat=(worker_guards, lambda session, held, answered: Heartbeat(session, held, answered + 1)))
 
 
 def test_rule_11_an_old_store_is_not_believed() -> None:
@@ -222,6 +269,27 @@ def test_rule_12_parts_without_a_record_are_removed_before_success() -> None:
 def test_rule_13_lease_ids_are_never_used_again() -> None:
     scenario = sim.Scenario("rule 13", weather=sim.Weather(crash={"master": 0.02}))
     needs(scenario, "doubled", off=scenario.without(counts_epochs=False))
+
+
+def test_rule_13_what_was_staged_under_another_lease_is_not_committed() -> None:
+    """A worker that goes on with what it staged before its session ended: the real one forgets it, but the master collects it anyhow."""
+
+    def script(stage: sim.Stage) -> None:
+        done = False
+
+        def loses(message: object) -> bool:
+            nonlocal done
+            if done or not isinstance(message, Request) or not message.commits:
+                return False
+            done = True
+            stage.network.cut_off(stage.workers["w1"], 900)
+            return True
+
+        stage.network.loses = loses
+
+    engine = replace(PATIENT, collect_ms=40)
+    scenario = sim.Scenario("rule 13, staged name", rows=(3,), workers=1, script=script, engine=engine).without(forgets_former=False)
+    needs(scenario, "lost", commit_belongs=(guards, lambda record, lease, holder, session: holder == session))
 
 
 def test_rule_14_quarantine_objects_without_their_part_are_removed() -> None:
@@ -276,14 +344,19 @@ def test_rule_17_one_server_for_one_file() -> None:
     needs(scenario, "doubled", off=scenario.without(locks_directory=False))
 
 
-def test_rule_18_a_range_that_nobody_touched_is_granted_again() -> None:
+@pytest.mark.parametrize(
+    "patches",
+    [{"may_regrant": (guards, lambda: False)}, {"held_ranges": (worker_guards, lambda leases: ())}],
+    ids=["master", "worker"],
+)
+def test_rule_18_a_range_that_nobody_touched_is_granted_again(patches: dict[str, tuple[Any, Callable[..., Any]]]) -> None:
     """The network is away for longer than a session lives, again and again, and a row takes longer than it is there."""
 
     def script(stage: sim.Stage) -> None:
         stage.every(1_600, lambda: stage.network.cut_off(stage.workers["w1"], 800))
 
     scenario = sim.Scenario("rule 18", rows=(1,), workers=1, row_ms=(2_100, 2_300), engine=PATIENT, script=script, patience_ms=20_000)
-    needs(scenario, "stuck", may_regrant=(guards, lambda: False))
+    needs(scenario, "stuck", **patches)
 
 
 def a_master_sleeps_before_it_removes(stage: sim.Stage) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from antinfer import faultpoints
 from antinfer.errors import InfraError, OutputError
+from antinfer.storage.limits import PART_BYTES
 from antinfer.worker.host import failing
 from antinfer.worker.host.leases import Leases
 from antinfer.worker.host.parts import OpenPart, OutputPlan
@@ -14,7 +15,6 @@ from antinfer.worker.host.runs import Run
 from antinfer.worker.hostlink import FromHost, Staged
 
 _LOG = logging.getLogger("antinfer.worker")
-_PART_BYTES = 256 << 20
 
 
 class Writer:
@@ -52,7 +52,7 @@ class Writer:
                 run.part = OpenPart(self._plan, run)
             run.part.add(run, piece, chunk)
             self._leases.wrote(run, piece)
-            if run.part.size_bytes >= _PART_BYTES:
+            if run.part.size_bytes >= PART_BYTES:
                 self._stage(run)
         if close and run.part is not None:
             self._stage(run)

@@ -17,13 +17,13 @@ from antinfer.metrics import AccumulatorSet
 from antinfer.spec.schema import JobSpec
 from antinfer.storage import sinks
 from antinfer.storage.jobs import part_options
+from antinfer.storage.limits import PART_BYTES
 from antinfer.storage.sources.base import Source
 from antinfer.worker.profiling.bench import Tally
 from antinfer.worker.profiling.gauges import cpu_seconds
 
 _CHUNK_ROWS = 1 << 16
 _CHUNK_BYTES = 16 << 20
-_PART_BYTES = 256 << 20
 
 Work = Callable[[float], tuple[int, int]]
 """Works until a monotonic time, but does at least something; returns the rows and the bytes that it has made."""
@@ -62,7 +62,7 @@ def write(spec: JobSpec, results: Sequence[pa.RecordBatch], folder: Path, writer
                 path = folder / f"part-{number}"
                 part = sinks.open_writer(spec.sink.type, os.fspath(path), results[0].schema, part_options(spec))
                 try:
-                    while part.size_bytes + part.buffered_bytes < _PART_BYTES:
+                    while part.size_bytes + part.buffered_bytes < PART_BYTES:
                         part.write(next(batches))
                         if time.monotonic() >= until:
                             break

@@ -72,7 +72,7 @@ def _of_taking(pod: PodFacts) -> Ending | None:
         return _ending(Cause.SCRATCH_FULL, "Evicted", pod.message)
     if pod.was_asked:
         return Ending(Cause.DRAINED, "asked to leave")
-    is_lost = pod.node_state is NodeState.LOST and not pod.has_session
+    is_lost = pod.is_out_of_reach and not pod.has_session
     disruption = pod.disruption
     if disruption is not None:
         # Taints take pods off nodes that are to go, and off nodes that do not answer any more.

@@ -6,8 +6,11 @@ The words are those of Kubernetes, but nothing here speaks to it. Other launcher
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from antinfer.core.values import value
+
+_BEING_MADE: Final = ("ContainerCreating", "PodInitializing")
 
 
 class NodeState(Enum):
@@ -57,6 +60,7 @@ class PodFacts:
     name: str
     worker_class: str
     created_at: int
+    uid: str = ""
     container: str = "worker"
     """Name of the container that is the worker."""
     phase: str = "Pending"
@@ -70,6 +74,8 @@ class PodFacts:
     """It has a deletion time; its object may stay for ever."""
     memory_bytes: int = 0
     """Limit of the worker's container; 0: none."""
+    complaint: str = ""
+    """What is wrong with its volumes, which its status does not say."""
     was_asked: bool = False
     """We asked the worker to leave: scale-in, an operator's drain."""
     has_session: bool = False
@@ -80,6 +86,26 @@ class PodFacts:
     def condition(self, type_: str) -> ConditionFacts | None:
         """Return the condition of that type, if there is one."""
         return next((condition for condition in self.conditions if condition.type == type_), None)
+
+    @property
+    def is_being_made(self) -> bool:
+        """Its node prepares its volumes and images, and its status does not say what of it."""
+        own = self.worker
+        is_silent = own is None or (own.exit_code is None and own.waiting in ("", *_BEING_MADE))
+        return self.phase == "Pending" and bool(self.node) and not self.is_deleting and is_silent
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Its node does not answer.
+
+        The node says so. Where we may not look at nodes the pod does: its kubelet, which calls all containers ready, was overruled by who
+        has not heard from that kubelet.
+        """
+        if self.node_state is not NodeState.UNKNOWN:
+            return self.node_state is NodeState.LOST
+        ready, inside = self.condition("Ready"), self.condition("ContainersReady")
+        is_overruled = ready is not None and not ready.is_true and inside is not None and inside.is_true
+        return self.phase == "Running" and is_overruled
 
     @property
     def disruption(self) -> ConditionFacts | None:

@@ -138,6 +138,16 @@ class Memory:
         """Names of workers that were told to leave, or whose objects are being deleted."""
         return self.drained.keys() | self.deleted.keys()
 
+    def is_overdue(self, worker: WorkerSeen, policy: ScalingPolicy, now: int) -> bool:
+        """Tell whether a worker that was told to leave, which it may not show yet, should have left long ago: nobody waits for it."""
+        told_at = self.drained.get(worker.name, self.deleted.get(worker.name, worker.since))
+        return now - told_at > 2 * policy.drain_ms
+
+    def is_paid(self, worker: WorkerSeen, policy: ScalingPolicy, now: int) -> bool:
+        """Tell whether a worker is to be paid for. An object that should be gone, of a worker that nobody hears, is but an object."""
+        is_but_an_object = worker.state is WorkerState.LEAVING and not worker.is_heard and self.is_overdue(worker, policy, now)
+        return worker.state in _PAID and not is_but_an_object
+
     def invisible(self) -> list[WorkerSeen]:
         """Return the workers that were asked for and are not seen yet, as if they were waiting."""
         return [
@@ -195,7 +205,7 @@ class Memory:
             passed = now - self._seen_at
             self._tokens = min(policy.starts_at_once, self._tokens + passed * policy.starts_per_s / 1_000)
             for worker in self._alive.values():
-                if worker.state in _PAID:
+                if self.is_paid(worker, policy, now):
                     self.used_ms[worker.worker_class] += passed
         self._seen_at = now
         self.loops.expire(policy, now)

@@ -23,7 +23,7 @@ _WAITING: Final = {
     "PreCreateHookError": (Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
     "PostStartHookError": (Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
 }
-"""Why a container waits. What is not here, such as ``ContainerCreating``, is no obstacle."""
+"""Why a container waits. What is not here, such as ``ContainerCreating``, is no obstacle by itself."""
 _UNREACHABLE: Final = re.compile(
     r"time-?out|timed out|deadline exceeded|connection (refused|reset)|no such host|server misbehaving|temporary failure|no route to host"
     r"|too ?many ?requests|status (code )?(429|50\d)|50[0234] |unexpected EOF|network is unreachable",
@@ -39,6 +39,8 @@ def of(pod: PodFacts) -> Obstacle | None:
         found = _of_container(container)
         if found is not None:
             return found
+    if pod.complaint:
+        return Obstacle(Cause.CONFIG_ERROR, Severity.MISSING_CONFIG, pod.complaint)
     scheduled = pod.condition("PodScheduled")
     if not pod.node and scheduled is not None and not scheduled.is_true:
         return Obstacle(Cause.NO_CAPACITY, Severity.WAITING, scheduled.message or scheduled.reason or "no node fits")
@@ -47,8 +49,9 @@ def of(pod: PodFacts) -> Obstacle | None:
 
 def of_refusal(status: int, message: str) -> Obstacle:
     """Return what an API server means that answers the creation of a pod with such a status code."""
-    # 403 is both: a quota that is used up may have room again, a right that is missing is given by somebody.
-    if status == 429 or (status == 403 and "quota" in message.lower()):
+    # 403 is both: a quota that is used up may have room again; what a quota wants to be told, and a right that is missing, is for somebody
+    # to give.
+    if status == 429 or (status == 403 and "exceeded quota" in message):
         return Obstacle(Cause.NO_CAPACITY, Severity.WAITING, message)
     if status in (400, 401, 403, 404, 422):
         return Obstacle(Cause.CONFIG_ERROR, Severity.INVALID, message)

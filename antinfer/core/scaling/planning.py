@@ -63,7 +63,7 @@ def plan(desired: Desired, observed: Observed, memory: Memory, now: int) -> Plan
         # Workers leave by themselves; nothing is started for rows that are all committed.
         return Plan(tuple(_cleared(desired, tally, memory, now)), memory.aim)
     decision = decide(desired, observed, tally, memory.aim, memory.limits(now), now)
-    failure = verdicts.failure(desired, memory, tally, now) or _spent(decision, tally)
+    failure = verdicts.failure(desired, memory, tally, now) or _spent(desired, decision, tally, memory, now)
     tells = tuple(_news((*decision.tells, *verdicts.tells(desired, memory, tally, now)), memory, now))
     if failure is not None:
         return Plan((*tells, failure), decision.aim)
@@ -88,9 +88,7 @@ def _starts(desired: Desired, tally: Tally, memory: Memory, want: dict[str, int]
     active = {name: sum(w.name not in gone for w in _active(each)) for name, each in tally.by_class.items()}
     room = desired.most - sum(active.values())
     if desired.surge is not None:
-        # Workers that should have left long ago are as good as lost: nobody waits for them.
-        overdue = 2 * desired.policy.drain_ms
-        leaving = sum(now - _leaving_since(worker, memory) <= overdue for worker in tally.all("leaving"))
+        leaving = sum(not memory.is_overdue(worker, desired.policy, now) for worker in tally.all("leaving"))
         leaving += sum(worker.name in gone for worker in tally.all("ready"))
         room -= max(0, leaving - desired.surge)
     room = min(room, memory.startable(desired.policy))
@@ -186,11 +184,6 @@ def _active(each: ClassTally) -> Iterable[WorkerSeen]:
     yield from each.ready
 
 
-def _leaving_since(worker: WorkerSeen, memory: Memory) -> int:
-    """Return when `worker` was told to leave, which it may not show yet."""
-    return memory.drained.get(worker.name, memory.deleted.get(worker.name, worker.since))
-
-
 def _idle_from(worker: WorkerSeen) -> float:
     return math.inf if worker.idle_since is None else worker.idle_since
 
@@ -200,8 +193,8 @@ def _may_delete(name: str, memory: Memory, now: int) -> bool:
     return at is None or now - at > 60_000
 
 
-def _spent(decision: Decision, tally: Tally) -> FailJob | None:
-    if not decision.is_spent or tally.active or tally.all("leaving"):
+def _spent(desired: Desired, decision: Decision, tally: Tally, memory: Memory, now: int) -> FailJob | None:
+    if not decision.is_spent or tally.active or any(memory.is_paid(worker, desired.policy, now) for worker in tally.all("leaving")):
         return None
     return FailJob("the budget of the job is used up", "Nothing is lost: allow more in workers.budget and resume the job.")
 

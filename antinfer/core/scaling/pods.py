@@ -35,6 +35,7 @@ def worker_seen(
         ending=ending,
         obstacle=obstacles.of(pod) if state in (WorkerState.PENDING, WorkerState.STARTING) else None,
         was_told=pod.is_deleting or pod.was_asked,
+        is_heard=pod.has_session,
     )
 
 
@@ -46,7 +47,7 @@ def state_of(pod: PodFacts, ending: Ending | None) -> WorkerState:
     own = pod.worker
     if pod.phase in ("Failed", "Succeeded") or (own is not None and own.exit_code is not None):
         return WorkerState.ENDED
-    if not pod.has_session and pod.node_state in (NodeState.LOST, NodeState.DELETED):
+    if not pod.has_session and (pod.is_out_of_reach or pod.node_state is NodeState.DELETED):
         return WorkerState.LOST
     if ending is not None:
         return WorkerState.LEAVING

@@ -212,6 +212,8 @@ class WorkerSeen:
     obstacle: Obstacle | None = None
     was_told: bool = False
     """It has been told to leave, by us or by the system."""
+    is_heard: bool = False
+    """The master hears it."""
 
     @property
     def is_placed(self) -> bool:

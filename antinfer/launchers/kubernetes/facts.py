@@ -28,6 +28,10 @@ _DOOM: Final = frozenset(
     )
 )
 """Keys of taints by which clouds and autoscalers say that a node is about to go."""
+_MAINTENANCE: Final = "VMEventScheduled"
+"""Condition of a node by which AKS says that its machine is about to be preempted, redeployed, restarted, ended or frozen."""
+_HARMLESS: Final = "freeze"
+"""In the words of that condition: the machine stands still for some seconds, and goes on."""
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -39,6 +43,7 @@ def pod_facts(pod: Mapping[str, Any], created_at: int) -> PodFacts:
         name=metadata["name"],
         worker_class=worker_class if worker_class in CLASSES else PREEMPTIBLE,
         created_at=created_at,
+        uid=metadata.get("uid") or "",
         container=CONTAINER,
         phase=status.get("phase") or "Pending",
         reason=status.get("reason") or "",
@@ -61,7 +66,8 @@ def node_state(node: Mapping[str, Any], created_at: int) -> NodeState:
     if ready is not None and ready["status"] != "True":
         return NodeState.LOST
     taints = (node.get("spec") or {}).get("taints") or ()
-    return NodeState.DOOMED if any(taint["key"] in _DOOM for taint in taints) else NodeState.READY
+    is_doomed = any(taint["key"] in _DOOM for taint in taints) or any(_announces_an_end(each) for each in conditions)
+    return NodeState.DOOMED if is_doomed else NodeState.READY
 
 
 def given_back(job: Mapping[str, Any], created_at: int) -> int:
@@ -74,6 +80,11 @@ def quantity(text: str) -> int:
     """Return an amount such as ``512Mi`` as a number, rounded up."""
     number = text.rstrip("kKMGTi")
     return int((Decimal(number) * _UNITS[text[len(number) :]]).to_integral_value(rounding="ROUND_CEILING"))
+
+
+def _announces_an_end(condition: Mapping[str, Any]) -> bool:
+    told = f"{condition.get('reason') or ''} {condition.get('message') or ''}".lower()
+    return condition["type"] == _MAINTENANCE and condition["status"] == "True" and _HARMLESS not in told
 
 
 def _containers(status: Mapping[str, Any]) -> Iterator[ContainerFacts]:

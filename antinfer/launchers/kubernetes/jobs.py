@@ -12,6 +12,7 @@ from typing import Any, Final
 from antinfer.errors import LAST_LINE, InfraError, MasterError, UsageError
 from antinfer.launchers.kubernetes import masterpods, secret
 from antinfer.launchers.kubernetes.api import Api, ApiError
+from antinfer.launchers.kubernetes.complaints import complaint_in, last_time
 from antinfer.launchers.kubernetes.forwarding import Forwarding
 from antinfer.launchers.kubernetes.manifests import JOB_LABEL
 from antinfer.launchers.kubernetes.submission import CONTAINER, PORT, server_names
@@ -23,6 +24,8 @@ from antinfer.rpc.values import Phase
 _LOOK_S: Final = 0.5
 _PATIENCE_S: Final = 120.0
 """How long the objects of a job may take to go: a worker has its grace period, and a lost node has as long as it likes."""
+_REFUSED: Final = "FailedCreate"
+"""Reason of the event of a Job whose pod was not to be created."""
 _OURS: Final = "app.kubernetes.io/name=antinfer"
 
 
@@ -37,6 +40,8 @@ class SubmittedJob:
     """`running` until the cluster says otherwise."""
     reason: str = ""
     """Of the cluster, for the end."""
+    uid: str = ""
+    """Of the object."""
 
 
 class Jobs:
@@ -66,7 +71,7 @@ class Jobs:
             for condition in (found.get("status") or {}).get("conditions") or ():
                 if condition["type"] == kind and condition["status"] == "True":
                     return SubmittedJob(name, self.namespace, labels[JOB_LABEL], phase, condition.get("message") or "")  # type: ignore[arg-type]
-        return SubmittedJob(name, self.namespace, labels[JOB_LABEL], "running")
+        return SubmittedJob(name, self.namespace, labels[JOB_LABEL], "running", uid=found["metadata"]["uid"])
 
     def pods(self, job: SubmittedJob, component: str) -> list[dict[str, Any]]:
         """Return the pods of the master or of the workers, the newest last."""
@@ -83,6 +88,32 @@ class Jobs:
         said = "".join(end.get("message") or "" for end in ends)
         errors = [line.removeprefix(LAST_LINE) for line in said.splitlines() if line.startswith(LAST_LINE)]
         return errors[-1] if errors else ""
+
+    def why_no_master(self, job: SubmittedJob, pods: list[dict[str, Any]]) -> str:
+        """Say why no master runs, in the words of the cluster.
+
+        Args:
+            job: which one.
+            pods: of its masters, the newest last.
+
+        Raises:
+            ApiError: The server cannot be reached.
+        """
+        if job.phase != "running":
+            return f"the job is {job.phase}" + (f" ({job.reason})" if job.reason else "")
+        status = (pods[-1].get("status") or {}) if pods else {}
+        if not pods or status.get("phase") in ("Succeeded", "Failed"):
+            # None, or one that is over: its successor may be one that nobody lets the cluster create.
+            since = pods[-1]["metadata"]["creationTimestamp"] if pods else ""
+            refused = [event for event in self._events(job.uid) if event.get("reason") == _REFUSED and last_time(event) >= since]
+            if refused:
+                return f"it has no pod: {max(refused, key=last_time).get('message') or ''}"
+        if not pods:
+            return "it has no pod yet"
+        told = complaint_in(self._events(pods[-1]["metadata"]["uid"])) if status.get("phase") == "Pending" else ""
+        found = masterpods.obstacle(pods[-1])
+        told = told or (found.detail if found is not None else "")
+        return f"its pod is {status.get('phase') or 'Pending'}" + (f": {told}" if told else "")
 
     def secret(self, name: str) -> dict[str, bytes] | None:
         """Return the Secret of a job; None: it is gone."""
@@ -173,6 +204,16 @@ class Jobs:
                 raise
             return None
 
+    def _events(self, uid: str) -> list[dict[str, Any]]:
+        """Return the events about an object, none where they are not ours to see."""
+        try:
+            found = self.api.ask("GET", f"/api/v1/namespaces/{self.namespace}/events", fieldSelector=f"involvedObject.uid={uid}")
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return []
+        return found.get("items") or []
+
     def _delete(self, kind: str, name: str) -> None:
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         try:
@@ -200,10 +241,8 @@ class Jobs:
         for pod in reversed(pods):
             if masterpods.runs(pod):
                 return str(pod["metadata"]["name"])
-        if job.phase == "running":
-            why, hint = masterpods.why_none(pods, now_s)
-        else:
-            why, hint = f"the job is {job.phase}" + (f" ({job.reason})" if job.reason else ""), ""
+        lost = masterpods.lost(pods[-1], now_s) if pods and job.phase == "running" else None
+        why, hint = lost or (self.why_no_master(job, pods), "")
         raise MasterError(f"no master of job {job.name} runs: {why}", hint=hint or f"antinfer logs {job.name} -n {self.namespace}")
 
     def _missing(self, name: str) -> UsageError:

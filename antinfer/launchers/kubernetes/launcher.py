@@ -13,6 +13,7 @@ from typing import Any, Final
 from antinfer.core.scaling.facts import NodeState, PodFacts
 from antinfer.core.scaling.obstacles import of_refusal
 from antinfer.core.scaling.values import PROTECTED, Obstacle
+from antinfer.launchers.kubernetes import complaints
 from antinfer.launchers.kubernetes.api import Api, ApiError
 from antinfer.launchers.kubernetes.facts import CLASS_LABEL, given_back, node_state, pod_facts
 from antinfer.launchers.kubernetes.manifests import JOB_LABEL, worker_pod
@@ -30,19 +31,21 @@ _PATIENCE_S: Final = 20.0
 class KubernetesLauncher:
     """Makes workers as bare pods. See `antinfer.launchers.port.Launcher`."""
 
-    def __init__(self, api: Api, settings: KubernetesSettings, *, job: str, master: str) -> None:
+    def __init__(self, api: Api, settings: KubernetesSettings, *, job: str, master: str, creating_ms: int = complaints.PATIENCE_MS) -> None:
         """
         Args:
             api: the server.
             settings: how workers are made.
             job: id of the job.
             master: where the master listens, for workers who are not told of a better address.
+            creating_ms: how long a pod may be made before its events are looked at.
         """
         self._api = api
         self._settings = settings
         self._job = job
         self._master = settings.master or master
         self._path = f"/api/v1/namespaces/{settings.namespace}/pods"
+        self._complaints = complaints.Complaints(api, settings.namespace, patience_ms=creating_ms)
         self._owner: Mapping[str, Any] | None = None
         self._guard = threading.Lock()
         self._refused: dict[str, Obstacle] = {}
@@ -102,7 +105,10 @@ class KubernetesLauncher:
         states = nodes.values() if nodes.is_synced else {}
         with self._guard:
             refused, self._refused = self._refused, {}
-        seen = tuple(self._placed(pod, states, nodes) for pod in pods.values().values())
+        known = pods.values().values()
+        for pod in self._complaints.due(known, _now_ms()):
+            self._soon("list events", pod.name, self._ask_about, pod)
+        seen = tuple(self._placed(self._with_complaint(pod), states, nodes) for pod in known)
         wanted_back = 0 if self._jobs is None else sum(self._jobs.values().values())
         return Sight(seen, refused, "" if denied is None else str(denied), wanted_back)
 
@@ -115,6 +121,14 @@ class KubernetesLauncher:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _with_complaint(self, pod: PodFacts) -> PodFacts:
+        complaint = self._complaints.of(pod.name)
+        return replace(pod, complaint=complaint) if complaint else pod
+
+    def _ask_about(self, pod: PodFacts) -> None:
+        if self._complaints.ask(pod):
+            self._on_change()
+
     @staticmethod
     def _placed(pod: PodFacts, states: Mapping[str, NodeState], nodes: Mirror[NodeState]) -> PodFacts:
         """Return a pod with what is known of its node."""

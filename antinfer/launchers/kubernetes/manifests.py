@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from antinfer.errors import UsageError
+from antinfer.launchers import pidfile
 from antinfer.launchers.kubernetes import secret
 from antinfer.launchers.kubernetes.facts import CLASS_LABEL, CONTAINER
 from antinfer.launchers.kubernetes.merging import merged
@@ -15,8 +16,15 @@ from antinfer.launchers.port import WorkerOrder
 JOB_LABEL: Final = "antinfer.io/job"
 _LABELS: Final = {"app.kubernetes.io/name": "antinfer", "app.kubernetes.io/component": "worker"}
 _USER: Final = 65_532
+_GRACE: Final = "terminationGracePeriodSeconds"
+_DEFAULT_GRACE_S: Final = 30
+"""What an API server fills in."""
 _LEAVE_S: Final = 5
 """Of the grace period, what is left to the system after a worker should be gone."""
+_PID_FILE: Final = "/tmp/worker.pid"
+_LEAVE: Final = f'read -r pid <"${pidfile.VARIABLE}" && kill -USR1 "$pid"; exit 0'
+"""What is run before SIGTERM. That reaches the first process of the container alone, which need not be the worker: a shell or a script of
+the image before it keeps the signal to itself, and the worker would work on until it is killed."""
 _UNREACHABLE_S: Final = 30
 """How long a pod stays bound to a node that does not answer, instead of five minutes: a worker's replacement waits for nobody anyway."""
 
@@ -40,9 +48,9 @@ def worker_pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"labels": {}},
-        "spec": _spec(settings, order, master),
+        "spec": _spec(settings, order, master, _grace_s(settings, order.worker_class)),
     }
-    pod = merged(merged(pod, settings.template), settings.classes.get(order.worker_class, {}))
+    pod = _laid_over(pod, settings, order.worker_class)
     metadata = pod["metadata"]
     metadata["name"], metadata["namespace"] = order.name, settings.namespace
     metadata["labels"] = {**metadata["labels"], **_LABELS, JOB_LABEL: job, CLASS_LABEL: order.worker_class}
@@ -74,10 +82,21 @@ def impatient() -> list[dict[str, Any]]:
     ]
 
 
-def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict[str, Any]:
-    grace_s = max(1, settings.grace_s - _LEAVE_S)
-    # The worker is the first process of its container: the signal reaches it without a hook, which would only use up its grace period.
-    command = ["python", "-m", "antinfer.worker", "--master", master, "--name", order.name, "--grace", str(grace_s)]
+def _laid_over(pod: dict[str, Any], settings: KubernetesSettings, worker_class: str) -> dict[str, Any]:
+    laid: dict[str, Any] = merged(merged(pod, settings.template), settings.classes.get(worker_class, {}))
+    return laid
+
+
+def _grace_s(settings: KubernetesSettings, worker_class: str) -> int:
+    """Return the grace period of a pod, of which what is laid over it has the last word."""
+    pod = _laid_over({"spec": {_GRACE: settings.grace_s}}, settings, worker_class)
+    return int(pod["spec"].get(_GRACE, _DEFAULT_GRACE_S))
+
+
+def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str, pod_grace_s: int) -> dict[str, Any]:
+    grace_s = max(1, pod_grace_s - _LEAVE_S)
+    # Apart from the command, so that a template can put something before that and need not know them.
+    args = ["--master", master, "--name", order.name, "--grace", str(grace_s)]
     volumes: list[dict[str, Any]] = [
         {"name": "scratch", "emptyDir": {}},
         # Batches travel through shared memory, of which containers have 64 MiB unless told otherwise.
@@ -85,14 +104,16 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict
     ]
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]
     if settings.secret:
-        command += [*secret.options("worker"), "--tls-name", settings.server_name]
+        args += [*secret.options("worker"), "--tls-name", settings.server_name]
         volumes.append(secret.volume(settings.secret, "worker"))
         mounts.append(secret.mount())
     container = {
         "name": CONTAINER,
         "image": settings.image,
-        "command": command,
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "command": ["python", "-m", "antinfer.worker"],
+        "args": args,
+        "env": [{"name": "HOME", "value": "/tmp"}, {"name": pidfile.VARIABLE, "value": _PID_FILE}],
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", _LEAVE]}}},
         "securityContext": restricted(),
         # The kubelet's word about an end is then the worker's own.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -100,7 +121,7 @@ def _spec(settings: KubernetesSettings, order: WorkerOrder, master: str) -> dict
     }
     return {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": settings.grace_s,
+        _GRACE: settings.grace_s,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": unprivileged(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,30 +30,23 @@ def is_hopeless(found: Obstacle) -> bool:
     return found.severity not in _MAY_PASS
 
 
-def why_none(pods: Sequence[Mapping[str, Any]], now_s: float) -> tuple[str, str]:
-    """Say why no master of a job that is under way runs, and what can be done; the latter may be empty.
+def lost(pod: Mapping[str, Any], now_s: float) -> tuple[str, str] | None:
+    """Return what is to say of a master that is being taken away, and what can be done about it, maybe nothing. None: it is not.
 
     Args:
-        pods: of its masters, the newest last.
+        pod: of the master.
         now_s: time of the cluster, in seconds since 1970.
     """
-    if not pods:
-        return "it has no pod yet", ""
-    pod = pods[-1]
-    name, namespace, phase = pod["metadata"]["name"], pod["metadata"]["namespace"], _phase(pod)
     leaves_at = pod["metadata"].get("deletionTimestamp")
-    if leaves_at and phase == "Running":
-        node = (pod.get("spec") or {}).get("nodeName") or "?"
-        if now_s > datetime.fromisoformat(leaves_at).timestamp() + _SKEW_S:
-            # The Job makes another once this pod has failed, which nobody but its node would say: deleted by force it would only stay.
-            failed = f'kubectl patch pod {name} -n {namespace} --subresource=status -p \'{{"status":{{"phase":"Failed"}}}}\''
-            hint = f"`{failed}` lets another take over; what the lost one may still do is refused."
-            return f"its pod {name} should have ended, and its node {node} does not answer", hint
+    if not leaves_at or _phase(pod) != "Running":
+        return None
+    name, namespace, node = pod["metadata"]["name"], pod["metadata"]["namespace"], (pod.get("spec") or {}).get("nodeName") or "?"
+    if now_s <= datetime.fromisoformat(leaves_at).timestamp() + _SKEW_S:
         return f"its pod {name} on node {node} is being taken away; another takes over when it has ended", ""
-    found = obstacle(pod)
-    if found is not None:
-        return f"its pod is {phase}: {found.detail}", f"kubectl describe pod {name} -n {namespace}"
-    return f"its pod is {phase}", ""
+    # The Job makes another once this pod has failed, which nobody but its node would say: deleted by force it would only stay.
+    failed = f'kubectl patch pod {name} -n {namespace} --subresource=status -p \'{{"status":{{"phase":"Failed"}}}}\''
+    hint = f"`{failed}` lets another take over; what the lost one may still do is refused."
+    return f"its pod {name} should have ended, and its node {node} does not answer", hint
 
 
 def _phase(pod: Mapping[str, Any]) -> str:

@@ -16,11 +16,13 @@ _KEYS: Final = {
     "topologySpreadConstraints": "topologyKey",
 }
 """Lists whose members are known by a key; members of others take the place of ours, but for tolerations, which are added."""
+_HOOKS: Final = ("postStart", "preStop")
+"""Of one kind each: another kind beside ours would be refused."""
 
 
 def merged(ours: Any, theirs: Any, name: str = "") -> Any:
     """Return `ours` with `theirs` laid over it; null removes. `name` is that of the field. Neither is changed."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
+    if isinstance(ours, dict) and isinstance(theirs, dict) and name not in _HOOKS:
         result = {key: value for key, value in ours.items() if key not in theirs}
         for key, value in theirs.items():
             if value is not None:

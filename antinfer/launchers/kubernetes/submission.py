@@ -101,6 +101,15 @@ def server_names(name: str, namespace: str) -> list[str]:
     return [f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local", name]
 
 
+def master_rules(name: str) -> list[dict[str, Any]]:
+    """Return what the master of the job whose objects have that name may do in its namespace."""
+    return [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": [name], "verbs": ["list", "watch"]},
+    ]
+
+
 def objects(what: Submission) -> list[dict[str, Any]]:
     """Return everything that is created, the job itself first: the rest belongs to it, and goes when it is deleted.
 
@@ -117,10 +126,7 @@ def objects(what: Submission) -> list[dict[str, Any]]:
             what,
             "rbac.authorization.k8s.io/v1",
             "Role",
-            rules=[
-                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
-                {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": [what.name], "verbs": ["list", "watch"]},
-            ],
+            rules=master_rules(what.name),
         ),
         _object(
             what,

@@ -16,7 +16,7 @@ from antinfer.launchers.children import explain_exit
 from antinfer.launchers.outcome import Outcome
 from antinfer.rpc.values import Status
 from antinfer.testing.chaos.cluster import Cluster
-from antinfer.testing.chaos.kinds import NETWORK, POINTED
+from antinfer.testing.chaos.kinds import NETWORK, POINTED, POINTED_TARGETS
 from antinfer.testing.chaos.plan import FaultPlan
 from antinfer.testing.chaos.points import PointFolder, Proof
 from antinfer.testing.chaos.processes import Process, signal_all, state_of
@@ -282,7 +282,7 @@ class Crew:
 
 
 def _has_points(plan: FaultPlan) -> bool:
-    return any(rule.kind in POINTED or rule.is_pointed for rule in plan.rules)
+    return any(rule.kind in POINTED or rule.target in POINTED_TARGETS or rule.is_pointed for rule in plan.rules)
 
 
 def _is_cut_off(plan: FaultPlan, target: str) -> bool:

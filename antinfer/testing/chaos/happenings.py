@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from antinfer.launchers.children import explain_exit
 from antinfer.testing.chaos.schedule import Strike
 from antinfer.testing.chaos.watching import Sample
 
 Condition = Callable[[Sample], bool]
+_SHOWN_PIDS: Final = 3
 
 
 @dataclass
@@ -32,8 +34,31 @@ class Fault:
     recovered_s: float | None = None
     """Seconds from the fault until the work that it interrupted could be done again; None: not before the job was over."""
 
+    def evidence(self) -> str:
+        """Say in a few words what shows that it happened."""
+        proof = self.proof
+        pids = proof.get("pids", [])
+        lost, state, status = proof.get("bytes_lost"), proof.get("state"), proof.get("status")
+        said = [
+            _named(pids),
+            explain_exit(status) if status is not None else "",
+            "gone" if state in ("Z", "X") else "",
+            f"{proof['stopped']} stopped" if "stopped" in proof else "",
+            f"{proof['action']} at {proof['point']}" if "point" in proof else "",
+            f"{lost:,} bytes lost" + (f" of {proof['file']}" if "file" in proof else "") if lost is not None else "",
+            f"{proof['connections']} connections, {proof['bytes_before']:,} bytes before" if "connections" in proof else "",
+            f"pod {proof['pod']}, uid {proof['uid']}" if "uid" in proof else "",
+            f"gone after {proof['gone_s']:.1f} s, exit code {proof['exit_code']}" if "gone_s" in proof else "",
+        ]
+        return ", ".join(filter(None, said))
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _named(pids: list[int]) -> str:
+    more = f" and {len(pids) - _SHOWN_PIDS} more" if len(pids) > _SHOWN_PIDS else ""
+    return f"pid {', '.join(map(str, pids[:_SHOWN_PIDS]))}{more}" if pids else ""
 
 
 @dataclass

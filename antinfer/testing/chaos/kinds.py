@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from antinfer.faultpoints import POINTS
@@ -35,21 +35,28 @@ class Kind:
         return (*self.targets, *more)
 
 
+_STOP: Final = Kind(
+    "stop",
+    ("worker", "predictor", "master", "store"),
+    "SIGSTOP, and SIGCONT after `for`",
+    points="any",
+    lasts="must",
+    needs_server=("store",),
+)
 KINDS: Final = {
     kind.name: kind
     for kind in (
         Kind("kill", _WORKS, "SIGKILL; a worker goes with all its processes at once", points="any"),
         Kind("term", ("worker", "master"), "SIGTERM: a worker drains; after `grace` it is killed with all its processes", takes=("grace",)),
+        _STOP,
+        replace(_STOP, name="pause"),
+        Kind("wipe", ("store",), "kill the store, delete all that it wrote, start it again", needs_server=("store",)),
         Kind(
-            "stop",
-            ("worker", "predictor", "master", "store"),
-            "SIGSTOP, and SIGCONT after `for`",
-            points="any",
-            lasts="must",
+            "corrupt",
+            ("store", "staged", "events"),
+            "damage the store's file and start it on that, a part whose host has just died, or a chunk of the event log",
             needs_server=("store",),
         ),
-        Kind("wipe", ("store",), "kill the store, delete all that it wrote, start it again", needs_server=("store",)),
-        Kind("corrupt", ("store",), "kill the store, cut the end off its file, start it again", needs_server=("store",)),
         Kind(
             "usurp",
             ("master",),
@@ -63,8 +70,8 @@ KINDS: Final = {
         Kind("poison", ("row",), "one row of the input fails whenever it is computed: it raises, or as `how` says", takes=("how",)),
         Kind(
             "partition",
-            ("worker", "store"),
-            "nothing passes between a worker and the masters, or these and the store",
+            ("worker", "store", "output", "input"),
+            "nothing passes: worker and masters, masters and store, a worker or the master and the output, a worker and the input",
             lasts="must",
             needs_server=("store",),
         ),
@@ -87,3 +94,5 @@ NETWORK: Final = ("partition", "delay")
 """Kinds that need somebody between the two who speak."""
 POINTED: Final = frozenset({"oom", "crash", "hang", "poison", "fill"})
 """Kinds that are done at fault points although their targets do not name one."""
+POINTED_TARGETS: Final = frozenset({"output", "input", "staged"})
+"""Targets that are met at fault points."""

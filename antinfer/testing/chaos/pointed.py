@@ -15,15 +15,23 @@ from antinfer.testing.chaos.schedule import Strike
 from antinfer.testing.chaos.watching import Sample
 
 _USER_CODE: Final = "user.call"
-_SPACE: Final = ("storage.spool", "storage.part", "storage.stage", "storage.publish", "storage.write")
-"""Where bytes are written into the output place."""
-_ACTIONS: Final = {"kill": "kill", "stop": "stop", "oom": "kill", "crash": "segv", "hang": "hang", "delay": "delay", "fail": "error"}
+_ACTIONS: Final = {
+    "kill": "kill",
+    "stop": "stop",
+    "pause": "stop",
+    "oom": "kill",
+    "crash": "segv",
+    "hang": "hang",
+    "delay": "delay",
+    "fail": "error",
+}
 _CALLS_BEFORE_HANG: Final = 4
 """Of one process: nobody knows how long its calls take before."""
 _FAILINGS: Final = {"raise": "error", "crash": "segv", "hang": "hang"}
 
 
-def _points(crew: Crew) -> PointFolder:
+def points_of(crew: Crew) -> PointFolder:
+    """Return the folder in which faults at points are armed."""
     assert crew.points is not None, "the plan has faults at points, so there is a folder for them"
     return crew.points
 
@@ -36,39 +44,29 @@ def _at_point(crew: Crew, what: Strike, now: Sample) -> Armed:
         plan = {"errno": rule.error, **({"times": 0} if rule.lasts_s else {})}
     elif rule.lasts_s:
         plan = {"seconds": rule.lasts_s}
-    name = _points(crew).arm(rule.target, action, **plan)
+    name = points_of(crew).arm(rule.target, action, **plan)
     if plan.get("times") == 0:
-        crew.later(rule.lasts_s, lambda: _points(crew).disarm(name))
-    return Armed((name,), _describe)
+        crew.later(rule.lasts_s, lambda: points_of(crew).disarm(name))
+    return Armed((name,), describe)
 
 
 def _in_user_code(crew: Crew, what: Strike, now: Sample) -> Armed:
     action = _ACTIONS[what.rule.kind]
     after = _CALLS_BEFORE_HANG if action == "hang" else 0
-    name = _points(crew).arm(_USER_CODE, action, where={"program": PROGRAMS[what.rule.target]}, after=after)
-    return Armed((name,), _describe)
+    name = points_of(crew).arm(_USER_CODE, action, where={"program": PROGRAMS[what.rule.target]}, after=after)
+    return Armed((name,), describe)
 
 
 def _poison(crew: Crew, what: Strike, now: Sample) -> Armed | None:
     if not crew.rows_to_poison:
         return None
     row = crew.rows_to_poison.pop(what.pick(len(crew.rows_to_poison)))
-    name = _points(crew).arm(_USER_CODE, _FAILINGS[what.rule.how], row=row, times=0, message="a poisonous row")
-    return Armed((name,), _describe)
+    name = points_of(crew).arm(_USER_CODE, _FAILINGS[what.rule.how], row=row, times=0, message="a poisonous row")
+    return Armed((name,), describe)
 
 
-def _fill_disk(crew: Crew, what: Strike, now: Sample) -> Armed:
-    names = [_points(crew).arm(point, "error", errno="ENOSPC", times=0) for point in _SPACE]
-
-    def empty() -> None:
-        for name in names:
-            _points(crew).disarm(name)
-
-    crew.later(what.rule.lasts_s, empty)
-    return Armed(tuple(names), _describe)
-
-
-def _describe(proof: Proof, before: Sample) -> Hit:
+def describe(proof: Proof, before: Sample) -> Hit:
+    """Say what happened at a point."""
     said = {"point": proof.point, "action": proof.action, "pids": [proof.pid], "monotonic": proof.monotonic}
     return Hit(_program(proof), said, publishes(before))
 
@@ -96,5 +94,4 @@ BLOWS: Final[dict[tuple[str, str], Blow]] = {
     **_named("crash", _in_user_code, "predictor", "host"),
     **_named("hang", _in_user_code, "predictor"),
     **_named("poison", _poison, "row"),
-    **_named("fill", _fill_disk, "disk"),
 }

@@ -1,4 +1,4 @@
-"""Real Valkey servers with any settings, for jobs whose store is not the embedded one."""
+"""Real Valkey and Redis servers with any settings, for jobs whose store is not the embedded one."""
 
 from __future__ import annotations
 
@@ -25,10 +25,16 @@ def free_port() -> int:
 class ValkeyServer:
     """A server process on a loopback port whose settings its owner chooses; it can be killed, started again and wiped."""
 
-    def __init__(self, directory: Path, **settings: str) -> None:
-        """`settings`: of the server's configuration file; several words in one value are separated by semicolons."""
+    def __init__(self, directory: Path, *, program: str = "", **settings: str) -> None:
+        """
+        Args:
+            directory: of its files; created.
+            program: Valkey or Redis; empty: what the embedded store runs.
+            settings: of its configuration file; several words in one value are separated by semicolons.
+        """
         self.port = free_port()
         self.directory = directory
+        self._program = program
         self._settings = {"appendonly": "yes", "appendfsync": "always", "save": "", **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -49,7 +55,7 @@ class ValkeyServer:
         self.directory.mkdir(parents=True, exist_ok=True)
         settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.directory), "logfile": "log", **self._settings}
         words = [word for name, value in settings.items() for word in (f"--{name}", *value.split(";"))]
-        self._process = subprocess.Popen([find_server(), *words], cwd=self.directory, stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen([self._program or find_server(), *words], cwd=self.directory, stdin=subprocess.DEVNULL)
         wait_until(lambda: self._listens() or not self.is_alive, "the server listens", seconds=10)
         if not self.is_alive:
             raise StoreError(f"the server in {self.directory} did not start")
@@ -102,9 +108,9 @@ class ValkeyServer:
 
 
 @contextlib.contextmanager
-def valkey(directory: Path, **settings: str) -> Iterator[ValkeyServer]:
-    """Run a server for the time of the block."""
-    server = ValkeyServer(directory, **settings)
+def valkey(directory: Path, *, program: str = "", **settings: str) -> Iterator[ValkeyServer]:
+    """Run a server for the time of the block; see `ValkeyServer`."""
+    server = ValkeyServer(directory, program=program, **settings)
     server.start()
     try:
         yield server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any, Final
 
-from antinfer.testing.chaos import links, pointed
+from antinfer.testing.chaos import links, places, pointed
 from antinfer.testing.chaos.blows import PROGRAMS, Blow, pick_worker, rules_again
 from antinfer.testing.chaos.crew import Crew
 from antinfer.testing.chaos.hits import Armed, Hit, commits, has_no_leases, publishes
@@ -257,6 +257,7 @@ def _left(pids: list[int]) -> list[int]:
 BLOWS: Final[dict[tuple[str, str], Blow]] = {
     **pointed.BLOWS,
     **links.BLOWS,
+    **places.BLOWS,
     ("kill", "worker"): _kill_worker,
     ("kill", "agent"): _kill_agent,
     ("kill", "host"): _kill_part,
@@ -265,10 +266,11 @@ BLOWS: Final[dict[tuple[str, str], Blow]] = {
     ("kill", "store"): _kill_store,
     ("term", "worker"): _term_worker,
     ("term", "master"): _term_master,
-    ("stop", "worker"): _stop_worker,
-    ("stop", "predictor"): _stop_predictor,
-    ("stop", "master"): _stop_master,
-    ("stop", "store"): _stop_store,
+    **{
+        (kind, target): blow
+        for kind in ("stop", "pause")
+        for target, blow in (("worker", _stop_worker), ("predictor", _stop_predictor), ("master", _stop_master), ("store", _stop_store))
+    },
     ("wipe", "store"): _wipe_store,
     ("corrupt", "store"): _corrupt_store,
     ("usurp", "master"): _usurp_master,

@@ -63,6 +63,8 @@ class Master(Party):
         self.stage = stage
         self.engine: Engine | None = None
         self.epoch = 0
+        self.client: StoreClient | None = None
+        """Of the store; stage directions may break its connection."""
         self.shards: Mapping[ShardId, Shard] = stage.shards
         """What workers are told about shards."""
         self._loop: Loop | None = None
@@ -134,7 +136,7 @@ class Master(Party):
         self.on_gone()
 
     def _live(self) -> Run[None]:
-        client = yield from self.stage.open_store(self)
+        client = self.client = yield from self.stage.open_store(self)
         try:
             while True:
                 try:

@@ -73,6 +73,8 @@ class Network:
         self.streams: dict[StreamId, Stream] = {}
         self.loses: Callable[[Upward | Downward], bool] = lambda message: False
         """For stage directions: messages that get lost whatever the weather."""
+        self.latency_ms = (1, 4)
+        """How long a message takes, whatever the weather; stage directions may change it."""
         self._cut_off: dict[str, int] = {}
         """Parties that nobody reaches, and until when."""
         self._unheard: dict[str, int] = {}
@@ -221,4 +223,4 @@ class Network:
         return at
 
     def _latency(self) -> int:
-        return self.world.rng.randint(1, 4)
+        return self.world.rng.randint(*self.latency_ms)

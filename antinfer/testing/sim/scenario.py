@@ -163,8 +163,10 @@ class Switches:
     """Rule 3: answers leave after the batch is durable."""
     effects_wait: bool = True
     """Rule 4: effects begin after the batch that decided them is durable."""
-    checked_store: bool = True
-    """Rule 8: the store client reconnects only with a look at run id and claim; scripts check sequence number and token."""
+    checks_connection: bool = True
+    """Rule 8: the store client never reconnects silently: it looks at run id and claim, and a sync is waited for where it was written."""
+    checks_batches: bool = True
+    """Rule 8: scripts apply a batch only at its very epoch and sequence number, and take their own token for success."""
     claims_output: bool = True
     """Rule 9: reigns are claimed in the output place, and looked at again before each act."""
     sweeps: bool = True
@@ -185,6 +187,10 @@ class Switches:
     """Section 4, step 1: staged files are synced before their commit is asked for."""
     repeats_requests: bool = True
     """A worker repeats an unanswered request until it is answered; off: it forgets it when the stream breaks (rule 10)."""
+    spares_refused: bool = True
+    """A worker leaves alone what it was refused to commit; off: it removes that, which a refusal must allow for (rule 1)."""
+    forgets_former: bool = True
+    """A worker whose rows are granted again forgets what it staged under the former lease; off: it asks to commit that (rule 13)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,12 +166,12 @@ class Stage:
 
     def open_store(self, master: Master) -> Run[StoreClient]:
         """Give a starting master its store client; waits for the lock on an embedded server's directory."""
-        blind = not self.scenario.switches.checked_store
+        switches = self.scenario.switches
         if self.scenario.store == "shared":
-            return StoreClient(master, self.store, own=False, blind=blind)
+            return StoreClient(master, self.store, own=False, switches=switches)
         number = list(self.masters).index(master.name) if self.scenario.store == "separate" else 0
         file = self._files[number]
-        if self.scenario.switches.locks_directory:
+        if switches.locks_directory:
             while file.locked_by is not None and file.locked_by.is_alive:
                 yield 20
         name = f"{master.name}.store"
@@ -179,7 +179,7 @@ class Stage:
         self.servers[name] = file.locked_by = server
         server.start()
         yield "started its store"
-        return StoreClient(master, server, own=True, blind=blind)
+        return StoreClient(master, server, own=True, switches=switches)
 
     def at(self, ms: int, then: Callable[[], None]) -> None:
         """For stage directions: call `then` at this time."""

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from antinfer.master.store.base import Batch, DiscontinuityError, Durability, Fence, fenced
 from antinfer.testing.sim.world import Party, Run, World
 
+if TYPE_CHECKING:
+    from antinfer.testing.sim.scenario import Switches
+
 Sync = Literal["always", "waitaof", "publish"]
 T = TypeVar("T")
+_BEHIND_MS = (30, 120)
+"""How long a command on a broken connection may lie before the server reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +140,18 @@ class LostError(Exception):
 class StoreClient:
     """The store port of one master process, as steps. A lost connection is made anew only where run id and claim are looked at again."""
 
-    def __init__(self, master: Party, server: Server, *, own: bool, blind: bool = False) -> None:
+    def __init__(self, master: Party, server: Server, *, own: bool, switches: Switches) -> None:
         """
         Args:
             master: the process it belongs to.
             server: whom it talks to.
             own: it is our embedded server; its restarts do not count as a new run.
-            blind: rule 8 is off: the library reconnects silently, and scripts do not look at sequence number and token.
+            switches: which checks of rule 8 are on.
         """
         self._world = master.world
         self._server = server
         self._own = own
-        self._blind = blind
+        self._switches = switches
         self._life = 0
         """Of the server, when the connection was made; 0: not connected."""
         self._run = ""
@@ -207,7 +212,7 @@ class StoreClient:
             state = self._server.state
             if state.fence.epoch > batch.epoch:
                 return "fenced"
-            if not self._blind:
+            if self._switches.checks_batches:
                 if state.fence.epoch != batch.epoch:
                     return "lost"
                 if state.token == batch.token:
@@ -242,7 +247,7 @@ class StoreClient:
                 yield 20
         self._life, self._run = self._server.life, self._server.run
         yield "connected to the store"
-        if self._claim is not None and not self._blind:
+        if self._claim is not None and self._switches.checks_connection:
             self._check_claim(self._claim)
 
     def _check_claim(self, claim: Fence) -> None:
@@ -257,19 +262,27 @@ class StoreClient:
 
     def _call(self, work: Callable[[], T]) -> Run[T]:
         """Have the server do something: the connection may break before, or before the answer is here."""
+        life = self._life
         yield "sent to the store"
+        if not self._life and self._server.life == life:
+            # The server may read what was sent on the broken connection when it has read what comes on the next one.
+            self._world.after(self._world.rng.randint(*_BEHIND_MS), lambda: self._read_late(work), self._server)
         self._check_connection()
         answer = work()
         yield "applied in the store"
         self._check_connection()
         return answer
 
+    def _read_late(self, work: Callable[[], object]) -> None:
+        self._world.note(self._server.name, "reads what was sent before the connection broke")
+        work()
+
     def _durably(self, work: Callable[[], T]) -> Run[T]:
         answer = yield from self._call(work)
         if self.durability is Durability.WAITAOF:
             yield "waits for the sync"
             yield self._world.rng.randint(1, 30)
-            if self._blind and self._life != self._server.life:
+            if not self._switches.checks_connection and self._life != self._server.life:
                 # A new connection has written nothing that WAITAOF could wait for.
                 self._life = self._server.life
                 return answer

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from antinfer.core.ids import WorkerId
-from antinfer.core.messages import Acceptance, Answer, Downward
+from antinfer.core.ids import WorkerId, lease_of
+from antinfer.core.messages import NO_ROWS, Acceptance, Answer, CommitOutcome, Downward, Grant
+from antinfer.core.records import CommitRecord
 from antinfer.testing.sim.host import Host
 from antinfer.testing.sim.network import Stream
 from antinfer.testing.sim.world import Party, Run
 from antinfer.worker import hostlink
+from antinfer.worker.holdings import Holdings
+from antinfer.worker.leases import HeldLease
 from antinfer.worker.session import Session
 from antinfer.worker.signals import (
     Connect,
@@ -30,6 +33,7 @@ from antinfer.worker.signals import (
 )
 
 if TYPE_CHECKING:
+    from antinfer.testing.sim.scenario import Switches
     from antinfer.testing.sim.stage import Stage
 
 
@@ -47,6 +51,39 @@ class ForgetfulSession(Session):
         if isinstance(event, Disconnected) and self._id:
             self._unanswered = None
         return super().step(event)
+
+
+class CarelessHoldings(Holdings):
+    """Holds leases as no real worker does, but as the master's half of rules 1 and 13 allows for."""
+
+    def __init__(self, switches: Switches) -> None:
+        """
+        Args:
+            switches: `spares_refused` and `forgets_former` say what it is careless about.
+        """
+        super().__init__()
+        self._switches = switches
+
+    def settle(self, outcome: CommitOutcome) -> None:
+        lease = self.find(lease_of(outcome.staged))
+        if lease is None:
+            return
+        if outcome.acceptance is Acceptance.REFUSED and not self._switches.spares_refused:
+            self._actions.append(DeleteStaged(outcome.staged))
+        if lease.id == lease_of(outcome.staged):
+            super().settle(outcome)
+        elif outcome.acceptance is Acceptance.ACCEPTED:
+            lease.accept(outcome.staged)
+            self.shrink(lease, outcome.left or NO_ROWS)
+        else:
+            self._refuse(lease, outcome)
+
+    def _carry_over(self, lease: HeldLease, grant: Grant) -> None:
+        kept: list[CommitRecord] = []
+        if not self._switches.forgets_former:
+            kept, lease.staged = lease.staged, []
+        super()._carry_over(lease, grant)
+        lease.staged = kept
 
 
 class Worker(Party):
@@ -74,6 +111,8 @@ class Worker(Party):
         name = self.name if scenario.keeps_worker_names else f"{self.name}.{self.life}"
         kind = Session if scenario.switches.repeats_requests else ForgetfulSession
         self.session = kind(WorkerId(name), self.stage.job, scenario.session)
+        if not (scenario.switches.spares_refused and scenario.switches.forgets_former):
+            self.session._holdings = CarelessHoldings(scenario.switches)
         self.exit, self._stream = None, None
         self.world.note(self.name, "starts as {}", name)
         self._perform(self.session.start())

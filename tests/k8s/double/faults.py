@@ -20,6 +20,8 @@ class Fault:
     message: str = ""
     retry_after_s: int | None = None
     latency_s: float = 0.0
+    together: threading.Barrier | None = None
+    """Goes on with a request when as many are under way as it has parties, and refuses them where they do not come in its time."""
     cuts: bool = False
     """Break the connection: before the request is looked at, or with `after` when it has been done and before its answer."""
     after: bool = False
@@ -33,7 +35,12 @@ class Fault:
         return left and self.verb in ("*", verb) and self.resource in ("*", resource)
 
     def error(self) -> ApiError | None:
-        """The refusal, if it is one."""
+        """The refusal, if it is one. May wait for other requests."""
+        if self.together is not None:
+            try:
+                self.together.wait()
+            except threading.BrokenBarrierError:
+                return ApiError(504, "the other requests did not come")
         if self.status is None:
             return None
         messages = {

@@ -29,6 +29,8 @@ class Timing:
     scheduler_retry: float = 5.0
     """From victims being preempted to another look at the pod that waits for their room, if nothing else causes one."""
     job_back_off_most: float = 600.0
+    job_refused_most: float = 60.0
+    """Longest pause after a pod of a job was not to be created; the first is a second."""
     bookmark: float = 60.0
 
     def of(self, seconds: float) -> float:

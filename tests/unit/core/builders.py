@@ -9,7 +9,7 @@ from antinfer.core import commands, events, invariants
 from antinfer.core.config import EngineConfig
 from antinfer.core.engine import Engine
 from antinfer.core.events import StreamId
-from antinfer.core.ids import LeaseId, SessionId, WorkerId, staged_name
+from antinfer.core.ids import LeaseId, SessionId, WorkerId, lease_of, staged_name
 from antinfer.core.messages import (
     Answer,
     Commit,
@@ -127,20 +127,20 @@ class Worker:
         self,
         want: int = 0,
         *,
-        commits: Iterable[CommitRecord] = (),
+        commits: Iterable[CommitRecord | Commit] = (),
         returns: Iterable[LeaseId] = (),
         failures: tuple[Failure, ...] = (),
         sizings: tuple[Sizing, ...] = (),
         held: Iterable[LeaseId] | None = None,
         leaving: bool = False,
     ) -> Answer:
-        """Send the next request. By default it holds whatever the master thinks it holds."""
+        """Send the next request. By default it holds what the master thinks, and commits records under the lease in their name."""
         self.number += 1
         self.last = Request(
             self.session,
             self.number,
             sizings=sizings,
-            commits=tuple(Commit(LeaseId.parse(item.staged.split(".")[0]), item) for item in commits),
+            commits=tuple(item if isinstance(item, Commit) else Commit(lease_of(item.staged), item) for item in commits),
             returns=tuple(Return(lease) for lease in returns),
             failures=failures,
             held=tuple(self.leases()) if held is None else tuple(held),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from antinfer.core import commands, documents, events
 from antinfer.core.budgets import BadRowBudget
 from antinfer.core.config import EngineConfig
 from antinfer.core.engine import Phase
-from antinfer.core.ids import LeaseId, ShardId, StagedName, WorkerId
-from antinfer.core.messages import Acceptance, Failure, FailureKind, HeldRange, Push, Sizing, Verdict
+from antinfer.core.ids import LeaseId, ShardId, WorkerId
+from antinfer.core.messages import Acceptance, Commit, Failure, FailureKind, HeldRange, Push, Sizing, Verdict
 from antinfer.core.ranges import UNSIZED
 from tests.unit.core.builders import World, record, rows
 
@@ -153,13 +155,19 @@ def test_a_zombie_is_refused_and_its_rows_are_done_by_another():
 
 
 def test_a_commit_staged_under_another_lease_is_refused():
-    world = World([5])
+    world = World([5, 5])
     worker = world.worker()
-    grant = worker.take()
-    foreign = record(grant)
-    other = LeaseId(grant.lease.epoch, grant.lease.n + 1)
-    worker.number += 1
-    worker.ask(commits=[foreign.__class__.from_json({**foreign.to_json(), "staged": StagedName(f"{other}.0.0-5.aa")})])
+    first, second = worker.ask(2).grants
+    (outcome,) = worker.ask(commits=[Commit(second.lease, replace(record(second), staged=record(first).staged))]).outcomes
+    assert (outcome.acceptance, outcome.left) == (Acceptance.REFUSED, second.rows)
+    assert not world.engine.publications.records
+
+
+def test_a_commit_of_what_another_session_holds_is_refused():
+    world = World([5, 5])
+    grant = world.worker("w1").take()
+    (outcome,) = world.worker("w2").ask(commits=[record(grant)]).outcomes
+    assert (outcome.acceptance, outcome.left) == (Acceptance.REFUSED, None)
     assert not world.engine.publications.records
 
 

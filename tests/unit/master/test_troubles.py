@@ -36,6 +36,20 @@ def test_the_oldest_trouble_is_told_and_for_how_long() -> None:
     assert troubles.text == ""
 
 
+def test_what_is_foreseen_is_told_after_what_is_waited_for() -> None:
+    troubles = Troubles(Clock())
+    troubles.foresee("deadline", "it ends late")
+    assert troubles.text == "it ends late"
+    troubles.note("disk", "no space left")
+    troubles.note("store", "it is away")
+    troubles.foresee("deadline", "it ends later")
+    assert troubles.text == "waiting for 0 s: it is away; and 1 more; it ends later"
+    for key in ("disk", "store"):
+        troubles.clear(key)
+    troubles.foresee("deadline", "")
+    assert troubles.text == ""
+
+
 def test_it_is_told_while_it_is_tried_again() -> None:
     troubles, told = Troubles(), []
 

@@ -58,7 +58,7 @@ def job_files(draw):
             "columns": columns,
         },
         "pipeline": pipeline or [draw(stages("predict"))],
-        "sink": {"path": draw(PATHS), "row_ids": draw(st.booleans()), "options": draw(OPTIONS)},
+        "sink": {"path": draw(PATHS.map(lambda path: f"{path}.out")), "row_ids": draw(st.booleans()), "options": draw(OPTIONS)},
     }
     optional = {
         "name": TEXTS,

@@ -173,6 +173,15 @@ def test_no_credential_is_written_where_others_can_read():
     assert document["sink"]["options"] == {"compression": "zstd", "storage": {"endpoint_url": "http://here"}}
 
 
+def test_no_credential_of_any_driver_is_written_where_others_can_read():
+    job = reached_by(
+        username="u", passphrase="hidden-2", client_kwargs={"headers": {"Authorization": "hidden-3"}, "retries": [{"token": "hidden-4"}]}
+    )
+    document = public_document(job)
+    assert "hidden" not in json.dumps(document)
+    assert document["source"]["options"]["storage"] == {"username": "u", "client_kwargs": {"headers": {}, "retries": [{}]}}
+
+
 def test_how_storage_is_reached_may_change():
     old, new = reached_by(endpoint_url="http://here", access_key="a"), reached_by(endpoint_url="http://there", session_token="b")
     assert job_fingerprint(old) == job_fingerprint(new)

@@ -105,6 +105,7 @@ def refused(*stages: Any, **fields: Any) -> str:
         ([{"filter": "a:b", "bucket_by": {"column": "n"}}], "bucket_by: only for map_batches, predict"),
         ([{"predict": "a:b", "gpu_share": 0.5}], "gpu_share needs on_gpu"),
         ([{"map_batches": "a:b", "on_gpu": "a:c", "gpu_share": 2}], "gpu_share: must be auto or a number from 0 to 1, not 2"),
+        ([{"predict": "__main__:Model"}], "predict: __main__ is another program in a worker; name the file of Model"),
         ([{"map_batches": "a:b", "on_gpu": "gpu"}], "on_gpu: map_batches must name user code as module:name"),
         ([{"map_batches": "a:b", "on_gpu": "a:c"}], "stage 0: on_gpu runs inside a predictor"),
         ([{"map_batches": "a:b", "on_gpu": "a:c"}, {"predict": "a:d"}], "a predict with num_gpus above 0"),

@@ -129,7 +129,8 @@ def test_explain_keeps_or_changes_blame() -> None:
     lost = OSError("AWS Error NETWORK_CONNECTION during HeadObject: curlCode: 28")
     assert type(filesystems.explain(lost, "s3://b/x", "read")) is InfraError
     assert type(filesystems.explain(OSError("AWS Error SLOW_DOWN"), "s3://b/x", "write", error=OutputError)) is OutputError
-    denied = filesystems.explain(PermissionError(13, "Permission denied"), "/x", "list")
+    denied = filesystems.explain(PermissionError(13, "Failed to open local file '/x'. Detail: [errno 13] Permission denied"), "/x", "read")
     assert type(denied) is SourceError
+    assert str(denied) == "cannot read /x: permission denied"
     assert "permissions" in denied.hint
     assert type(filesystems.explain(pa.ArrowInvalid("Parquet magic bytes not found"), "/x", "read")) is SourceError

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from antinfer.errors import JobFileError
+from antinfer.errors import JobFileError, OutputError
 from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace, open_place
 from antinfer.testing.checks import OUTPUT_PLACE_CHECKS, SUFFIX, stage_commit
@@ -56,3 +56,76 @@ def test_one_that_moves_by_copying_is_read_only(options: dict[str, bool]) -> Non
     with pytest.raises(JobFileError, match=r"published atomically to memory://") as failed:
         open_place("memory://somewhere/out", options).check_writable()
     assert "moves by copying" in failed.value.hint
+
+
+class _Idle(_Disk):
+    """One whose ``mkdir`` does nothing where a folder is, as those of object stores do."""
+
+    protocol: ClassVar[str] = "idle"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("idle://")
+
+    def mkdir(self, path: str, create_parents: bool = True, **kwargs: object) -> None:
+        Path(path).mkdir(exist_ok=True)
+
+
+class _Timid(_Disk):
+    """One whose ``mv`` does nothing where a file is, as that of WebHDFS does."""
+
+    protocol: ClassVar[str] = "timid"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("timid://")
+
+    def mv(self, path1: str, path2: str, **kwargs: object) -> None:
+        if not Path(path2).exists():
+            super().mv(path1, path2, **kwargs)
+
+
+class _Slow(_Disk):
+    """One that gives up uploads which its server goes on with."""
+
+    protocol: ClassVar[str] = "slow"
+    given_up: ClassVar[list[str]] = []
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("slow://")
+
+    def put_file(self, lpath: str, rpath: str, callback: object = None, **kwargs: object) -> None:
+        if not self.given_up:
+            self.given_up.append(rpath)
+            raise TimeoutError
+        super().put_file(lpath, rpath, **kwargs)
+
+
+for _kind in (_Idle, _Timid, _Slow):
+    fsspec.register_implementation(_kind.protocol, _kind, clobber=True)
+
+
+@pytest.mark.parametrize(("scheme", "said"), [("idle", "its mkdir takes a folder"), ("timid", "its mv does not replace")])
+def test_what_is_said_of_a_driver_is_tried(tmp_path: Path, scheme: str, said: str) -> None:
+    place = open_place(f"{scheme}://{tmp_path}/out", {"atomic_move": True})
+    with pytest.raises(JobFileError, match=said):
+        place.claim_epoch(1, "first")
+    assert [path for path in (tmp_path / "out/_antinfer").rglob("*") if path.is_file()] == []
+
+
+def test_an_upload_that_the_server_carries_out_late_meets_nobody(tmp_path: Path) -> None:
+    place = open_place(f"slow://{tmp_path}/out", {"atomic_move": True})
+    place.write(layout.JOB, b"")
+    with pytest.raises(OutputError, match="does not answer"):
+        stage_commit(place, kinds=("part",))
+    record = stage_commit(place, kinds=("part",))
+    staged = tmp_path / "out" / layout.staged_path(record.staged, "part")
+    whole = staged.read_bytes()
+    (late,) = _Slow.given_up
+    Path(late).write_bytes(b"")
+    assert staged.read_bytes() == whole
+    place.sweep(before=2, keep=(record.staged,))
+    assert not Path(late).exists()
+    place.publish(record, SUFFIX)
+    assert place.read(layout.final_names(record, SUFFIX)[0]) == whole

@@ -47,6 +47,10 @@ def test_headline_of_nothing_to_do():
     assert figures.headline(status(rows_total=0, rows_committed=0, eta_seconds=None, workers=())) == "0 of 0 rows, 50 rows/s"
 
 
+def test_rows_come_out_as_an_equation():
+    assert [figures.fan(rows) for rows in (0, 1500, -2)] == ["", " + 1,500 fanned out", " - 2 filtered out"]
+
+
 def test_quarantined_rows_show():
     assert ", 7 quarantined" in figures.headline(status(rows_quarantined=7))
 

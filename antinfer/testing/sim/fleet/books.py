@@ -151,7 +151,7 @@ class Books:
             if missing := coverage.missing():
                 problems.append(f"lost: {len(missing)} shards are not whole as far as they are {name}, the first are {missing[:5]}")
         total = self._conditions.total_rows
-        if self.rows_out + self.rows_quarantined != total or rows_done != total:
+        if self.rows_out != (total - self.rows_quarantined) * self._conditions.fan_out or rows_done != total:
             problems.append(
                 f"lost: {self.rows_out} results and {self.rows_quarantined} rows in quarantine of {total}; the core counts {rows_done}"
             )

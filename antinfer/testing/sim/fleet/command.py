@@ -14,6 +14,7 @@ from antinfer.master.garbage import collect_rarely
 from antinfer.testing.sim.fleet.conditions import ENGINE, Conditions, Losses, Speeds
 from antinfer.testing.sim.fleet.job import Job, run
 from antinfer.testing.sim.fleet.policies import HEADER, JOBS, POLICIES, compare
+from antinfer.testing.sim.fleet.shrink import shrink
 
 Say = Callable[[str], None]
 
@@ -30,6 +31,7 @@ def trouble(workers: int, shards: int, rows: int) -> Conditions:
         rows=rows,
         speeds=Speeds(rows_per_s=rows / _SHARD_S),
         heavy_share=0.001,
+        fan_out=3,
         bad_every=9_973,
         poison=5,
         # No oftener than a session lives: what a dead worker holds comes back when its session ends, under one master or the next.
@@ -64,6 +66,9 @@ def fleet(given: list[str], say: Say) -> int:
     collect_rarely()
     report = run(conditions, chosen.seed, lambda job: say(_state(job)))
     say(str(report))
+    if not report.ok:
+        smaller, again = shrink(conditions, chosen.seed, report)
+        say(f"shrunk: {smaller}\n{again}")
     if chosen.json is not None:
         chosen.json.write_text(f"{json.dumps({'conditions': asdict(conditions), **report.to_json()}, indent=1)}\n")
     return 0 if report.ok else 1

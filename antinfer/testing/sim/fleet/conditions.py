@@ -38,6 +38,10 @@ class Losses:
     notice: float = 30.0
     silent_share: float = 0.1
     """Share of nodes without notice that vanish without breaking their connections."""
+    swept_at: tuple[float, ...] = ()
+    """Times at which many nodes are taken away in the same moment, without notice."""
+    swept: int = 30
+    """How many, if there are as many."""
     replaced_after: float = 20.0
     """Time until another worker starts in the place of one that is gone."""
     frozen_every: float = 0.0
@@ -73,6 +77,8 @@ class Conditions:
     """Every so many rows one is bad; 0: none."""
     poison: int = 0
     """Rows that kill whatever process computes them."""
+    fan_out: int = 1
+    """Results of each good row."""
     speeds: Speeds = field(default_factory=Speeds)
     losses: Losses = field(default_factory=Losses)
     commit_every: float | None = 60.0

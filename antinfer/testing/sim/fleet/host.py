@@ -246,7 +246,7 @@ class Host:
             stop=stop,
             staged=staged_name(task.lease, shard, start, stop, self._nonce()),
             objects=_PART if not bad else _BOTH if bad < rows else _NONE,
-            rows_out=rows - bad,
+            rows_out=(rows - bad) * self._conditions.fan_out,
             rows_quarantined=bad,
             attempt=task.attempt,
             worker=self.worker,

@@ -117,6 +117,8 @@ class Job:
             node.on_exit = self._replace
             self.clock.after(self.rng.randint(0, 2_000), self._start, node)
         losses = self.conditions.losses
+        for at in losses.swept_at:
+            self.clock.after(int(at * 1000), self._sweep, losses.swept)
         self._again(losses.parted_every, self._part)
         self._again(losses.master_dies_every, self._kill_master)
 
@@ -157,6 +159,12 @@ class Job:
             self.clock.after(int(losses.notice * 1000), self._take, planned)
         else:
             self._take(planned)
+
+    def _sweep(self, count: int) -> None:
+        alive = [node for node in self.nodes if node.is_alive]
+        for node in self.rng.sample(alive, min(count, len(alive))):
+            self.preempted += 1
+            self._take((node, node.life))
 
     def _take(self, planned: tuple[Node, int]) -> None:
         node, life = planned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Iterable
 
+from tests.k8s.double.errors import ApiError
 from tests.k8s.double.events import Recorder
 from tests.k8s.double.kinds import JOBS, PODS
 from tests.k8s.double.loop import Controller
@@ -40,6 +41,8 @@ class Jobs(Controller):
         self._events = Recorder(registry, "job-controller")
         self._failed_at: dict[str, tuple[int, float]] = {}
         """Failures in a row, and when the last was (monotonic)."""
+        self._refusals: dict[str, int] = {}
+        """How often in a row a pod was not to be created."""
 
     def concerns(self, change: Change) -> Iterable[Hashable]:
         if change.resource is JOBS:
@@ -126,13 +129,14 @@ class Jobs(Controller):
         room = spec["parallelism"] if wanted is None else min(spec["parallelism"], wanted - succeeded)
         holding = len(active) + (len(terminating) if spec["podReplacementPolicy"] == "Failed" else 0)
         wait_s = self._back_off(job)
+        refused_s: float | None = None
         if holding < room and wait_s <= 0:
-            for _ in range(room - holding):
-                active.append(self._create(job))
+            made, refused_s = self._create_pods(job, room - holding)
+            active += made
         for pod in active[room:]:
             self._registry.delete_pod(pod)
         self._write(job, len(active[:room]), len(terminating), Suspended="False" if condition_of(job, "Suspended") else "")
-        due = [wait_s] if wait_s > 0 and holding < room else []
+        due = [wait_s] if wait_s > 0 and holding < room else [] if refused_s is None else [refused_s]
         if spec.get("activeDeadlineSeconds"):
             started = seconds_of(self._registry.get(JOBS, namespace_of(job), name_of(job))["status"]["startTime"])
             due.append(max(0.001, started + spec["activeDeadlineSeconds"] - time.time()))
@@ -156,6 +160,19 @@ class Jobs(Controller):
         if not failures:
             return 0.0
         return since + self._timing.back_off(failures, most=self._timing.job_back_off_most) - time.monotonic()
+
+    def _create_pods(self, job: Object, count: int) -> tuple[list[Object], float | None]:
+        """Returns the pods, and where one was refused after how many seconds to try again."""
+        made: list[Object] = []
+        for _ in range(count):
+            try:
+                made.append(self._create(job))
+            except ApiError as error:
+                self._events.record(job, "FailedCreate", f"Error creating: {error}", kind="Warning")
+                refusals = self._refusals[uid_of(job)] = self._refusals.get(uid_of(job), 0) + 1
+                return made, self._timing.of(min(2.0 ** (refusals - 1), self._timing.job_refused_most))
+        self._refusals.pop(uid_of(job), None)
+        return made, None
 
     def _create(self, job: Object) -> Object:
         template = clone(job["spec"]["template"])

@@ -21,8 +21,6 @@ from tests.k8s.double.registry import Registry
 from tests.k8s.double.store import Change
 from tests.k8s.double.timing import Timing
 
-_FORCED_GRACE_S = 0.0
-
 
 class Kubelets(Controller):
     """Keys are the uids of pods that have a node."""
@@ -110,7 +108,7 @@ class Kubelets(Controller):
             ends = time.monotonic() + float(run.pod["metadata"]["deletionGracePeriodSeconds"])
             run.ending.kills_at = min(run.ending.kills_at, ends)
         elif not exists:
-            run.ending.kills_at = time.monotonic() + _FORCED_GRACE_S
+            run.ending.kills_at, run.ending.is_forced = time.monotonic(), True
         if run.ending is not None:
             return self._endings.step(run)
         if run.volumes is None and not self._mount(run):
@@ -121,14 +119,14 @@ class Kubelets(Controller):
         now = time.monotonic()
         deadline = run.pod["spec"].get("activeDeadlineSeconds")
         if not exists:
-            run.ending = Ending(now + _FORCED_GRACE_S)
+            run.ending = Ending(now, is_forced=True)
         elif is_terminating(run.pod):
             run.ending = Ending(now + float(run.pod["metadata"]["deletionGracePeriodSeconds"]))
         elif deadline is not None and time.time() - run.started_at >= deadline:
             run.fate = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
             run.ending = Ending(now + float(run.pod["spec"]["terminationGracePeriodSeconds"]))
         elif run.phase() in ("Failed", "Succeeded"):
-            run.ending = Ending(now, stage="killed")
+            run.ending = Ending(now, is_forced=True)
 
     def _until_deadline(self, run: PodRun) -> float | None:
         deadline = run.pod["spec"].get("activeDeadlineSeconds")
@@ -236,7 +234,7 @@ class Kubelets(Controller):
         for each in run.running:
             assert each.process is not None
             each.process.close()
-        for hook in run.ending.hooks if run.ending else []:
+        for hook in run.ending.hooks.values() if run.ending else ():
             hook.close()
 
 

@@ -120,10 +120,15 @@ class Ending:
 
     kills_at: float
     """When what is left gets SIGKILL (monotonic)."""
-    reason: str = ""
-    message: str = ""
-    stage: Literal["begun", "hooks", "told", "killed", "over"] = "begun"
-    hooks: list[Process] = field(default_factory=list)
+    is_forced: bool = False
+    """Nothing is run or waited for any more."""
+    stage: Literal["begun", "hooks", "over"] = "begun"
+    hooks: dict[str, Process] = field(default_factory=dict)
+    """By container."""
+    failed_hooks: set[str] = field(default_factory=set)
+    told_at: dict[str, float] = field(default_factory=dict)
+    """When a container got its SIGTERM (monotonic)."""
+    killed: set[str] = field(default_factory=set)
 
 
 @dataclass

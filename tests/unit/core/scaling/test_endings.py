@@ -28,6 +28,12 @@ def failed(reason: str, message: str = "", **changes: object) -> PodFacts:
     return replace(RUNNING, phase="Failed", reason=reason, message=message, has_session=False, **changes)
 
 
+def unseen(*, ready: bool, inside: bool, **changes: object) -> PodFacts:
+    """A pod whose node we may not look at, which nobody hears."""
+    conditions = (ConditionFacts("Ready", ready), ConditionFacts("ContainersReady", inside))
+    return replace(replace(RUNNING, node_state=NodeState.UNKNOWN, has_session=False, conditions=conditions), **changes)
+
+
 TAKEN = (ConditionFacts("DisruptionTarget", True, "PreemptionByScheduler"),)
 
 
@@ -60,6 +66,8 @@ TAKEN = (ConditionFacts("DisruptionTarget", True, "PreemptionByScheduler"),)
         # Nodes.
         (replace(RUNNING, node_state=NodeState.LOST, has_session=False), Cause.NODE_LOST),
         (disrupted("DeletionByTaintManager", node_state=NodeState.LOST, is_deleting=True, has_session=False), Cause.NODE_LOST),
+        (unseen(ready=False, inside=True), Cause.NODE_LOST),
+        (unseen(ready=False, inside=True, was_ready=False), Cause.NODE_LOST),
         (failed("NodeLost"), Cause.NODE_LOST),
         (exited(137, "ContainerStatusUnknown"), Cause.NODE_LOST),
         (failed("OutOfcpu"), Cause.NODE_REFUSED),
@@ -96,6 +104,11 @@ def test_each_end_has_its_cause(pod: PodFacts, cause: Cause) -> None:
 def test_a_pod_that_works_has_not_ended() -> None:
     assert endings.of(RUNNING) is None
     assert endings.of(replace(RUNNING, node_state=NodeState.LOST)) is None, "the master still hears it"
+    assert endings.of(unseen(ready=False, inside=True, has_session=True)) is None, "the master still hears it"
+    assert endings.of(unseen(ready=True, inside=True)) is None, "cut off from its master alone"
+    assert endings.of(unseen(ready=False, inside=False)) is None, "a container beside it has ended, which its kubelet says"
+    assert endings.of(unseen(ready=False, inside=True, node_state=NodeState.READY)) is None, "its node has answered again"
+    assert endings.of(unseen(ready=False, inside=True, phase="Pending")) is None
 
 
 def test_only_the_container_of_that_name_counts() -> None:
@@ -118,6 +131,9 @@ def test_only_the_container_of_that_name_counts() -> None:
         (replace(RUNNING, is_deleting=True), WorkerState.LEAVING),
         (replace(RUNNING, is_deleting=True, node_state=NodeState.LOST, has_session=False), WorkerState.LOST),
         (replace(RUNNING, node_state=NodeState.LOST), WorkerState.READY),
+        (unseen(ready=False, inside=True), WorkerState.LOST),
+        (unseen(ready=False, inside=True, is_deleting=True), WorkerState.LOST),
+        (unseen(ready=False, inside=False), WorkerState.STARTING),
         (replace(RUNNING, node_state=NodeState.DELETED, has_session=False), WorkerState.LOST),
         (exited(0), WorkerState.ENDED),
         (failed("Evicted"), WorkerState.ENDED),
@@ -158,6 +174,7 @@ def test_an_unschedulable_pod_carries_the_words_of_the_scheduler() -> None:
     ("status", "message", "cause"),
     [
         (403, 'pods "w" is forbidden: exceeded quota: gpus', Cause.NO_CAPACITY),
+        (403, 'pods "w" is forbidden: failed quota: compute: must specify limits.cpu for: worker', Cause.CONFIG_ERROR),
         (403, 'pods is forbidden: User "x" cannot create resource "pods"', Cause.CONFIG_ERROR),
         (422, "Pod is invalid: spec.containers[0].image: Required value", Cause.CONFIG_ERROR),
         (429, "too many requests", Cause.NO_CAPACITY),

@@ -10,10 +10,12 @@ import pytest
 
 from antinfer.core.causes import Cause
 from antinfer.core.scaling.actions import AvoidNode, DeleteWorker, DrainWorker, FailJob, StartWorkers, Tell, Topic
+from antinfer.core.scaling.memory import Memory
 from antinfer.core.scaling.planning import Controller, plan
 from antinfer.core.scaling.values import (
     PREEMPTIBLE,
     PROTECTED,
+    Allowance,
     Desired,
     Ending,
     GiveBack,
@@ -21,6 +23,7 @@ from antinfer.core.scaling.values import (
     Observed,
     Obstacle,
     Severity,
+    WorkerClass,
     WorkerSeen,
     WorkerState,
 )
@@ -331,6 +334,24 @@ def test_pending_workers_are_told_with_the_words_of_the_scheduler() -> None:
     assert told == [Tell(Topic.PENDING, f"2 of 3 workers wait for a place: {NO_PLACE.detail}")]
     assert not of(Tell, controller.turn(wish, observed(*waiting, worker(3)), 32_000))
     assert of(Tell, controller.turn(wish, observed(*(worker(n) for n in (1, 2, 3))), 33_000)) == [Tell(Topic.PENDING, "")]
+
+
+# -- what is paid ---------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("is_heard", [True, False], ids=["heard", "an object alone"])
+def test_an_object_that_should_be_gone_costs_nothing_and_holds_nobody_up(is_heard: bool) -> None:
+    """Of a budget of 6 min one worker has used up 5; the other must have left after 2, and its object stays."""
+    wish = desired(most=1, allowance=Allowance(gpu_hours=0.1), classes={PREEMPTIBLE: WorkerClass(gpus=1.0)})
+    controller = Controller(Memory({PREEMPTIBLE: 300_000}))
+    stays = worker(1, WorkerState.LEAVING, ending=Ending(Cause.DRAINED), was_told=True, is_heard=is_heard)
+    failures = []
+    for at in range(0, 400_000, 1_000):
+        failures += [(at, each) for each in of(FailJob, controller.turn(wish, observed(stays), at))]
+    used_ms = controller.memory.used_ms[PREEMPTIBLE] - 300_000
+    if is_heard:
+        assert used_ms == 399_000 and not failures
+    else:
+        assert used_ms == 120_000
+        assert failures[0][0] == 121_000 and "budget" in failures[0][1].reason
 
 
 # -- fewer ----------------------------------------------------------------------------------------------------------------------------

@@ -67,6 +67,42 @@ def test_nodes(ready: str, taints: list[str], state: NodeState) -> None:
 
 
 @pytest.mark.parametrize(
+    "key",
+    [
+        "ToBeDeletedByClusterAutoscaler",
+        "aws-node-termination-handler/scheduled-maintenance",
+        "aws-node-termination-handler/spot-itn",
+        "cloud.google.com/impending-node-termination",
+        "karpenter.sh/disrupted",
+        "karpenter.sh/disruption",
+        "node.cloudprovider.kubernetes.io/shutdown",
+        "node.kubernetes.io/out-of-service",
+        "remediator.kubernetes.azure.com/unschedulable",
+    ],
+)
+def test_each_taint_that_announces_the_end_of_a_node(key: str) -> None:
+    conditions = [{"type": "Ready", "status": "True"}]
+    node = {"spec": {"taints": [{"key": "spot"}, {"key": key}]}, "status": {"conditions": conditions}}
+    assert node_state(node, 0) is NodeState.DOOMED
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "state"),
+    [
+        ("True", "Preempt Scheduled: Mon, 19 Sep 2026 18:29:47 GMT", NodeState.DOOMED),
+        ("True", "Redeploy Scheduled", NodeState.DOOMED),
+        ("True", "Freeze Scheduled", NodeState.READY),
+        ("False", "No VM event is scheduled", NodeState.READY),
+    ],
+    ids=["preempt", "redeploy", "freeze", "none"],
+)
+def test_maintenance_that_a_node_announces_by_a_condition(status: str, message: str, state: NodeState) -> None:
+    maintenance = {"type": "VMEventScheduled", "status": status, "reason": "VMEventScheduled", "message": message}
+    node = {"spec": {}, "status": {"conditions": [maintenance, {"type": "Ready", "status": "True"}]}}
+    assert node_state(node, 0) is state
+
+
+@pytest.mark.parametrize(
     ("text", "number"), [("128", 128), ("1k", 1_000), ("2Mi", 2**21), ("0.5Gi", 2**29), ("1.1", 2), ("3T", 3 * 10**12)]
 )
 def test_quantities(text: str, number: int) -> None:

@@ -88,6 +88,7 @@ def test_the_ready_made_plans_can_be_read() -> None:
     assert {"spot", "rolling", "dark-day"} <= plans.keys()
     assert all(plan.about and plan.rules for plan in plans.values())
     assert plans["dark-day"].at_least >= 50
+    assert {rule.kind for rule in plans["dark-day"].rules} == KINDS.keys()
 
 
 def test_whatever_a_plan_may_name_can_be_done() -> None:

@@ -138,3 +138,19 @@ def test_commits_of_a_worker_are_counted_anew_in_each_reign() -> None:
     has_committed = commits("w", sample(1, 500))
     assert [has_committed(sample(1, rows)) for rows in (400, 500, 501)] == [False, False, True]
     assert [has_committed(sample(2, rows)) for rows in (0, 1)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("proof", "said"),
+    [
+        ({"pids": [7], "status": -9, "left": []}, "pid 7, killed by SIGKILL"),
+        ({"pids": [7], "signal": "SIGTERM", "status": 75}, "pid 7, exit status 75"),
+        ({"pids": [1, 2, 3, 4, 5], "stopped": 5}, "pid 1, 2, 3 and 2 more, 5 stopped"),
+        ({"pids": [7], "state": "Z"}, "pid 7, gone"),
+        ({"point": "commit.staged", "action": "kill", "pids": [7], "file": "1.part", "bytes_lost": 4096}, "4,096 bytes lost of 1.part"),
+        ({"connections": 2, "bytes_before": 1000}, "2 connections, 1,000 bytes before"),
+        ({"pod": "w-1", "uid": "ab", "grace_s": 0, "gone_s": 1.25, "exit_code": 137}, "pod w-1, uid ab, gone after 1.2 s, exit code 137"),
+    ],
+)
+def test_every_proof_can_be_said(proof: dict[str, Any], said: str) -> None:
+    assert said in replace(fault(), proof=proof).evidence()

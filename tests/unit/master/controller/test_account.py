@@ -1,0 +1,33 @@
+"""When a job began, for reigns of one master over whose head the wall clock is set."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from antinfer.master.controller.account import Account, Beginning
+
+DAY_S = 86_400.0
+BEGAN_AT = 1_700_000_000.0
+
+
+@pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["forward", "back"])
+def test_a_later_reign_is_not_deceived_by_a_clock_that_was_set(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
+    account, beginning = Account(BEGAN_AT, {}), Beginning()
+    monkeypatch.setattr(time, "time", lambda: BEGAN_AT + 60)
+    assert beginning.at(account, 1_000_000) == 940_000
+
+    monkeypatch.setattr(time, "time", lambda: BEGAN_AT + 90 + jump_s)
+    assert account.age_ms() == max(0, round((90 + jump_s) * 1_000)), "the clock was set"
+    assert beginning.at(account, 1_030_000) == 940_000
+
+
+def test_a_master_that_comes_later_reckons_with_the_time_it_was_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: BEGAN_AT + 3_600)
+    assert Beginning().at(Account(BEGAN_AT, {}), 5_000) == 5_000 - 3_600_000
+
+
+def test_a_job_that_begins_in_the_future_begins_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: BEGAN_AT - DAY_S)
+    assert Beginning().at(Account(BEGAN_AT, {}), 5_000) == 5_000
