@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import importlib.util
@@ -95,7 +96,6 @@ class EmbeddedServer:
             StoreError: Another server uses the directory, it cannot be written, or the server does not come up.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()
             self._socket_dir = socket_folder()
         except OSError as error:
@@ -126,6 +126,20 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End the server and unlock the directory."""
+        self._end()
+        self._unlock()
+
+    def remove(self) -> None:
+        """End the server and delete its files: nobody will need them again."""
+        self._end()
+        # Before it is unlocked: whoever waits for it must not find it half gone.
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._unlock()
+        with contextlib.suppress(OSError):
+            # Some network file systems keep what is open until it is closed.
+            self.directory.rmdir()
+
+    def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -134,23 +148,35 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
         self._process = None
+        shutil.rmtree(self._socket_dir, ignore_errors=True)
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-        shutil.rmtree(self._socket_dir, ignore_errors=True)
-
-    def remove(self) -> None:
-        """End the server and delete its files: nobody will need them again."""
-        self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _take_lock(self) -> int:
-        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Make the directory and lock it; again when whoever had it was done with it, and has removed it meanwhile."""
         deadline = time.monotonic() + _LOCK_S
+        while True:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = self._wait_for_lock(deadline)
+            except FileNotFoundError:
+                continue
+            if os.fstat(descriptor).st_nlink:
+                break
+            os.close(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        return descriptor
+
+    def _wait_for_lock(self, deadline: float) -> int:
+        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                return descriptor
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
@@ -160,9 +186,6 @@ class EmbeddedServer:
                         hint="Only one master runs a job at a time; stop the other one, or wait for it to end.",
                     ) from error
                 time.sleep(0.05)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-        return descriptor
 
     def _spawn(self) -> None:
         if self._lock is None:

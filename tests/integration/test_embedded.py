@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,20 @@ def _wait_gone(pid: int) -> bool:
     while _alive(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     return not _alive(pid)
+
+
+def test_a_directory_that_its_last_user_removes_is_made_again_for_who_waits(server: EmbeddedServer) -> None:
+    follower = EmbeddedServer(server.directory)
+    with ThreadPoolExecutor(1) as pool:
+        # It dies with the thread that has started it.
+        waiting = pool.submit(follower.start)
+        time.sleep(0.2)
+        assert not waiting.done(), "it waits for the lock"
+        server.remove()
+        waiting.result(10)
+        assert sorted(each.name for each in server.directory.iterdir() if each.name == "lock") == ["lock"]
+        follower.remove()
+    assert not server.directory.exists()
 
 
 def test_what_was_confirmed_survives_kill_9_and_is_served_again_without_a_new_reign(server: EmbeddedServer) -> None:

@@ -35,5 +35,5 @@ def wait_for_master(jobs: Jobs, job: SubmittedJob, patience_s: float) -> str:
         if job.phase == "failed":
             raise InfraError(f"job {job.name} has failed: {jobs.last_words(job) or job.reason}", hint=f"antinfer logs {name}")
         if time.monotonic() > until:
-            return masterpods.why_none(pods, time.time())[0]
+            return jobs.why_no_master(job, pods)
         time.sleep(_LOOK_S)
