@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from antinfer.storage import layout
-from antinfer.testing.chaos.blows import PROGRAMS, Blow, pick_worker
-from antinfer.testing.chaos.crew import Crew, Member
+from antinfer.testing.chaos.blows import PROGRAMS, Blow
+from antinfer.testing.chaos.crew import Crew
 from antinfer.testing.chaos.hits import Armed, Hit, publishes
 from antinfer.testing.chaos.pointed import describe, points_of
 from antinfer.testing.chaos.points import Proof
@@ -23,41 +23,37 @@ _STAGED: Final = "commit.staged"
 
 
 def _fill_disk(crew: Crew, what: Strike, now: Sample) -> Armed:
-    return _refuse(crew, what, _SPACE, "ENOSPC", [None])
+    return _refuse(crew, what, _SPACE, "ENOSPC")
 
 
 def _cut_off_output(crew: Crew, what: Strike, now: Sample) -> Armed | None:
     busy = [member for member in crew.workers if member.is_whole and now.leases_of(member.name)]
     candidates = [*([crew.master] if crew.master_listens else []), *busy]
-    return _cut_off(crew, what, candidates[what.pick(len(candidates))] if candidates else None, _OUTPUT)
+    if not candidates:
+        return None
+    member = candidates[what.pick(len(candidates))]
+    pids = [member.process.pid] if member is crew.master else member.process.find(PROGRAMS["host"])
+    return _refuse(crew, what, _OUTPUT, "ETIMEDOUT", pid=str(pids[0])) if pids else None
 
 
 def _cut_off_input(crew: Crew, what: Strike, now: Sample) -> Armed | None:
-    return _cut_off(crew, what, pick_worker(crew, what, now), _INPUT)
+    return _refuse(crew, what, _INPUT, "ETIMEDOUT", program=PROGRAMS["host"])
 
 
-def _cut_off(crew: Crew, what: Strike, member: Member | None, names: Iterable[str]) -> Armed | None:
-    if member is None:
-        return None
-    pids = [member.process.pid] if member is crew.master else member.process.find(PROGRAMS["host"])
-    return _refuse(crew, what, names, "ETIMEDOUT", pids) if pids else None
-
-
-def _refuse(crew: Crew, what: Strike, names: Iterable[str], error: str, pids: Sequence[int | None]) -> Armed:
-    """Let these points report `error` for a while to these processes; None: to all."""
+def _refuse(crew: Crew, what: Strike, names: Iterable[str], error: str, **where: str) -> Armed:
+    """Let these points report `error`, from the first who comes there for a while."""
     folder = points_of(crew)
-    armed = [
-        folder.arm(name, "error", errno=error, times=0, **({} if pid is None else {"where": {"pid": str(pid)}}))
-        for name in names
-        for pid in pids
-    ]
+    armed = [folder.arm(name, "error", errno=error, times=0, where=where) for name in names]
 
     def end() -> None:
         for name in armed:
             folder.disarm(name)
 
-    crew.later(what.rule.lasts_s, end)
-    return Armed(tuple(armed), describe)
+    def began(proof: Proof, before: Sample) -> Hit:
+        crew.later(what.rule.lasts_s, end)
+        return describe(proof, before)
+
+    return Armed(tuple(armed), began)
 
 
 def _damage_staged(crew: Crew, what: Strike, now: Sample) -> Armed:
