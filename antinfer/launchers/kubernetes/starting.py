@@ -35,5 +35,5 @@ def wait_for_master(jobs: Jobs, job: SubmittedJob, patience_s: float) -> str:
         if job.phase == "failed":
             raise InfraError(f"job {job.name} has failed: {jobs.last_words(job) or job.reason}", hint=f"antinfer logs {name}")
         if time.monotonic() > until:
-            return jobs.why_no_master(job, pods)
+            return jobs.why_no_master(job)[0]
         time.sleep(_LOOK_S)
