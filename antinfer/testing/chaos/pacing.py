@@ -47,6 +47,7 @@ def _page_in(folder: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), _COUNT.size)
 
 
-def rows_passed(folder: Path) -> int:
-    """Add up what all processes have counted so far."""
-    return sum(_COUNT.unpack(data)[0] for path in folder.iterdir() if len(data := path.read_bytes()) == _COUNT.size)
+def rows_passed(folder: Path, pid: int | None = None) -> int:
+    """Add up what all processes have counted so far, or what the one of this id has."""
+    pages = folder.glob("*" if pid is None else f"{pid}-*")
+    return sum(_COUNT.unpack(data)[0] for path in pages if len(data := path.read_bytes()) == _COUNT.size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any, Final
 
+from antinfer.storage.jobs import open_output
 from antinfer.testing.chaos import links, places, pointed
 from antinfer.testing.chaos.blows import PROGRAMS, Blow, pick_worker, rules_again
 from antinfer.testing.chaos.crew import Crew
@@ -171,14 +172,26 @@ def _usurp_master(crew: Crew, what: Strike, now: Sample) -> Hit | None:
     crew.start_master(crew.other_master)
     proof: dict[str, Any] = {"pids": [first.process.pid], "stopped": stopped}
 
-    def look() -> None:
+    def look(*, was_taken: bool) -> None:
         proof["status"] = first.process.status
-        if first.process.is_alive and first is not crew.master:
+        if not first.process.is_alive or first is crew.master:
+            return
+        # The other one may have died before it came to claim the job: then the first rules on, and rightly.
+        is_taken = f"process {first.process.pid} " not in _ruler(crew)
+        if is_taken and was_taken:
             crew.surprises.append(f"{first.name} woke up after another had taken its place, and was still there {_FENCED_S:g} s later")
             first.process.kill()
+        else:
+            crew.later(_FENCED_S, lambda: look(was_taken=is_taken))
 
-    crew.later(what.rule.lasts_s + _FENCED_S, look)
+    crew.later(what.rule.lasts_s, lambda: look(was_taken=False))
     return Hit(first.name, proof, rules_again(crew, now))
+
+
+def _ruler(crew: Crew) -> str:
+    """Return who has claimed the last reign, in its own words."""
+    claim = open_output(crew.cluster.spec).highest_epoch()
+    return "" if claim is None else claim.owner
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------------------------
