@@ -11,6 +11,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FLIGHTS := examples/flights
 SEEDS ?= 2000
 DEFAULT := not soak and not gpu and not hdfs
+# Many tests wait for processes most of their time.
+AT_ONCE ?= $(shell echo $$(($$(nproc) + 1)))
 
 .PHONY: help demo test check lint format types contracts proto docs unit integration hdfs chaos coverage sim bench clean
 
@@ -42,7 +44,7 @@ demo: $(VENV)/demo.stamp ## Run a model over 336,776 real rows, then prove that 
 
 test: check ## Lint, types, contracts, generated code, then every test
 	@$(BIN)/python -m pytest -m '$(DEFAULT) and alone'
-	@$(BIN)/python -m pytest -m '$(DEFAULT) and not alone' -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m '$(DEFAULT) and not alone' -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 check: lint types contracts proto docs
 

@@ -117,7 +117,7 @@ class _Scenes:
         causes = read_report(job.output)["causes"]
         self._say.say("report", ", ".join(f"{count} {cause}" for cause, count in causes.items()))
         charged = {cause: count for cause, count in causes.items() if not Cause(cause).is_blameless and cause != "bad_row"}
-        self._say.expect("nobody pays for what was taken with notice", charged == {"worker_lost": self._died})
+        self._say.expect("nobody pays for what was taken with notice", charged == {"worker_lost": self._died, "out_of_memory": 1})
         self._say.expect("no worker was taken for one that keeps ending", "keep ending" not in job.said())
 
     def tell_of_the_image(self, broken: Play) -> None:
