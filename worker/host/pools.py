@@ -230,6 +230,11 @@ class Pools:
         """Tell whether there is a device for one more predictor of `node`."""
         return self._places.has_room(node)
 
+    @property
+    def killed(self) -> int:
+        """Processes that the system has killed for want of memory."""
+        return self._places.killed
+
     def note_results(self) -> None:
         """Take in that all of the user code has worked somewhere. May be called by any thread."""
         for pool in self:

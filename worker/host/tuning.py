@@ -6,6 +6,7 @@ import logging
 import os
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from antinfer.rpc.values import KEPT_DECISIONS
@@ -56,7 +57,7 @@ class Tuning:
                     self._trials[pool.node].pause()
         if now - self._stepped_at < _STEP_SECONDS:
             return
-        self._seen = self._machine.read()
+        self._seen = replace(self._machine.read(), killed=self._pools.killed)
         if any(trial.is_active for trial in self._trials.values()):
             # What others do now tells nothing about how they will do.
             self._tuner.pause()

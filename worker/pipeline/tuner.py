@@ -104,6 +104,8 @@ class Machine:
     gpu_total: int = 0
     """Bytes of the fullest GPU; 0: not known."""
     gpu_used: int = 0
+    killed: int = 0
+    """Processes of ours that the system has killed so far for want of memory."""
 
     def room_for(self, size_bytes: int, ram_share: float = RAM_SHARE) -> int | None:
         """Return how many copies of so many bytes may be added before more than `ram_share` of the memory is taken; None: not known."""
@@ -208,6 +210,7 @@ class Tuner:
         self._limits = Limits() if limits is None else limits
         self._window: _Window | None = None
         self._trial: _Trial | None = None
+        self._killed = 0
         self._memory: dict[str, _Memory] = {}
         self._last: float | None = None
         self._began: float | None = None
@@ -294,20 +297,16 @@ class Tuner:
 
     # -- guards ----------------------------------------------------------------------------------------------------------------------
     def _relieve(self, stages: Sequence[StageSignal], machine: Machine) -> list[Decision]:
-        if not machine.ram_total or machine.ram_used < self._limits.ram_alarm * machine.ram_total:
-            return []
+        was_killed, self._killed = machine.killed > self._killed, machine.killed
+        used = machine.ram_used / machine.ram_total if machine.ram_total else 0.0
         spare = [signal for signal in stages if signal.degree > signal.fewest and signal.ready <= signal.degree]
-        if not spare:
+        if not spare or not (was_killed or used >= self._limits.ram_alarm):
             return []
         largest = max(spare, key=lambda signal: (signal.ram_bytes, signal.degree))
         self._rest(self._of(largest.name), self._last or 0.0)
         self._trial = None
-        used = machine.ram_used / machine.ram_total
-        return [
-            Decision(
-                largest.name, largest.degree, largest.degree - 1, f"{largest.name}: one copy less, for {used:.0%} of the memory is taken"
-            )
-        ]
+        why = "the system has killed one for want of memory" if was_killed else f"{used:.0%} of the memory is taken"
+        return [Decision(largest.name, largest.degree, largest.degree - 1, f"{largest.name}: one copy less, for {why}")]
 
     def _room(self, signal: StageSignal, window: _Window, machine: Machine) -> int:
         """Return how many copies more the guards allow."""

@@ -67,6 +67,8 @@ class PredictorPlaces:
         self._hears = hears
         self.notes: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=KEPT_DECISIONS))
         """Node -> what happened to its processes, the latest."""
+        self.killed = 0
+        """Processes that the system has killed for want of memory."""
         self._care = {index: self._care_of(index, call, start) for index, call in self._calls.items()}
         for call in self._calls.values():
             if gpus and call.stage.kind == "predict" and not _share(call):
@@ -130,6 +132,7 @@ class PredictorPlaces:
     def _hearer(self, node: int, where: str) -> Hears:
         def hear(cause: Cause, words: str, call: Assembled | None = None) -> None:
             self.notes[node].append(words)
+            self.killed += cause is Cause.OUT_OF_MEMORY
             if self._hears is not None:
                 self._hears(cause, f"{where}: {words}", call)
 

@@ -131,6 +131,16 @@ def test_a_machine_short_of_memory_gets_it_back() -> None:
     assert "memory" in model.changes[0][1].reason
 
 
+def test_a_process_that_the_system_killed_for_memory_makes_them_one_less() -> None:
+    tuner, signal = Tuner(), replace(BUSY, degree=3, ready=3, most=3)
+    killed = [0, 0, 1, 1, 1, 3]
+    decisions = [tuner.step(float(at), [signal], Machine(8.0, 5.9, 100 * GIB, GIB, killed=number)) for at, number in enumerate(killed)]
+    assert [[decision.degree for decision in each] for each in decisions] == [[], [], [2], [], [], [2]]
+    assert "killed one for want of memory" in decisions[2][0].reason
+    alone = Tuner()
+    assert not any(alone.step(float(at), [replace(BUSY, most=1)], Machine(8.0, killed=number)) for at, number in enumerate(killed))
+
+
 def test_cores_that_are_taken_are_not_asked_for() -> None:
     model = Model([Stage("a", 0.01, start=4), Stage("b", 0.01, start=4)], cpus=4)
     model.run(300)
