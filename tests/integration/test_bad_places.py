@@ -32,9 +32,9 @@ EVERY_ID = list(range(ROWS))
 
 
 def test_output_below_a_file(tmp_path):
-    job = JobFolder(tmp_path / "job", sink="{type: parquet, path: data/0.parquet/output}")
+    job = JobFolder(tmp_path / "job", sink="{type: parquet, path: steps.py/output}")
 
-    run(job).check_failure(1, "data/0.parquet", "a file, not a folder", "hint: Choose another output")
+    run(job).check_failure(1, "steps.py", "a file, not a folder", "hint: Choose another output")
 
 
 def test_output_in_a_folder_that_is_not_ours(tmp_path):

@@ -154,7 +154,7 @@ def test_a_hundred_preemptions_cost_neither_a_row_nor_a_budget(cluster: Cluster,
     assert all(Cause(cause).is_blameless for cause in causes.keys() - {"bad_row"}), causes
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_what_cannot_be_counted_in_a_bucket_is_said_to_be_unknown(cluster: Cluster, tmp_path: Path) -> None:
     pytest.importorskip("boto3")
