@@ -15,7 +15,7 @@ from antinfer.core.ids import WorkerId
 from antinfer.core.scaling.actions import Action, AvoidNode, DeleteWorker, DrainWorker, FailJob, StartWorkers, Tell, Topic
 from antinfer.core.scaling.memory import Memory
 from antinfer.core.scaling.planning import Controller
-from antinfer.core.scaling.values import Allowance, Desired, GiveBack, Observed, WorkerState
+from antinfer.core.scaling.values import Allowance, Desired, Ending, GiveBack, Observed, WorkerState
 from antinfer.errors import AntinferError, UserError
 from antinfer.launchers.port import Launcher, WorkerOrder
 from antinfer.master.controller.account import Account
@@ -148,12 +148,17 @@ class Elastic:
     def clear(self) -> None:
         """The job is over, one way or the other: remove every worker that is left, but for those whose logs somebody will want."""
         for worker in self._last.workers:
-            if worker.state is not WorkerState.ENDED or worker.ending is None or worker.ending.cause.is_blameless:
+            if worker.state is not WorkerState.ENDED or worker.ending is None or not self._is_telling(worker.ending):
                 self._launcher.stop(worker.name, drain=True)
         for name in self._controller.memory.asked:
             self._launcher.stop(name, drain=True)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _is_telling(self, ending: Ending) -> bool:
+        """Tell whether somebody will want the log of a worker that ended so."""
+        # One that left because the job is done may have been seen to leave before the job was seen to be done.
+        return not ending.cause.is_blameless and (self._has_failed or ending.cause is not Cause.LEFT_EARLY)
+
     def _has_to_write(self) -> bool:
         is_due = now_ms() - self._written_at >= _WRITE_S * 1_000
         if self._given_back() != tuple(self._account.given_back):

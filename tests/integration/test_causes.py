@@ -148,7 +148,8 @@ def test_every_cause_of_a_job_under_fire_is_shown(cluster: Cluster, tmp_path: Pa
     told = [what for shard in range(ROWS // SHARD_ROWS) for what in whats_of(cluster, shard)]
     assert {"worker left (preempted)", "returned (preempted)"} & set(told)
     assert any(what.startswith("host_died: ") and "SIGKILL" in what for what in told)
-    assert any(what.startswith("woke_late: ") or "woke_late" in what for what in told), told
+    # Rows that nobody else has taken meanwhile it may keep.
+    assert any("woke_late" in what or what == "granted again" for what in told), told
     events = command_line("events", output, "--lines").stdout
     assert '"InterruptionSeen"' in events and '"store_lost"' in events
     (reign,) = eventlog.reigns(open_output(cluster.spec))
