@@ -132,6 +132,12 @@ class SourceError(DataError):
     """An input file is missing, unreadable, truncated, or nothing matches the pattern."""
 
 
+class ColumnError(SourceError):
+    """The input has no column that ``source.columns`` names: the job file is at fault, as far as anybody can tell."""
+
+    exit_code = 2
+
+
 class SchemaMismatchError(DataError):
     """A file has another schema than its siblings, or a result another schema than the first commit froze."""
 

@@ -71,6 +71,12 @@ def test_input_of_nothing_but_empty_files(tmp_path, kind):
     ended.check_failure(1, str(empty), "is empty", "hint: ")
 
 
+def test_column_of_the_source_that_is_not_there(tmp_path):
+    job = JobFolder(tmp_path / "job")
+
+    run(job, "--set", "source.columns=[idd]", "--set", "carryover=[]").check_failure(2, "column 'idd' not found", "hint: ", "'id'")
+
+
 def test_output_among_the_input(tmp_path):
     job = JobFolder(tmp_path / "job")
 

@@ -100,6 +100,7 @@ def test_what_nobody_has_any_more_leaves_no_connection_open(make_place: Callable
     del place
     gc.collect()
     wait_until(lambda: _connections() < before, "what is dropped is closed", seconds=10)
+    assert _connections() == before - 1
 
 
 def test_a_connection_that_the_server_has_closed_is_not_used_again(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from antinfer.errors import InternalError, JobFileError, SchemaMismatchError, SourceError
+from antinfer.errors import ColumnError, InternalError, JobFileError, SchemaMismatchError, SourceError
 
 
 def frozen(schema: pa.Schema) -> pa.Schema:
@@ -19,7 +19,7 @@ def frozen(schema: pa.Schema) -> pa.Schema:
 
 
 def prune(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> pa.Schema:
-    """Keep `columns` in their order (None: all). Raises `SourceError` naming the missing column and the near ones."""
+    """Keep `columns` in their order (None: all). Raises `ColumnError` naming the missing one and the near ones."""
     seen = duplicates(schema.names)
     if seen and (columns is None or set(seen) & set(columns)):
         raise SourceError(f"{path}: column {seen[0]!r} occurs more than once", hint="Columns are found by name; rename one of them.")
@@ -27,7 +27,7 @@ def prune(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> pa.Sch
         return schema
     for column in columns:
         if column not in schema.names:
-            raise SourceError(f"{path}: column {column!r} not found", hint=near(column, schema.names))
+            raise ColumnError(f"{path}: column {column!r} not found", hint=near(column, schema.names))
     return pa.schema([schema.field(column) for column in columns])
 
 
