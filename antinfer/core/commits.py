@@ -11,6 +11,7 @@ from antinfer.core.ids import LeaseId
 from antinfer.core.leasing import Leasing
 from antinfer.core.ledger import Lease
 from antinfer.core.messages import Acceptance, Commit, CommitOutcome
+from antinfer.core.paces import advance
 from antinfer.core.ranges import Rows
 from antinfer.core.sessions import Session
 
@@ -78,11 +79,8 @@ class Commits:
         leasing.hindrance.note_commit(standing.granted_at, standing.committed_at, at)
         standing.committed_at = at
         session.near = (standing.shard, record.stop)
-        # As `paces.advance` does, without its call: this is the way of every commit.
-        news = record.stop - standing.reached
-        if news > 0:
-            standing.reached = record.stop
-            standing.moved_at = session.moved_at = at
+        if news := advance(standing, record.stop, at):
+            session.moved_at = at
             session.pace.note(news, at)
         for other in reign.accept(record, standing, at, session.worker):
             leasing.count(Cause.OVERTAKEN)

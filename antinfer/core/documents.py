@@ -5,7 +5,7 @@ key                content
 =================  =====================================================================================
 ``meta``           cursor, finished shards, counters, frozen schema, lease numbers known per epoch
 ``s:<shard>``      an open shard: row count, committed runs, pending ranges, leases
-``w:<session>``    a session: worker, last applied request
+``w:<session>``    a session: worker, last applied request, speed
 ``r:<staged>``     a committed record that is not yet both published and flushed
 =================  =====================================================================================
 
@@ -160,7 +160,8 @@ def _lease_text(lease: Lease) -> str:
 
 def encode_session(session: Session) -> str:
     draining = "true" if session.draining else "false"
-    return f'{{"worker":{_quoted(session.worker)},"last_request":{session.last_request},"draining":{draining}}}'
+    names = f'"worker":{_quoted(session.worker)},"last_request":{session.last_request}'
+    return f'{{{names},"draining":{draining},"rate":{session.pace.rate!r}}}'
 
 
 def decode(documents: Mapping[str, str]) -> Loaded:
@@ -173,7 +174,7 @@ def decode(documents: Mapping[str, str]) -> Loaded:
         elif key.startswith(SESSION):
             data = json.loads(text)
             session = Session(SessionId(key.removeprefix(SESSION)), WorkerId(data["worker"]), data["last_request"])
-            session.draining = data["draining"]
+            session.draining, session.pace.rate = data["draining"], data["rate"]
             loaded.sessions.append(session)
         elif key.startswith(RECORD):
             record = CommitRecord.from_json(json.loads(text))

@@ -94,8 +94,10 @@ class Lease:
     """First row when it was granted."""
     reached: int = 0
     """First row that is not known to be computed."""
+    base: int | None = 0
+    """Row that was reached at `begun_at`; None until its worker has told this master how far it is."""
     begun_at: int = 0
-    """Last time at which nothing of it was computed."""
+    """Last time at which nothing beyond `base` was computed."""
     moved_at: int = 0
     """Last time at which more of it was computed, or at which it was granted."""
     committed_at: int | None = None
@@ -109,12 +111,13 @@ class Lease:
         rows = work.rows
         start = rows[0]
         counts = work.losses, work.troubles, work.stalls
-        return cls(lease, session, shard, rows, work.attempt + 1, work.strikes, request, at, *counts, start, start, at, at)
+        return cls(lease, session, shard, rows, work.attempt + 1, work.strikes, request, at, *counts, start, start, start, at, at)
 
     def begin(self, at: int) -> None:
-        """Start the clock of a lease of which this master knows nothing yet."""
+        """Start the clock of a lease of which this master knows nothing yet: rows that were computed before are no sign of speed."""
         self.granted_at = self.begun_at = self.moved_at = at
         self.first = self.reached = self.rows.start
+        self.base = None
 
     @property
     def is_unsized(self) -> bool:

@@ -40,8 +40,12 @@ class Pace:
 def advance(lease: Lease, row: int, at: int) -> int:
     """Note that the rows of `lease` before `row` are computed; return how many of them are news."""
     row = min(row, lease.rows.stop)
+    if lease.base is None:
+        lease.reached = lease.base = max(row, lease.reached)
+        lease.begun_at = lease.moved_at = at
+        return 0
     if row <= lease.reached:
-        if lease.reached == lease.first:
+        if lease.reached == lease.base:
             lease.begun_at = at
         return 0
     news = row - lease.reached
@@ -52,7 +56,8 @@ def advance(lease: Lease, row: int, at: int) -> int:
 def rate_of(lease: Lease, worker: Pace) -> float:
     """Return the speed of a lease: its own once that can be told, else its worker's, else 0."""
     span = lease.moved_at - lease.begun_at
-    return (lease.reached - lease.first) / span if span >= _WINDOW_MS // 2 and lease.reached > lease.first else worker.rate
+    news = 0 if lease.base is None else lease.reached - lease.base
+    return news / span if span >= _WINDOW_MS // 2 and news else worker.rate
 
 
 def rest_ms(lease: Lease, worker: Pace, at: int) -> float:

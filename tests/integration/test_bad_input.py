@@ -118,7 +118,7 @@ def test_file_with_another_schema_than_its_siblings(tmp_path):
 def test_column_that_is_not_in_the_input_names_near_ones(tmp_path):
     job = JobFolder(tmp_path / "job", source="{type: parquet, path: data/, columns: [id, xx]}")
 
-    run(job).check_failure(1, "'xx'", "Did you mean 'x'?")
+    run(job).check_failure(2, "'xx'", "Did you mean 'x'?")
 
 
 @pytest.mark.parametrize(

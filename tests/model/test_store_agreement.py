@@ -443,6 +443,8 @@ class Agreement(RuleBasedStateMachine):
             # The number of a request that was granted and committed nothing is not worth a write: only repeats of others need it.
             mine, theirs = json.loads(state.pop(key)), json.loads(memory.pop(key))
             assert theirs.pop("last_request") <= mine.pop("last_request")
+            # Nor is a speed, which is measured again.
+            assert min(theirs.pop("rate"), mine.pop("rate")) >= 0
             assert mine == theirs
         assert state == memory
 

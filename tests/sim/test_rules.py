@@ -267,7 +267,7 @@ def test_rule_12_parts_without_a_record_are_removed_before_success() -> None:
 
 
 def test_rule_13_lease_ids_are_never_used_again() -> None:
-    scenario = sim.Scenario("rule 13", weather=sim.Weather(crash={"master": 0.02}))
+    scenario = sim.Scenario("rule 13", weather=sim.Weather(crash={"master": 0.05}))
     needs(scenario, "doubled", off=scenario.without(counts_epochs=False))
 
 

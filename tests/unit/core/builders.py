@@ -94,13 +94,13 @@ class World:
     def of(self, kind: type[T]) -> list[T]:
         return [command for command in self.commands if isinstance(command, kind)]
 
-    def fail_over(self, *, trusted: bool = True) -> World:
-        """A later master that starts from the documents."""
+    def fail_over(self, *, trusted: bool = True, at: int = 0) -> World:
+        """A later master that starts from the documents; its clock begins at `at`."""
         heir = World.__new__(World)
-        heir.at, heir.config, heir.documents = 0, self.config, dict(self.documents)
+        heir.at, heir.config, heir.documents = at, self.config, dict(self.documents)
         rows = [self.engine.plan.rows(shard) for shard in range(len(self.engine.plan))]
         heir.engine = Engine(self.config, PlanIndex(rows, complete=self.engine.plan.complete), self.engine.epoch + 1)
-        heir.commands = heir.engine.start(0, heir.documents, trusted=trusted)
+        heir.commands = heir.engine.start(at, heir.documents, trusted=trusted)
         heir.persist()
         return heir
 

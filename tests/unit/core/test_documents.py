@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from antinfer.core import documents
 from antinfer.core.ids import LeaseId, SessionId, ShardId, StagedName, WorkerId
 from antinfer.core.ledger import Lease, OpenShard, Pending
+from antinfer.core.paces import Pace
 from antinfer.core.ranges import UNSIZED, Rows, RowSet
 from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.core.sessions import Session
@@ -44,11 +45,12 @@ def test_the_text_of_a_record_is_its_json(record: CommitRecord) -> None:
     assert CommitRecord.from_json(json.loads(record.to_text())) == record
 
 
-@given(texts, numbers, st.booleans())
-def test_a_session_survives_its_document(worker: str, last_request: int, draining: bool) -> None:
-    session = Session(SessionId("3-1"), WorkerId(worker), last_request, draining=draining)
+@given(texts, numbers, st.booleans(), st.floats(0, 1e9))
+def test_a_session_survives_its_document(worker: str, last_request: int, draining: bool, rate: float) -> None:
+    session = Session(SessionId("3-1"), WorkerId(worker), last_request, draining=draining, pace=Pace(rate))
     (loaded,) = documents.decode({f"{documents.SESSION}3-1": documents.encode_session(session)}).sessions
     assert (loaded.id, loaded.worker, loaded.last_request, loaded.draining) == ("3-1", worker, last_request, draining)
+    assert loaded.pace.rate == rate
 
 
 @given(st.one_of(st.none(), numbers), st.lists(st.tuples(numbers, numbers, numbers), max_size=3), texts)

@@ -192,6 +192,29 @@ def test_a_worker_that_will_be_busy_for_long_keeps_its_share_and_gives_the_rest(
     assert one.take().rows.start == 400
 
 
+def test_the_next_master_knows_how_fast_workers_are_and_shares_out_at_once() -> None:
+    """Speeds are stored; what was computed before a master came is no speed."""
+    world = World([2_000, 1_000], config=EngineConfig(ttl_ms=60_000))
+    busy, one = world.worker("w1"), world.worker("w2")
+    long, short = busy.take(), one.take()
+    for second in range(1, 4):
+        world.tick(1_000)
+        world.step(events.HeartbeatSeen(world.at, busy.stream, Heartbeat(busy.session, (long.lease,), 1, (second * 100,))))
+    busy.ask(commits=[record(long, 200)])
+    heir = world.fail_over(at=900_000)
+    for worker in (busy, one):
+        worker.world = heir
+    heir.at += 50
+    heir.step(events.HeartbeatSeen(heir.at, busy.stream, Heartbeat(busy.session, (long.lease,), busy.number, (600,))))
+    one.ask(1, commits=[record(short)])
+    heir.tick(200)
+    assert yields(heir, busy) == [Yield(long.lease, 600 + 700)], "half for each"
+    heir.tick(1_000)
+    heir.step(events.HeartbeatSeen(heir.at, busy.stream, Heartbeat(busy.session, (long.lease,), busy.number, (700,))))
+    session = heir.engine.sessions.get(busy.session)
+    assert session is not None and session.pace.rate == pytest.approx(0.1, rel=0.2)
+
+
 def test_rows_given_back_are_not_lost_when_a_second_copy_stands_on_them() -> None:
     world = World([10], config=EngineConfig(copy_after_ms=1_000, ttl_ms=60_000))
     slow, quick = world.worker("slow"), world.worker("quick")

@@ -117,8 +117,8 @@ def test_ticks_alone_are_not_worth_a_write(written: Written, monkeypatch: pytest
 def test_full_chunks_are_left_alone(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_CHUNK_BYTES", 0)
     written.begin()
-    for event in (StagingSwept(1), OutputListed(2, ())):
-        wait_until(lambda: not written.journal._noted and not written.journal._chunk._data)
+    for items, event in ((2, StagingSwept(1)), (3, OutputListed(2, ()))):
+        wait_until(lambda items=items: len(written.items()) == items)
         written.step(event)
     written.journal.end("done")
     (reign,) = eventlog.reigns(written.place)

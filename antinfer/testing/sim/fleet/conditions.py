@@ -48,11 +48,12 @@ class Losses:
     """Mean time until a worker's host stops computing although all else of it lives."""
     frozen_for: float = 120.0
     parted_every: float = 0.0
-    """Mean time between partitions of the network."""
+    """Time between partitions of the network, give or take half."""
     parted_share: float = 0.02
     """Of the workers, cut off from the master by each of them."""
     parted_for: float = 15.0
     master_dies_every: float = 0.0
+    """Give or take half."""
     master_back_after: float = 3.0
 
 

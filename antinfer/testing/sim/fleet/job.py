@@ -123,7 +123,7 @@ class Job:
         self._again(losses.master_dies_every, self._kill_master)
 
     def _again(self, mean_s: float, happens: Callable[[], None]) -> None:
-        """Have something happen at random times, `mean_s` apart on average."""
+        """Have something happen again and again, `mean_s` apart, give or take half."""
         if not mean_s:
             return
 
@@ -132,7 +132,7 @@ class Job:
                 happens()
                 self._again(mean_s, happens)
 
-        self.clock.after(self._wait_ms(mean_s), once)
+        self.clock.after(max(1, int(self.rng.uniform(0.5, 1.5) * mean_s * 1000)), once)
 
     def _wait_ms(self, mean_s: float) -> int:
         return max(1, int(self.rng.expovariate(1 / mean_s) * 1000))
