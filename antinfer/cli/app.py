@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from antinfer.launchers.headstart import HeadStart
 from antinfer.launchers.leaving import leave
+from antinfer.launchers.local.headstart import HeadStart
 
 
 def main() -> NoReturn:

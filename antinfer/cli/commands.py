@@ -41,7 +41,7 @@ from antinfer.cli.parameters import (
 )
 from antinfer.cli.places import ClusterOptions, Credentials, Where
 from antinfer.errors import AntinferError, Interrupted
-from antinfer.launchers.headstart import HeadStart
+from antinfer.launchers.local.headstart import HeadStart
 
 app = typer.Typer(
     name="antinfer",

@@ -16,8 +16,9 @@ import typer
 
 from antinfer.cli import render
 from antinfer.errors import UsageError
-from antinfer.launchers.headstart import HeadStart
-from antinfer.launchers.local import LocalSupervisor, read_report
+from antinfer.launchers.local.headstart import HeadStart
+from antinfer.launchers.local.job import read_report
+from antinfer.launchers.local.supervisor import LocalSupervisor
 from antinfer.launchers.supervisor import RunOptions, Supervisor
 from antinfer.telemetry.progress import ProgressDisplay, make_progress
 

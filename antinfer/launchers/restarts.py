@@ -12,8 +12,8 @@ from antinfer.core.scaling import exits
 _FIRST_PAUSE_MS: Final = 100
 """Doubles with every end that is charged."""
 _LONGEST_PAUSE_MS: Final = 5_000
-_TAKEN_AWAY: Final = (exits.TAKEN_AWAY, -signal.SIGTERM)
-"""Statuses of a process that a SIGTERM made leave; the second, when it could not listen yet."""
+_TAKEN_AWAY: Final = (exits.TAKEN_AWAY, exits.SIGNALLED + signal.SIGTERM)
+"""Exit codes of a process that a SIGTERM made leave; the second, when it could not listen yet."""
 
 
 class RestartBudget:
@@ -35,12 +35,13 @@ class RestartBudget:
         """True when ends are charged that may have been in vain."""
         return bool(self._ends)
 
-    def ended(self, now: float, status: int) -> float | None:
+    def ended(self, now: float, code: int) -> float | None:
         """Take note that the process ended at time `now` (s); return the pause (s) before the next start, None when it is time to give up.
 
+        `code` is its exit code, a signal as 128 and its number.
         Nobody pays for one that was taken away.
         """
-        if status in _TAKEN_AWAY:
+        if code in _TAKEN_AWAY:
             return self._pause_s(1)
         while self._ends and now - self._ends[0] > self._window_s:
             self._ends.popleft()

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from antinfer.errors import InfraError, Interrupted, MasterError
-from antinfer.launchers.children import Child, LineSink, explain_exit
+from antinfer.launchers.children import Child
 from antinfer.launchers.outcome import Outcome
+from antinfer.launchers.processes import LineSink, keeps_dying
 
 if TYPE_CHECKING:
     from antinfer.rpc.channel import Tls
@@ -36,8 +37,6 @@ _STATUS_AFTER_DEATH_S: Final = 0.1
 _FIRST_STATUS_S: Final = 2.0
 """Before that a status says little, and a short job is done."""
 _MASTER_GRACE_S: Final = 10.0
-_WORKER_GRACE_S: Final = 5.0
-_WELL_ENDED_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,30 @@ class RunOptions:
     drain_s: float = 30.0
     """Time the workers get to commit what they have finished after the first Ctrl-C."""
     verbose: bool = False
+
+
+class Crew(Protocol):
+    """Those that work, or see to it that others do."""
+
+    def tend(self) -> None:
+        """Start again who has died, if it is time. Raises `AntinferError` when that is in vain."""
+
+    def progressed(self) -> None:
+        """Take note that the job got on: deaths so far were not in vain."""
+
+    @property
+    def is_charged(self) -> bool:
+        """True when some died and nothing is known to have been achieved since."""
+
+    def drain(self) -> None:
+        """Have all of them leave in order; none is started any more."""
+
+    @property
+    def is_alive(self) -> bool:
+        """True until the last one has ended."""
+
+    def end(self) -> None:
+        """End what is left, in a few seconds."""
 
 
 class Supervisor(ABC):
@@ -71,8 +94,9 @@ class Supervisor(ABC):
         self._signals = 0
         self._ending = ExitStack()
         self._master: Child | None = None
-        self._workers: list[Child] = []
-        """Those that work, or see to it that others do. A SIGTERM makes each leave in order."""
+        self._crew: Crew
+        self._changed = threading.Event()
+        """Set by who knows that there is something new to look at."""
         self._rows = 0
         """Most rows that were ever seen committed."""
         self._address = ""
@@ -101,10 +125,7 @@ class Supervisor(ABC):
                 return spec
         finally:
             self._ending.close()
-            for worker in self._workers:
-                worker.send(signal.SIGTERM)
-            for worker in reversed(self._workers):
-                worker.end(_WORKER_GRACE_S)
+            self._crew.end()
             if self._master is not None:
                 self._master.end(_MASTER_GRACE_S)
             self._clean_up()
@@ -116,10 +137,6 @@ class Supervisor(ABC):
     @abstractmethod
     def _clean_up(self) -> None:
         """Remove what is left when all processes have ended."""
-
-    def _why(self, worker: Child) -> Outcome | None:
-        """Return what `worker` said of its end, if it said anything."""
-        return None
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
     def _watch(self) -> None:
@@ -133,48 +150,35 @@ class Supervisor(ABC):
                 if outcome.status == "stopped":
                     raise Interrupted(outcome.message, hint=RESUMES)
                 return
-            self._tend_workers()
+            self._crew.tend()
             if self._signals:
                 self._drain()
             if time.monotonic() >= next_status:
                 self._show()
-                is_charged = any(child.is_charged for child in self._children())
+                is_charged = self._crew.is_charged or (self._master is not None and self._master.is_charged)
                 next_status = time.monotonic() + (_STATUS_AFTER_DEATH_S if is_charged else _STATUS_S)
-            time.sleep(POLL_S)
+            self._changed.wait(POLL_S)
+            self._changed.clear()
 
     def _tend_master(self) -> Outcome | None:
         assert self._master is not None
         self._master.start_if_due()
-        status = self._master.poll()
-        if status is None:
+        code = self._master.poll()
+        if code is None:
             return None
         outcome = Outcome.read(self._outcome_file)
         if outcome is not None:
             return outcome
+        said = self._master.last_words
         if not self._master.restart_later():
-            raise InfraError(_keeps_dying(self._master, status), hint=RESUMES)
+            raise InfraError(keeps_dying(self._master.name, code, said), hint=RESUMES)
         return None
-
-    def _tend_workers(self) -> None:
-        for worker in self._workers:
-            worker.start_if_due()
-            status = worker.poll()
-            if status is None:
-                continue
-            why = self._why(worker)
-            if why is not None:
-                raise why.to_error()
-            # One that ended well has heard that the job is over, and the master is about to end too.
-            if not worker.restart_later(_WELL_ENDED_S if status == 0 else 0.0):
-                raise InfraError(_keeps_dying(worker, status), hint=RESUMES)
 
     def _drain(self) -> None:
         """Let the workers commit what they have finished; a second signal ends everything at once."""
-        for worker in self._workers:
-            worker.forget_restart()
-            worker.send(signal.SIGTERM)
+        self._crew.drain()
         until = time.monotonic() + self._options.drain_s
-        while any(worker.is_alive for worker in self._workers) and self._signals == 1 and time.monotonic() < until:
+        while self._crew.is_alive and self._signals == 1 and time.monotonic() < until:
             self._tend_master()
             self._show()
             time.sleep(0.1)
@@ -187,12 +191,10 @@ class Supervisor(ABC):
             status = None
         if status is not None and status.rows_committed > self._rows:
             self._rows = status.rows_committed
-            for child in self._children():
-                child.progressed()
+            self._crew.progressed()
+            if self._master is not None:
+                self._master.progressed()
         self._on_status(status)
-
-    def _children(self) -> list[Child]:
-        return [*self._workers, *([self._master] if self._master is not None else [])]
 
     @cached_property
     def _admin(self) -> AdminClient:
@@ -216,8 +218,3 @@ class Supervisor(ABC):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _keeps_dying(child: Child, status: int) -> str:
-    said = "\n".join(f"  {line}" for line in child.last_lines) or "  (it said nothing)"
-    return f"the {child.name} keeps dying, at last with {explain_exit(status)}. Its last words:\n{said}"

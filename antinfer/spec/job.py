@@ -12,7 +12,7 @@ from antinfer.spec.schema import JobSpec
 from antinfer.spec.usercode import loading_user_code
 
 # Named as text: these lie above this layer, and a job that is only written down should not pay for importing them.
-_LAUNCHER = "antinfer.launchers.local"
+_LAUNCHER = "antinfer.launchers.local.job"
 _FORECAST = "antinfer.storage.forecast"
 
 

@@ -14,3 +14,10 @@ TAKEN_AWAY: Final = 75
 """It was told by a signal to leave, and did: committed what was finished, returned the rest. EX_TEMPFAIL, which no shell uses by itself."""
 INTERRUPTED: Final = 130
 """It was told twice, and left at once."""
+SIGNALLED: Final = 128
+"""And the number of the signal that ended it."""
+
+
+def of_process(status: int) -> int:
+    """Return the exit code, as a shell has it, of a process whose status `subprocess` gives (a signal as its negative number)."""
+    return status if status >= 0 else SIGNALLED - status

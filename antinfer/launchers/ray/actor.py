@@ -118,8 +118,7 @@ class WorkerActor:
             with self._process.stdout as lines:
                 for line in lines:
                     self._say(line.rstrip("\n"))
-            code = self._process.wait()
-            return code if code >= 0 else 128 - code
+            return exits.of_process(self._process.wait())
 
     def _say(self, line: str) -> None:
         # Into the files of Ray as well, where its own tools look.

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from antinfer.errors import Interrupted, UsageError
 from antinfer.launchers.certificates import make_certificates, write_identity
-from antinfer.launchers.children import Child, LineSink
-from antinfer.launchers.headstart import master_child
+from antinfer.launchers.children import Child
+from antinfer.launchers.masters import master_child
 from antinfer.launchers.outcome import Outcome
+from antinfer.launchers.processes import LineSink
 from antinfer.launchers.ray.cluster import require_ray
+from antinfer.launchers.ray.crew import DriverCrew
 from antinfer.launchers.ray.settings import SERVER_NAME, ray_settings
 from antinfer.launchers.restarts import RestartBudget
 from antinfer.launchers.sockets import socket_folder
@@ -65,7 +67,7 @@ class RaySupervisor(Supervisor):
         arguments = ["--address", ray.address, "--socket", str(self._socket), "--ready", str(self._ready)]
         arguments += ["--outcome", str(self._driver_outcome), *(["--verbose"] if options.verbose else [])]
         self._driver = Child("ray", "antinfer.launchers.ray.driver", arguments, RestartBudget(5, 60.0, "ray"), takes_input=True)
-        self._workers = [self._driver]
+        self._crew = DriverCrew(self._driver, lambda: Outcome.read(self._driver_outcome))
 
     def _begin(self, load: Callable[[], JobSpec]) -> JobSpec:
         from antinfer.rpc.channel import Tls
@@ -108,9 +110,6 @@ class RaySupervisor(Supervisor):
         self._on_line("ray", f"workers run on {where}; antinfer status {shlex.join(ask)}")
         return spec
 
-    def _why(self, worker: Child) -> Outcome | None:
-        return Outcome.read(self._driver_outcome)
-
     def _clean_up(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -120,7 +119,7 @@ class RaySupervisor(Supervisor):
         while not self._ready.exists():
             if self._signals:
                 raise Interrupted("stopped before the job began", hint=RESUMES)
-            self._tend_workers()
+            self._crew.tend()
             time.sleep(POLL_S)
         found: dict[str, Any] = json.loads(self._ready.read_text(encoding="utf-8"))
         return found

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from antinfer.core.scaling import exits
 from antinfer.errors import AntinferError, FencedError, InfraError
-from antinfer.launchers.children import explain_exit
 from antinfer.launchers.outcome import Outcome
+from antinfer.launchers.processes import explain_exit
 from antinfer.rpc.values import Status
 from antinfer.testing.chaos.cluster import Cluster
 from antinfer.testing.chaos.kinds import NETWORK, POINTED, POINTED_TARGETS
@@ -199,7 +200,7 @@ class Crew:
         if self._fell_at_point(member):
             self.replace_later()
         else:
-            self._surprise(f"{member.name} ended by itself with {explain_exit(status)}: {_last_line(member.process)}")
+            self._surprise(f"{member.name} ended by itself with {explain_exit(exits.of_process(status))}: {_last_line(member.process)}")
             self.replace_later()
 
     def _fell_at_point(self, member: Member) -> bool:
@@ -227,7 +228,7 @@ class Crew:
             self.failure = error
         elif status != 0:
             if not member.doomed and not self._fell_at_point(member):
-                self._surprise(f"{member.name} ended by itself with {explain_exit(status)}: {_last_line(member.process)}")
+                self._surprise(f"{member.name} ended by itself with {explain_exit(exits.of_process(status))}: {_last_line(member.process)}")
             self.later(self.plan.restart_s, self._restart_master)
 
     def _restart_master(self) -> None:

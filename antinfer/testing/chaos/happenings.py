@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from antinfer.launchers.children import explain_exit
+from antinfer.core.scaling import exits
+from antinfer.launchers.processes import explain_exit
 from antinfer.testing.chaos.schedule import Strike
 from antinfer.testing.chaos.watching import Sample
 
@@ -41,7 +42,7 @@ class Fault:
         lost, state, status = proof.get("bytes_lost"), proof.get("state"), proof.get("status")
         said = [
             _named(pids),
-            explain_exit(status) if status is not None else "",
+            explain_exit(exits.of_process(status)) if status is not None else "",
             "gone" if state in ("Z", "X") else "",
             f"{proof['stopped']} stopped" if "stopped" in proof else "",
             f"{proof['action']} at {proof['point']}" if "point" in proof else "",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from antinfer.errors import ChangedError, StoreError, UserCodeError, split_hint
-from antinfer.launchers.children import explain_exit
 from antinfer.launchers.outcome import Outcome
 from antinfer.master.store.faults import PassingError
 
@@ -33,9 +32,3 @@ def test_error_class_of_an_adapter_arrives_as_the_class_it_belongs_to():
 def test_message_and_hint_travel_as_one_text():
     assert split_hint(ChangedError("a: b\nc", hint="do: this").text) == ("a: b\nc", "do: this")
     assert split_hint(ChangedError("alone").text) == ("alone", "")
-
-
-def test_ends_of_processes_in_words():
-    assert explain_exit(3) == "exit status 3"
-    assert explain_exit(-9) == "killed by SIGKILL"
-    assert explain_exit(-250) == "killed by signal 250"

@@ -9,7 +9,7 @@ import pytest
 from antinfer.core.scaling import exits
 from antinfer.launchers.restarts import RestartBudget
 
-KILLED = -signal.SIGKILL
+KILLED = exits.SIGNALLED + signal.SIGKILL
 
 
 def test_a_crash_loop_slows_down_until_the_budget_is_spent() -> None:
@@ -31,7 +31,7 @@ def test_ends_long_ago_do_not_count() -> None:
     assert budget.ended(62.0, KILLED) is None
 
 
-@pytest.mark.parametrize("status", [exits.TAKEN_AWAY, -signal.SIGTERM], ids=["told", "before it could listen"])
+@pytest.mark.parametrize("status", [exits.TAKEN_AWAY, exits.SIGNALLED + signal.SIGTERM], ids=["told", "before it could listen"])
 def test_nobody_pays_for_what_is_taken_away(status: int) -> None:
     budget = RestartBudget(1, 60.0, "w")
     first = budget.ended(0.0, KILLED)

@@ -98,7 +98,7 @@ def test_terminal_shows_the_bar_the_stages_and_the_workers():
     console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     with LiveProgress(console, "flights") as shown:
         shown.status(status())
-        shown.line("worker 1", "a [bracketed] word of the user's")
+        shown.line("local-1", "a [bracketed] word of the user's")
 
         console.print(shown._paint())
 
@@ -109,7 +109,7 @@ def test_terminal_shows_the_bar_the_stages_and_the_workers():
     assert shown["encode"] == "encode ▮▮▮▮▮▮▮▮▮▯ 90% 10% starved 0% blocked 50 rows/s 3 threads ◀ bottleneck"
     assert shown["model"] == "model ▮▮▮▮▯▯▯▯▯▯ 40% 10% starved 50% blocked 50 rows/s 1 process"
     assert "1 worker, 2 leases" in text
-    assert "[worker 1] a [bracketed] word of the user's" in text
+    assert "[local-1] a [bracketed] word of the user's" in text
 
 
 def test_terminal_before_the_master_answers():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from antinfer.cli.app import head_start
-from antinfer.launchers.headstart import HeadStart
+from antinfer.launchers.local.headstart import HeadStart
 
 
 def exists(pid):
@@ -27,7 +27,7 @@ def test_only_runs_get_a_head_start(words):
 def test_discarded_processes_leave_nothing():
     early = HeadStart()
     early.start()
-    pids = early.master.pid, early.first_worker.pid
+    pids = early.master.pid, early.start().pid
 
     early.discard()
 
@@ -53,10 +53,10 @@ def test_processes_that_were_taken_over_are_not_discarded():
         early.discard()
 
         assert early.master.is_alive
-        assert early.first_worker.is_alive
+        assert early.start().is_alive
     finally:
-        for child in (early.first_worker, early.master):
-            child.kill()
+        early.start().kill()
+        early.master.kill()
         early.remove_folder()
 
 

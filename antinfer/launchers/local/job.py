@@ -1,0 +1,59 @@
+"""A job that is run on this machine by a call, and its report."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from antinfer.errors import InfraError
+from antinfer.launchers.local.supervisor import LocalSupervisor
+from antinfer.launchers.supervisor import RunOptions
+
+if TYPE_CHECKING:
+    from antinfer.spec.schema import JobSpec
+
+
+def run_job(
+    spec: JobSpec, workers: int | None = None, *, store_url: str = "", force: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Run a job on this machine until every row is done; the call behind `Job.run`.
+
+    Args:
+        spec: the job.
+        workers: number of worker processes; None: as in the job, at least one.
+        store_url: Redis or Valkey to use; empty: as in the job, else an embedded server.
+        force: go on although the job file or the code changed.
+        progress: write what the processes say, and a line every few seconds, to standard error.
+
+    Returns:
+        The report that the master left in the output place: totals, accumulators, timings.
+
+    Raises:
+        Interrupted: Ctrl-C; the same call resumes.
+        AntinferError: The job failed.
+    """
+    from antinfer.telemetry.progress import PlainProgress, quiet_line
+
+    shown = PlainProgress()
+    if store_url:
+        from antinfer.spec.load import with_store
+
+        spec = with_store(spec, store_url)
+    LocalSupervisor(
+        RunOptions(workers, force),
+        on_line=shown.line if progress else quiet_line,
+        on_status=shown.status if progress else (lambda status: None),
+    ).run(lambda: spec)
+    return read_report(spec)
+
+
+def read_report(spec: JobSpec) -> dict[str, Any]:
+    """Return the report of a finished job from its output place."""
+    from antinfer.storage import layout
+    from antinfer.storage.jobs import open_output
+
+    data = open_output(spec).read(layout.REPORT)
+    if data is None:
+        raise InfraError(f"{spec.sink.path} has no report: the job is not finished")
+    report: dict[str, Any] = json.loads(data)
+    return report
