@@ -70,6 +70,7 @@ def test_dependents_go_after_their_owner(cluster: Cluster, talk: Talk) -> None:
     talk.delete(f"{CONFIGMAPS}/owner")
 
     cluster.wait(lambda: is_gone(talk, f"{CONFIGMAPS}/grandchild"), "the whole family to go")
+    assert names(talk.get(CONFIGMAPS)) == ["kube-root-ca.crt"]
 
 
 def test_a_dependent_of_an_owner_that_never_was_goes_as_well(cluster: Cluster, talk: Talk) -> None:
@@ -77,6 +78,7 @@ def test_a_dependent_of_an_owner_that_never_was_goes_as_well(cluster: Cluster, t
     owner["metadata"]["uid"] = "another"
     talk.create(CONFIGMAPS, owned("child", owner))
     cluster.wait(lambda: is_gone(talk, f"{CONFIGMAPS}/child"), "the child of another owner to go")
+    assert names(talk.get(CONFIGMAPS)) == ["kube-root-ca.crt", "owner"]
 
 
 def test_foreground_waits_for_those_that_block(cluster: Cluster, talk: Talk) -> None:
@@ -119,6 +121,7 @@ def test_a_job_deleted_in_the_background_takes_its_pods_along(cluster: Cluster, 
     talk.create(PODS, {**pod(), **owned("child", created)})
     talk.delete(f"{JOBS}/a", propagationPolicy="Background")
     cluster.wait(lambda: is_gone(talk, f"{PODS}/child"), "the pod to go")
+    assert is_gone(talk, f"{JOBS}/a")
 
 
 def test_a_collection_goes_by_selector(talk: Talk) -> None:
