@@ -203,7 +203,8 @@ def test_folders_are_made_by_several_at_once(server: SftpServer) -> None:
         for place in places:
             assert place.read("_antinfer/job") is None
         with ThreadPoolExecutor(len(places)) as pool:
-            list(pool.map(lambda place: place.write("_antinfer/job", b""), places))
+            list(pool.map(lambda place: place.write("_antinfer/job", b"x"), places))
+        assert [place.read("_antinfer/job") for place in places] == [b"x"] * len(places)
 
 
 def test_a_folder_that_somebody_has_removed_is_made_again(server: SftpServer, make_place: Callable[[], OutputPlace]) -> None:

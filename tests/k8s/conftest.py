@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.k8s.double.cluster import Cluster
+from tests.k8s.talk import Talk
 
 
 @pytest.fixture
@@ -16,6 +17,12 @@ def cluster() -> Iterator[Cluster]:
     """A cluster without nodes: an API server and its controllers."""
     with Cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def talk(cluster: Cluster) -> Talk:
+    """Plain HTTP."""
+    return Talk(cluster.url)
 
 
 @pytest.fixture

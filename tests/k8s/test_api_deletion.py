@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.objects import seconds_of
 from tests.k8s.talk import CONFIGMAPS, JOBS, PODS, Talk, config, names, pod
-
-
-@pytest.fixture
-def talk(cluster: Cluster) -> Talk:
-    return Talk(cluster.url)
 
 
 def owned(name: str, owner: dict[str, Any], **more: Any) -> dict[str, Any]:

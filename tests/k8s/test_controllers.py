@@ -24,11 +24,6 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def talk(cluster: Cluster) -> Talk:
-    return Talk(cluster.url)
-
-
 def job(*containers: dict[str, Any], policy: str = "Never", **spec: Any) -> dict[str, Any]:
     template = {"spec": {"restartPolicy": policy, "containers": list(containers), "terminationGracePeriodSeconds": 1}}
     return {"metadata": {"name": "j"}, "spec": {"template": template, **spec}}
