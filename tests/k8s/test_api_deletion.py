@@ -66,12 +66,13 @@ def test_dependents_go_after_their_owner(cluster: Cluster, talk: Talk) -> None:
     assert names(talk.get(CONFIGMAPS)) == ["kube-root-ca.crt"]
 
 
-def test_a_dependent_of_an_owner_that_never_was_goes_as_well(cluster: Cluster, talk: Talk) -> None:
+def test_a_dependent_of_an_owner_that_never_was_goes_alone(cluster: Cluster, talk: Talk) -> None:
     owner = talk.create(CONFIGMAPS, config("owner"))
-    owner["metadata"]["uid"] = "another"
     talk.create(CONFIGMAPS, owned("child", owner))
-    cluster.wait(lambda: is_gone(talk, f"{CONFIGMAPS}/child"), "the child of another owner to go")
-    assert names(talk.get(CONFIGMAPS)) == ["kube-root-ca.crt", "owner"]
+    owner["metadata"]["uid"] = "another"
+    talk.create(CONFIGMAPS, owned("stray", owner))
+    cluster.wait(lambda: is_gone(talk, f"{CONFIGMAPS}/stray"), "the child of another owner to go")
+    assert names(talk.get(CONFIGMAPS)) == ["child", "kube-root-ca.crt", "owner"]
 
 
 def test_foreground_waits_for_those_that_block(cluster: Cluster, talk: Talk) -> None:
