@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ from antinfer.spec.schema import JobSpec
 from antinfer.storage import layout
 from antinfer.storage.place import open_place
 from antinfer.testing.chaos.cluster import Cluster
+from antinfer.testing.chaos.processes import wait_until
 from tests.integration.jobs import Scoring
 
 
 class RemoteJob:
     """A job that reads ``<folder>/in``, where its owner puts what lies in ``in`` below `local`, and writes ``<folder>/out``."""
 
-    def __init__(
-        self, local: Path, logs: Path, folder: str, environment: Mapping[str, str], storage: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, local: Path, folder: str, environment: Mapping[str, str], storage: Mapping[str, Any] | None = None) -> None:
+        self._local = local
         self.scoring = Scoring(local, shards=16, shard_rows=100, pause_s=0.001)
         options = {"storage": dict(storage)} if storage else {}
         self.spec: JobSpec = self.scoring.make(
@@ -31,8 +32,7 @@ class RemoteJob:
         self._place = open_place(f"{folder}/out", {key: str(value).lower() for key, value in (storage or {}).items()})
         self._seen: list[str] = []
         # The state of the embedded store lies below the home directory when the output is far away.
-        variables = {"HOME": str(local), **environment}
-        self._cluster = Cluster(self.spec, self.scoring.rows, logs, 2.0, variables, self._names, (local,))
+        self._environment = {"HOME": str(local), **environment}
 
     def _names(self) -> list[str]:
         """List what is published; while the store does not answer, what was there before."""
@@ -46,8 +46,25 @@ class RemoteJob:
     @contextmanager
     def running(self) -> Iterator[Cluster]:
         """Give the processes for the time of the block; in the end there are none."""
-        try:
-            yield self._cluster
-        finally:
-            self._cluster.close()
-            print(self._cluster.logs())
+        # Not below `local`: the path of a socket may have 107 bytes at most.
+        with tempfile.TemporaryDirectory(prefix="ai-") as logs:
+            cluster = Cluster(self.spec, self.scoring.rows, Path(logs), 2.0, self._environment, self._names, (self._local,))
+            try:
+                yield cluster
+            finally:
+                cluster.close()
+                print(cluster.logs())
+
+    def run_while_killing(self, server: str, kill: Callable[[], None], start: Callable[[], None]) -> None:
+        """Run the job to its end; on the way kill a worker, then the `server` of the store, and start that again when it is missed."""
+        with self.running() as cluster:
+            master = cluster.master()
+            first = cluster.worker("first")
+            cluster.wait_for_rows(200)
+            cluster.fault("kill -9 of a worker", first.kill)
+            second = cluster.worker("second")
+            cluster.wait_for_rows(500)
+            cluster.fault(f"kill -9 of {server}", kill)
+            wait_until(lambda: f"{server} cannot be reached" in master.log + second.log, f"somebody misses {server}", seconds=60)
+            start()
+            cluster.finish(second, master)

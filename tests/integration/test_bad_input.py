@@ -100,7 +100,7 @@ def test_data_set_of_no_rows_gives_a_complete_empty_output(tmp_path):
     assert audit.json()["ok"] and audit.json()["finished"]
 
 
-def test_truncated_parquet_file_is_named_and_mended_by_replacing_it(tmp_path):
+def test_truncated_parquet_file(tmp_path):
     job = JobFolder(tmp_path / "job")
     whole = (job.data / "1.parquet").read_bytes()
     (job.data / "1.parquet").write_bytes(whole[: len(whole) // 2])
@@ -142,12 +142,14 @@ def test_input_that_changed_since_the_plan(tmp_path):
     job = JobFolder(tmp_path / "job", "steps:Slow", commit_interval="0.1s")
     interrupt_half_way(job)
     done = job.committed()
+    original = (job.data / "1.parquet").rename(tmp_path / "1.parquet")
     job.write("1.parquet", range(10))
 
     run(job).check_failure(1, "1.parquet", "not what the plan was made from", "hint: Restore the input")
 
     assert job.committed() == done
-    job.write("1.parquet", range(ROWS // 2, ROWS))
+    original.replace(job.data / "1.parquet")
+    check_mended(job)
 
 
 # -- user code -------------------------------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class Scene:
         self.cluster.wait_for_rows(int(self.scoring.rows * share))
         time.sleep(self.chance.uniform(0.0, 0.1))
 
-    def end(self, undisturbed: dict[str, Any], *ending: Process) -> dict[str, Any]:
+    def assert_ends_whole(self, undisturbed: dict[str, Any], *ending: Process) -> dict[str, Any]:
         """Wait for these processes, and hold the output against the data and the undisturbed run; return the report."""
         self.cluster.finish(*ending)
         self.scoring.assert_right(self.output)
@@ -142,7 +142,7 @@ def test_a_worker_is_killed(scene: Scene, undisturbed: dict[str, Any], tmp_path:
     assert not first.find("")
     computed = rows_passed(counts, host)
     third = cluster.worker("w3")
-    report = scene.end(undisturbed, second, third, master)
+    report = scene.assert_ends_whole(undisturbed, second, third, master)
     assert attempts(scene.spec) > 1, "the dead worker's rows were leased to nobody else"
     assert {"w1", "w2"} <= report["workers"].keys()
     committed = sum(record.rows_out for record in manifest.read_all(open_output(scene.spec)) if record.worker == "w1")
@@ -170,7 +170,7 @@ def test_a_predictor_and_a_stage_host_are_killed(scene: Scene, undisturbed: dict
     scene.wait_for_instant(0.3, 0.6)
     cluster.fault("kill -9 of a stage host", lambda: kill_one(second, "antinfer.worker.host"))
     wait_until(lambda: "killed by SIGKILL" in second.log, "the host's death is noticed")
-    causes = scene.end(undisturbed, first, second, master)["causes"]
+    causes = scene.assert_ends_whole(undisturbed, first, second, master)["causes"]
     assert (causes["process_crash"], causes["host_died"]) == (1, 1)
 
 
@@ -188,7 +188,7 @@ def test_the_master_is_killed_twice(scene: Scene, undisturbed: dict[str, Any], s
         time.sleep(scene.chance.uniform(0.0, 0.5))
         assert all(worker.is_alive for worker in workers)
         master = cluster.master("master", *arguments)
-    report = scene.end(undisturbed, *workers, master)
+    report = scene.assert_ends_whole(undisturbed, *workers, master)
     assert report["epoch"] == 3
     assert report["causes"]["master_lost"] == 2
     assert master.log.count("from the store") >= 2, master.log
@@ -202,7 +202,7 @@ def test_the_embedded_store_is_killed(scene: Scene, undisturbed: dict[str, Any])
     for low, high in ((0.02, 0.3), (0.35, 0.6)):
         scene.wait_for_instant(low, high)
         cluster.fault("kill -9 of the embedded store", lambda: kill_one(master, "unixsocket"))
-    report = scene.end(undisturbed, *workers, master)
+    report = scene.assert_ends_whole(undisturbed, *workers, master)
     assert "the embedded store died" in master.log
     assert report["causes"]["store_lost"] == 2
 
@@ -216,7 +216,7 @@ def test_the_store_on_a_url_restarts_on_its_file(scene: Scene, undisturbed: dict
     cluster.fault("kill -9 of the store", scene.valkey.kill)
     time.sleep(scene.chance.uniform(0.0, 1.0))
     scene.valkey.start()
-    report = scene.end(undisturbed, *workers, master)
+    report = scene.assert_ends_whole(undisturbed, *workers, master)
     assert "beginning a new reign" in master.log
     assert (report["epoch"], report["causes"]["store_lost"]) == (2, 1)
 
@@ -228,7 +228,7 @@ def test_the_store_forgets_everything(scene: Scene, undisturbed: dict[str, Any])
     workers = scene.workers()
     scene.wait_for_instant(0.2, 0.5)
     cluster.fault("total loss of the store", scene.valkey.wipe)
-    report = scene.end(undisturbed, *workers, master)
+    report = scene.assert_ends_whole(undisturbed, *workers, master)
     assert "reign 2 begins, from the output" in master.log
     assert (report["epoch"], report["causes"]["store_lost"]) == (2, 1)
 
@@ -241,7 +241,7 @@ def test_a_paused_worker_wakes_up_late(scene: Scene, undisturbed: dict[str, Any]
     frozen = _freeze_with_leases(cluster, zombie, "w1")
     wait_until(lambda: _expired(cluster) > 0, "its leases are taken away")
     cluster.fault("it wakes up", lambda: signal_all(frozen, signal.SIGCONT))
-    causes = scene.end(undisturbed, zombie, other, master)["causes"]
+    causes = scene.assert_ends_whole(undisturbed, zombie, other, master)["causes"]
     assert (causes["node_lost"], causes["woke_late"]) == (1, 1)
     assert attempts(scene.spec) > 1, "its rows were leased again to nobody, not even to itself"
 
@@ -256,7 +256,7 @@ def test_a_paused_worker_wakes_up_when_all_is_over(scene: Scene, undisturbed: di
     assert other.wait() == 0, other.log
     assert master.wait() == 0, master.log
     signal_all(frozen, signal.SIGCONT)
-    scene.end(undisturbed, zombie)
+    scene.assert_ends_whole(undisturbed, zombie)
     assert "the job is done, and its master has left" in zombie.log
 
 
@@ -281,7 +281,7 @@ def test_a_worker_is_drained(scene: Scene, undisturbed: dict[str, Any]) -> None:
     cluster.fault("SIGTERM of a worker", lambda: leaving.send(signal.SIGTERM))
     assert leaving.wait() == exits.TAKEN_AWAY, leaving.log
     assert not cluster.is_done, "the worker left only when the job was over"
-    assert scene.end(undisturbed, staying, master)["causes"]["preempted"] == 1
+    assert scene.assert_ends_whole(undisturbed, staying, master)["causes"]["preempted"] == 1
 
 
 def test_a_paused_master_finds_another_in_its_place(scene: Scene, undisturbed: dict[str, Any]) -> None:
@@ -300,7 +300,7 @@ def test_a_paused_master_finds_another_in_its_place(scene: Scene, undisturbed: d
     assert first.wait() == 1
     assert "antinfer: another master rules this job" in first.log, first.log
     assert "Traceback" not in first.log
-    scene.end(undisturbed, *workers, second)
+    scene.assert_ends_whole(undisturbed, *workers, second)
 
 
 def test_two_masters_with_two_stores(scene: Scene, undisturbed: dict[str, Any], tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_two_masters_with_two_stores(scene: Scene, undisturbed: dict[str, Any], 
     assert first.wait() == 1
     assert "has claimed the output" in first.log, first.log
     assert "Traceback" not in first.log
-    scene.end(undisturbed, *workers, second)
+    scene.assert_ends_whole(undisturbed, *workers, second)
     assert "from the output" in second.log
 
 
@@ -330,7 +330,7 @@ def test_the_one_command_is_killed_and_given_again(scene: Scene, undisturbed: di
     scene.wait_for_instant()
     cluster.fault("kill -9 of the supervisor", first.kill)
     wait_until(lambda: not cluster.living(), "all that it started is gone", seconds=10)
-    report = scene.end(undisturbed, cluster.run(job_file, "--workers", "2"))
+    report = scene.assert_ends_whole(undisturbed, cluster.run(job_file, "--workers", "2"))
     assert report["epoch"] == 2
 
 
@@ -342,7 +342,7 @@ def test_the_one_command_starts_again_what_dies(scene: Scene, undisturbed: dict[
     for number, words in enumerate(("antinfer.worker --master", "antinfer.master", "unixsocket")):
         scene.wait_for_instant(0.02 + 0.2 * number, 0.1 + 0.2 * number)
         cluster.fault(f"kill -9 of {words}", lambda words=words: kill_one(run, words))  # type: ignore[misc]
-    report = scene.end(undisturbed, run)
+    report = scene.assert_ends_whole(undisturbed, run)
     assert report["epoch"] == 2
     assert "the embedded store died" in run.log
 
@@ -357,7 +357,7 @@ def test_a_storm(scene: Scene, undisturbed: dict[str, Any], round: int) -> None:
         storm.rage()
     except (AssertionError, AntinferError) as error:
         raise AssertionError(f"round {round}: {error}\n{scene.cluster.logs()}") from None
-    scene.end(undisturbed, *storm.workers, storm.master)
+    scene.assert_ends_whole(undisturbed, *storm.workers, storm.master)
 
 
 class Storm:

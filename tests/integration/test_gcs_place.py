@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -306,18 +305,17 @@ def test_a_job_whose_worker_is_killed(
     variables = environment_of(server.url) if from_environment else {}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with tempfile.TemporaryDirectory(prefix="ai-") as logs:
-        job = RemoteJob(tmp_path, Path(logs), f"gs://data/{folder}", variables, {"anonymous": True} if from_environment else options)
-        for file in sorted((tmp_path / "in").iterdir()):
-            server.store.insert("data", f"{folder}/in/{file.name}", file.read_bytes())
-        lost = server.trouble.lose_reply(None, method="POST", path=f"{folder}/out/part-", times=3)
-        with job.running() as cluster:
-            master = cluster.master()
-            first = cluster.worker("first")
-            cluster.wait_for_rows(200)
-            cluster.fault("kill -9 of a worker", first.kill)
-            cluster.finish(cluster.worker("second"), master)
-        assert lost.hits() == 3
+    job = RemoteJob(tmp_path, f"gs://data/{folder}", variables, {"anonymous": True} if from_environment else options)
+    for file in sorted((tmp_path / "in").iterdir()):
+        server.store.insert("data", f"{folder}/in/{file.name}", file.read_bytes())
+    lost = server.trouble.lose_reply(None, method="POST", path=f"{folder}/out/part-", times=3)
+    with job.running() as cluster:
+        master = cluster.master()
+        first = cluster.worker("first")
+        cluster.wait_for_rows(200)
+        cluster.fault("kill -9 of a worker", first.kill)
+        cluster.finish(cluster.worker("second"), master)
+    assert lost.hits() == 3
     for name in server.store.names("data"):
         if name.startswith(f"{folder}/out/"):
             assert "/staging/" not in name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -16,7 +15,6 @@ from antinfer.storage import layout
 from antinfer.storage.audit import audit
 from antinfer.storage.place import OutputPlace, open_place
 from antinfer.storage.sources import open_source
-from antinfer.testing.chaos.processes import wait_until
 from antinfer.testing.checks import OUTPUT_PLACE_CHECKS, SUFFIX, stage_commit
 from tests.integration.hdfs.server import Hdfs, hdfs
 from tests.integration.remotejobs import RemoteJob
@@ -29,13 +27,6 @@ pytest.importorskip("hdfs_native")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
     with hdfs(tmp_path_factory.mktemp("hdfs")) as running:
         yield running
-
-
-@pytest.fixture
-def logs() -> Iterator[Path]:
-    """A folder with a short path, as sockets want it."""
-    with tempfile.TemporaryDirectory(prefix="ai-") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture
@@ -149,24 +140,13 @@ def test_an_input_whose_server_is_away_may_come_back(store: Hdfs, tmp_path: Path
     assert source.schema(file).names == ["x"]
 
 
-def test_a_job_whose_worker_and_name_node_are_killed(store: Hdfs, tmp_path: Path, logs: Path) -> None:
+def test_a_job_whose_worker_and_name_node_are_killed(store: Hdfs, tmp_path: Path) -> None:
     """From HDFS to HDFS; what is there in the end is fetched and read without us."""
     folder = uuid4().hex
-    job = RemoteJob(tmp_path, logs, f"{store.uri}/{folder}", {"HADOOP_CONF_DIR": str(store.conf)})
+    job = RemoteJob(tmp_path, f"{store.uri}/{folder}", {"HADOOP_CONF_DIR": str(store.conf)})
     store.shell("-mkdir", f"/{folder}")
     store.shell("-put", str(tmp_path / "in"), f"/{folder}/in")
-    with job.running() as cluster:
-        master = cluster.master()
-        first = cluster.worker("first")
-        cluster.wait_for_rows(200)
-        cluster.fault("kill -9 of a worker", first.kill)
-        second = cluster.worker("second")
-        cluster.wait_for_rows(500)
-        cluster.fault("kill -9 of the name node", lambda: store.kill("namenode"))
-        wait_until(lambda: "the name node cannot be reached" in master.log + second.log, "somebody misses the name node", seconds=60)
-        store.start("namenode")
-        cluster.finish(second, master)
+    job.run_while_killing("the name node", lambda: store.kill("namenode"), lambda: store.start("namenode"))
     store.shell("-get", f"/{folder}/out", str(tmp_path / "fetched"))
     job.scoring.assert_right(tmp_path / "fetched")
-    report = audit(open_place(f"{store.uri}/{folder}/out"))
-    assert report.proven
+    assert audit(open_place(job.spec.sink.path)).proven

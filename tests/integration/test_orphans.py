@@ -70,6 +70,12 @@ class Scene:
     def predictor(self) -> int | None:
         return self.one("antinfer.worker.predictors")
 
+    def strays(self) -> list[str]:
+        """Say which processes of the job run, but hang below neither its master nor a worker."""
+        living = self.cluster.living()
+        ours = {pid for process in self.cluster.processes for pid in process.everything()}
+        return [one for one in living if int(one.split()[0]) not in ours]
+
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
@@ -140,9 +146,11 @@ def run(scene: Scene, chance: random.Random, victims: list[str]) -> None:
 def test_nobody_is_left_behind(scene: Scene, seed: int) -> None:
     chance = random.Random(seed)
     run(scene, chance, chance.sample(["agent", "host", "predictor"], 3))
+    assert scene.strays() == []
 
 
 @pytest.mark.soak
 def test_nobody_is_ever_left_behind(scene: Scene, seed: int) -> None:
     chance = random.Random(seed)
     run(scene, chance, chance.choices(["agent", "host", "predictor", "predictor"], k=40))
+    assert scene.strays() == []

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.objects import seconds_of
 from tests.k8s.talk import CONFIGMAPS, JOBS, PODS, Talk, config, names, pod
-
-
-@pytest.fixture
-def talk(cluster: Cluster) -> Talk:
-    return Talk(cluster.url)
 
 
 def owned(name: str, owner: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -70,13 +63,16 @@ def test_dependents_go_after_their_owner(cluster: Cluster, talk: Talk) -> None:
     talk.delete(f"{CONFIGMAPS}/owner")
 
     cluster.wait(lambda: is_gone(talk, f"{CONFIGMAPS}/grandchild"), "the whole family to go")
+    assert names(talk.get(CONFIGMAPS)) == ["kube-root-ca.crt"]
 
 
-def test_a_dependent_of_an_owner_that_never_was_goes_as_well(cluster: Cluster, talk: Talk) -> None:
+def test_a_dependent_of_an_owner_that_never_was_goes_alone(cluster: Cluster, talk: Talk) -> None:
     owner = talk.create(CONFIGMAPS, config("owner"))
-    owner["metadata"]["uid"] = "another"
     talk.create(CONFIGMAPS, owned("child", owner))
-    cluster.wait(lambda: is_gone(talk, f"{CONFIGMAPS}/child"), "the child of another owner to go")
+    owner["metadata"]["uid"] = "another"
+    talk.create(CONFIGMAPS, owned("stray", owner))
+    cluster.wait(lambda: is_gone(talk, f"{CONFIGMAPS}/stray"), "the child of another owner to go")
+    assert names(talk.get(CONFIGMAPS)) == ["child", "kube-root-ca.crt", "owner"]
 
 
 def test_foreground_waits_for_those_that_block(cluster: Cluster, talk: Talk) -> None:
@@ -119,6 +115,7 @@ def test_a_job_deleted_in_the_background_takes_its_pods_along(cluster: Cluster, 
     talk.create(PODS, {**pod(), **owned("child", created)})
     talk.delete(f"{JOBS}/a", propagationPolicy="Background")
     cluster.wait(lambda: is_gone(talk, f"{PODS}/child"), "the pod to go")
+    assert is_gone(talk, f"{JOBS}/a")
 
 
 def test_a_collection_goes_by_selector(talk: Talk) -> None:

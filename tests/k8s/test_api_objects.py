@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import base64
 
-import pytest
-
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.talk import CONFIGMAPS, JOBS, PODS, Talk, config, names, pod
-
-
-@pytest.fixture
-def talk(cluster: Cluster) -> Talk:
-    return Talk(cluster.url)
 
 
 def test_a_new_object_has_uid_version_time_and_a_name(talk: Talk) -> None:

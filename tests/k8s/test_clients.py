@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes.client
-import kubernetes.config
 import kubernetes.watch
 import pytest
 
@@ -100,13 +99,6 @@ def test_kubectl_drains_a_node(cluster: Cluster, kubectl: Kubectl) -> None:
     said = kubectl("drain", "n1", "--force", "--timeout=20s")
     assert "node/n1 drained" in said, said
     assert reason(history(cluster, version)[-1]) == "EvictionByEvictionAPI"
-
-
-@pytest.fixture
-def core(cluster: Cluster, tmp_path: Path) -> Any:
-    client = kubernetes.config.new_client_from_config(str(cluster.kubeconfig(tmp_path / "kubeconfig")))
-    with client:
-        yield kubernetes.client.CoreV1Api(client)
 
 
 def test_the_python_client_creates_lists_and_deletes(core: Any) -> None:

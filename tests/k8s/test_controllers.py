@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
-from tests.k8s.double.objects import Object, condition_of, dig
+from tests.k8s.double.objects import Object, condition_of, dig, seconds_of
 from tests.k8s.double.timing import Timing
 from tests.k8s.scenes import handler, shell
 from tests.k8s.talk import JOBS, PODS, Talk
@@ -21,11 +22,6 @@ SETS = "/apis/apps/v1/namespaces/default/statefulsets"
 def cluster() -> Iterator[Cluster]:
     with Cluster([Node("n1")], timing=Timing(scale=0.003)) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def talk(cluster: Cluster) -> Talk:
-    return Talk(cluster.url)
 
 
 def job(*containers: dict[str, Any], policy: str = "Never", **spec: Any) -> dict[str, Any]:
@@ -115,13 +111,17 @@ def test_everything_a_job_started_goes_with_it(cluster: Cluster, talk: Talk) -> 
     worker: dict[str, Any] = {"metadata": {"name": "w"}, "spec": {"containers": [handler()], "terminationGracePeriodSeconds": 1}}
     worker["metadata"]["ownerReferences"] = [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": created["metadata"]["uid"]}]
     talk.create(PODS, worker)
+    assert len(talk.get(PODS)["items"]) == 2
     talk.delete(f"{JOBS}/j", propagationPolicy="Background")
     cluster.wait(lambda: not talk.get(PODS)["items"], "all pods to go")
+    assert talk.ask("GET", f"{JOBS}/j").code == 404
 
 
 def test_a_finished_job_goes_after_its_time_to_live(cluster: Cluster, talk: Talk) -> None:
-    talk.create(JOBS, job(shell("exit 0"), ttlSecondsAfterFinished=0))
-    cluster.wait(lambda: talk.ask("GET", f"{JOBS}/j").code == 404 and not talk.get(PODS)["items"], "job and pod to go")
+    talk.create(JOBS, job(shell("exit 0"), ttlSecondsAfterFinished=2))
+    ended = seconds_of(cluster.wait(lambda: is_so(talk, "Complete"), "the job to complete")["lastTransitionTime"])
+    cluster.wait(lambda: talk.ask("GET", f"{JOBS}/j").code == 404, "the job to go")
+    assert time.time() >= ended + 2 and talk.get(PODS)["items"] == []
 
 
 def test_a_set_of_one_comes_back_under_its_name_with_its_volume(cluster: Cluster, talk: Talk) -> None:

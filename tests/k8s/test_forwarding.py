@@ -8,12 +8,9 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import kubernetes.client
-import kubernetes.config
 import pytest
 from kubernetes.stream import portforward
 
@@ -52,13 +49,6 @@ def cluster() -> Iterator[Cluster]:
         wait_for_word(cluster, "ready")
         wait_for_phase(cluster, "Running")
         yield cluster
-
-
-@pytest.fixture
-def core(cluster: Cluster, tmp_path: Path) -> Any:
-    client = kubernetes.config.new_client_from_config(str(cluster.kubeconfig(tmp_path / "kubeconfig")))
-    with client:
-        yield kubernetes.client.CoreV1Api(client)
 
 
 def read(source: Any, size: int) -> bytes:

@@ -25,11 +25,6 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def talk(cluster: Cluster) -> Talk:
-    return Talk(cluster.url)
-
-
 def hook(script: str) -> dict[str, Any]:
     return {"preStop": {"exec": {"command": ["sh", "-c", script]}}}
 

@@ -22,11 +22,6 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def talk(cluster: Cluster) -> Talk:
-    return Talk(cluster.url)
-
-
 def node_of(cluster: Cluster, name: str = "n1") -> Object:
     return Talk(cluster.url).get(f"/api/v1/nodes/{name}")
 

@@ -313,20 +313,21 @@ def check_part(world: World, record: CommitRecord) -> None:
 @given(cases())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_every_row_comes_out_once_whatever_is_ordered(case: Case) -> None:
-    run_case(case)
+    check_case(case)
 
 
 @given(cases(reproducible=True))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_a_reproducible_job_makes_the_same_batches_whatever_is_ordered(case: Case) -> None:
-    found, plain = run_case(case), run_case(calm(case))
+    found, plain = check_case(case), check_case(calm(case))
     for node, batches, others in zip(plain.nodes, found.batches, plain.batches, strict=True):
         # Rows that another copy was faster with may never have been called here.
         assert set(batches) <= set(others), node.name
         assert set(batches) == set(others) or any(what == "head" for what, _, _ in case.orders), node.name
 
 
-def run_case(case: Case) -> World:
+def check_case(case: Case) -> World:
+    """Run a case and check all that it has committed; return what is left of it."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         for module, name, value in (

@@ -42,7 +42,7 @@ def modules_after(statement: str) -> set[str]:
 
 @pytest.mark.parametrize("module", ["antinfer", "antinfer.cli.app", "antinfer.master.app", "antinfer.worker.agent", "antinfer.worker.app"])
 def test_import_needs_no_extra(module: str) -> None:
-    python(f"{BLOCK_EXTRAS}\nimport {module}")
+    assert python(f"{BLOCK_EXTRAS}\nimport {module}") == ""
 
 
 @pytest.mark.parametrize("module", ["antinfer", "antinfer.cli.app", "antinfer.master.app", "antinfer.worker.agent"])

@@ -43,22 +43,18 @@ def test_a_job_ends_whole_whatever_happens_to_its_workers(seed: int) -> None:
 
 @pytest.mark.slow
 def test_hundreds_of_workers_and_thousands_of_shards(seed: int) -> None:
-    whole_job(300, 6_000, seed)
+    report = fleet.run(trouble(300, 6_000, 1_000), seed)
+    assert report.ok, report
+    assert report.preempted > 30 and report.masters > 1, f"little happened to anybody: {report}"
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 def test_ten_thousand_workers_and_a_million_shards(seed: int) -> None:
-    report = whole_job(10_000, 1_000_000, seed)
-    assert report.cpu_s < 1_800, report
-
-
-def whole_job(workers: int, shards: int, seed: int) -> fleet.Report:
-    report = fleet.run(trouble(workers, shards, 1_000), seed)
+    report = fleet.run(trouble(10_000, 1_000_000, 1_000), seed)
     print(report)
-    assert report.ok, report
-    assert report.preempted > workers / 10 and report.masters > 1, f"little happened to anybody: {report}"
-    return report
+    assert report.ok and report.cpu_s < 1_800, report
+    assert report.preempted > 1_000 and report.masters > 1, f"little happened to anybody: {report}"
 
 
 def test_thirty_workers_taken_at_once_lose_no_shard(seed: int) -> None:

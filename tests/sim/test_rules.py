@@ -34,7 +34,7 @@ def goes_wrong(scenario: sim.Scenario, kind: str) -> bool:
     return False
 
 
-def needs(scenario: sim.Scenario, kind: str, off: sim.Scenario | None = None, **patches: tuple[Any, Callable[..., Any]]) -> None:
+def assert_needed(scenario: sim.Scenario, kind: str, off: sim.Scenario | None = None, **patches: tuple[Any, Callable[..., Any]]) -> None:
     """Assert that `scenario` ends well, and that without the rule (`off`, or `patches`: name -> module, replacement) rows go wrong."""
     with pytest.MonkeyPatch.context() as patch:
         for name, (module, replacement) in patches.items():
@@ -64,7 +64,7 @@ def test_rule_01_a_worker_deletes_nothing_that_it_asked_to_commit() -> None:
     scenario = sim.Scenario(
         "rule 1", rows=(3,), workers=1, output="uploads", flight_ms=3_000, script=first_acceptance_is_lost, engine=PATIENT
     )
-    needs(
+    assert_needed(
         scenario,
         "lost",
         about_lost_objects=(worker_guards, lambda lost: [sim.DeleteStaged(record.staged) for record in lost]),
@@ -87,11 +87,11 @@ def test_rule_01_a_repeated_commit_is_known_when_its_lease_is_gone() -> None:
         stage.network.loses = loses
 
     scenario = sim.Scenario("rule 1, repeated", rows=(3,), workers=1, output="uploads", flight_ms=3_000, script=script, engine=PATIENT)
-    needs(scenario.without(spares_refused=False), "lost", is_recorded=(guards, lambda staged, kept: False))
+    assert_needed(scenario.without(spares_refused=False), "lost", is_recorded=(guards, lambda staged, kept: False))
 
 
 def test_rule_02_a_record_stays_until_it_is_published_and_flushed() -> None:
-    needs(sim.Scenario("rule 2"), "lost", may_drop_record=(guards, lambda published, flushed: published or flushed))
+    assert_needed(sim.Scenario("rule 2"), "lost", may_drop_record=(guards, lambda published, flushed: published or flushed))
 
 
 def test_rule_03_answers_wait_for_durability() -> None:
@@ -100,7 +100,7 @@ def test_rule_03_answers_wait_for_durability() -> None:
             stage.world.when("m1", "stepped a batch", lambda: stage.crash("m1"), nth)
 
     scenario = sim.Scenario("rule 3", script=script)
-    needs(scenario, "lost", off=scenario.without(answers_wait=False))
+    assert_needed(scenario, "lost", off=scenario.without(answers_wait=False))
 
 
 def test_rule_04_effects_wait_for_durability() -> None:
@@ -108,12 +108,12 @@ def test_rule_04_effects_wait_for_durability() -> None:
         stage.world.when("m1", "published the part", lambda: stage.crash("m1", "w1", "w2"))
 
     scenario = sim.Scenario("rule 4", script=script)
-    needs(scenario, "doubled", off=scenario.without(effects_wait=False))
+    assert_needed(scenario, "doubled", off=scenario.without(effects_wait=False))
 
 
 def test_rule_05_only_what_is_known_to_be_closed_is_collected() -> None:
     scenario = sim.Scenario("rule 5", engine=replace(sim.ENGINE, collect_ms=40))
-    needs(scenario, "lost", may_collect=(guards, lambda staged, standing, kept, closed_below: staged not in kept))
+    assert_needed(scenario, "lost", may_collect=(guards, lambda staged, standing, kept, closed_below: staged not in kept))
 
 
 def test_rule_05_an_unknown_lease_is_never_garbage() -> None:
@@ -145,7 +145,7 @@ def test_rule_05_an_unknown_lease_is_never_garbage() -> None:
     scenario = sim.Scenario(
         "rule 5, unknown", rows=(2, 2), masters=2, store="separate", row_ms=(1_100, 1_300), prefix=1.0, script=script, engine=engine
     )
-    needs(scenario, "lost", may_collect=(guards, knows_all))
+    assert_needed(scenario, "lost", may_collect=(guards, knows_all))
 
 
 def test_rule_06_rows_are_pending_only_when_their_last_lease_has_ended() -> None:
@@ -153,14 +153,14 @@ def test_rule_06_rows_are_pending_only_when_their_last_lease_has_ended() -> None
         return [rows]
 
     scenario = sim.SCENARIOS["second copies"].but(name="rule 6")
-    needs(scenario, "doubled", rows_freed=(guards, freed))
+    assert_needed(scenario, "doubled", rows_freed=(guards, freed))
 
 
 def test_rule_07_manifest_records_count_once() -> None:
     def script(stage: sim.Stage) -> None:
         stage.world.when("m1", "wrote a chunk", lambda: stage.crash("m1"))
 
-    needs(sim.Scenario("rule 7", script=script), "doubled", distinct=(records, list))
+    assert_needed(sim.Scenario("rule 7", script=script), "doubled", distinct=(records, list))
 
 
 def test_rule_08_the_store_is_looked_at_again_after_every_reconnect() -> None:
@@ -174,7 +174,7 @@ def test_rule_08_the_store_is_looked_at_again_after_every_reconnect() -> None:
         stage.world.when("m1", "waits for the sync", strike, 10)
 
     scenario = sim.Scenario("rule 8", sync="waitaof", script=script)
-    needs(scenario, "lost", off=scenario.without(checks_connection=False))
+    assert_needed(scenario, "lost", off=scenario.without(checks_connection=False))
 
 
 def test_rule_08_a_batch_is_applied_in_its_place_alone() -> None:
@@ -190,12 +190,12 @@ def test_rule_08_a_batch_is_applied_in_its_place_alone() -> None:
         stage.world.when("m1", "sent to the store", strike, 8)
 
     scenario = sim.Scenario("rule 8, batches", script=script)
-    needs(scenario, "doubled", off=scenario.without(checks_batches=False))
+    assert_needed(scenario, "doubled", off=scenario.without(checks_batches=False))
 
 
 def test_rule_09_a_reign_is_claimed_in_the_output_place() -> None:
     scenario = sim.Scenario("rule 9", masters=2, store="separate", script=lambda stage: stage.at(0, stage.masters["m2"].start))
-    needs(scenario, "doubled", off=scenario.without(claims_output=False))
+    assert_needed(scenario, "doubled", off=scenario.without(claims_output=False))
 
 
 def test_rule_10_leases_that_nobody_holds_come_back() -> None:
@@ -215,7 +215,7 @@ def test_rule_10_leases_that_nobody_holds_come_back() -> None:
         stage.network.loses = loses
 
     scenario = sim.Scenario("rule 10", workers=1, engine=PATIENT, script=script, patience_ms=8_000).without(repeats_requests=False)
-    needs(scenario, "stuck", unheld=(guards, lambda granted, held, answered: []))
+    assert_needed(scenario, "stuck", unheld=(guards, lambda granted, held, answered: []))
 
 
 def test_rule_10_heartbeats_are_of_one_instant() -> None:
@@ -227,14 +227,14 @@ def test_rule_10_heartbeats_are_of_one_instant() -> None:
     scenario = sim.Scenario(
         "rule 10, heart-beats", rows=(1,), workers=1, row_ms=(400, 500), engine=PATIENT, script=script, patience_ms=12_000
     )
-    needs(scenario, "stuck", heartbeat=(worker_guards, lambda session, held, answered: Heartbeat(session, held, answered + 1)))
+    assert_needed(scenario, "stuck", heartbeat=(worker_guards, lambda session, held, answered: Heartbeat(session, held, answered + 1)))
 
 
 def test_rule_11_an_old_store_is_not_believed() -> None:
     def script(stage: sim.Stage) -> None:
         stage.at(200, lambda: stage.lose_store(wipe=False))
 
-    needs(sim.Scenario("rule 11", script=script), "doubled", store_is_current=(guards, lambda *facts, **more: True))
+    assert_needed(sim.Scenario("rule 11", script=script), "doubled", store_is_current=(guards, lambda *facts, **more: True))
 
 
 def test_rule_11_staging_is_swept_before_the_output_is_listed() -> None:
@@ -249,7 +249,7 @@ def test_rule_11_staging_is_swept_before_the_output_is_listed() -> None:
         stage.world.when("m1", "looked for the part", strike, 2)
 
     scenario = sim.Scenario("rule 11, sweep", masters=2, row_ms=(60, 120), script=script)
-    needs(scenario, "doubled", off=scenario.without(sweeps=False))
+    assert_needed(scenario, "doubled", off=scenario.without(sweeps=False))
 
 
 def test_rule_12_parts_without_a_record_are_removed_before_success() -> None:
@@ -263,12 +263,12 @@ def test_rule_12_parts_without_a_record_are_removed_before_success() -> None:
         stage.world.when("m1", "asked to copy the part", strike)
 
     scenario = sim.Scenario("rule 12", output="copies", flight_ms=300, row_ms=(60, 120), script=script)
-    needs(scenario, "doubled", off=scenario.without(audits=False))
+    assert_needed(scenario, "doubled", off=scenario.without(audits=False))
 
 
 def test_rule_13_lease_ids_are_never_used_again() -> None:
     scenario = sim.Scenario("rule 13", weather=sim.Weather(crash={"master": 0.05}))
-    needs(scenario, "doubled", off=scenario.without(counts_epochs=False))
+    assert_needed(scenario, "doubled", off=scenario.without(counts_epochs=False))
 
 
 def test_rule_13_what_was_staged_under_another_lease_is_not_committed() -> None:
@@ -289,7 +289,7 @@ def test_rule_13_what_was_staged_under_another_lease_is_not_committed() -> None:
 
     engine = replace(PATIENT, collect_ms=40)
     scenario = sim.Scenario("rule 13, staged name", rows=(3,), workers=1, script=script, engine=engine).without(forgets_former=False)
-    needs(scenario, "lost", commit_belongs=(guards, lambda record, lease, holder, session: holder == session))
+    assert_needed(scenario, "lost", commit_belongs=(guards, lambda record, lease, holder, session: holder == session))
 
 
 def test_rule_14_quarantine_objects_without_their_part_are_removed() -> None:
@@ -301,7 +301,7 @@ def test_rule_14_quarantine_objects_without_their_part_are_removed() -> None:
         stage.world.when("m1", "published the quarantine", strike)
 
     scenario = sim.Scenario("rule 14", bad=frozenset({(0, 1), (1, 1), (2, 2)}), script=script)
-    needs(scenario, "doubled", off=scenario.without(removes_orphans=False))
+    assert_needed(scenario, "doubled", off=scenario.without(removes_orphans=False))
 
 
 def test_rule_15_not_master_says_nothing_about_the_work() -> None:
@@ -321,7 +321,7 @@ def test_rule_15_not_master_says_nothing_about_the_work() -> None:
         script=script,
         patience_ms=12_000,
     )
-    needs(scenario, "stuck", keeps_work=(worker_guards, lambda verdict: False))
+    assert_needed(scenario, "stuck", keeps_work=(worker_guards, lambda verdict: False))
 
 
 def test_rule_16_a_master_that_slept_does_not_expire_everybody() -> None:
@@ -331,7 +331,7 @@ def test_rule_16_a_master_that_slept_does_not_expire_everybody() -> None:
         stage.every(900, lambda: stage.pause("m1", 700))
 
     scenario = sim.Scenario("rule 16", rows=(1, 1), row_ms=(6_000, 6_500), blames_rows=False, script=script, prefix=1.0, calm_ms=6_000)
-    needs(scenario, "lost", clock_jumped=(guards, lambda gap_ms, ttl_ms: False))
+    assert_needed(scenario, "lost", clock_jumped=(guards, lambda gap_ms, ttl_ms: False))
 
 
 def test_rule_17_one_server_for_one_file() -> None:
@@ -341,7 +341,7 @@ def test_rule_17_one_server_for_one_file() -> None:
         stage.at(460, lambda: stage.crash("m2", *stage.servers.keys() & {"m2.store"}))
 
     scenario = sim.Scenario("rule 17", masters=2, store="embedded", script=script)
-    needs(scenario, "doubled", off=scenario.without(locks_directory=False))
+    assert_needed(scenario, "doubled", off=scenario.without(locks_directory=False))
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_rule_18_a_range_that_nobody_touched_is_granted_again(patches: dict[str,
         stage.every(1_600, lambda: stage.network.cut_off(stage.workers["w1"], 800))
 
     scenario = sim.Scenario("rule 18", rows=(1,), workers=1, row_ms=(2_100, 2_300), engine=PATIENT, script=script, patience_ms=20_000)
-    needs(scenario, "stuck", **patches)
+    assert_needed(scenario, "stuck", **patches)
 
 
 def a_master_sleeps_before_it_removes(stage: sim.Stage) -> None:
@@ -389,7 +389,7 @@ def test_rule_19_what_a_master_removes_can_never_be_of_another_commit(output: Li
         suffix=suffix,
         script=a_master_sleeps_before_it_removes,
     )
-    needs(scenario, "lost", off=scenario.without(private_names=False))
+    assert_needed(scenario, "lost", off=scenario.without(private_names=False))
 
 
 def test_rule_19_no_part_is_removed_while_anything_is_left_to_publish() -> None:
@@ -412,7 +412,7 @@ def test_rule_19_no_part_is_removed_while_anything_is_left_to_publish() -> None:
         stage.world.when("m1", "published the part", strike)
 
     scenario = sim.Scenario("rule 19, parts", rows=(3, 3), masters=2, prefix=0.0, row_ms=(30, 60), script=script)
-    needs(scenario, "lost", off=scenario.without(spares_parts=False))
+    assert_needed(scenario, "lost", off=scenario.without(spares_parts=False))
 
 
 def test_staged_files_are_synced_before_their_commit_is_asked_for() -> None:
@@ -420,4 +420,4 @@ def test_staged_files_are_synced_before_their_commit_is_asked_for() -> None:
         stage.world.when("m1", "published the part", stage.cut_power, 2)
 
     scenario = sim.Scenario("section 4, step 1", store="embedded", script=script)
-    needs(scenario, "lost", off=scenario.without(syncs_staging=False))
+    assert_needed(scenario, "lost", off=scenario.without(syncs_staging=False))

@@ -23,20 +23,20 @@ def corpus() -> list[tuple[str, int]]:
 
 
 def play(name: str, seed: int) -> sim.Outcome:
-    outcome = sim.run(sim.SCENARIOS[name], seed)
-    assert outcome.ok, outcome.transcript()
-    return outcome
+    return sim.run(sim.SCENARIOS[name], seed)
 
 
 @pytest.mark.parametrize("name", sim.SCENARIOS)
 def test_no_row_is_lost_doubled_or_stuck(name: str, seed: int) -> None:
     for number in range(SEEDS):
-        play(name, seed + number)
+        outcome = play(name, seed + number)
+        assert outcome.ok, outcome.transcript()
 
 
 @pytest.mark.parametrize(("name", "number"), corpus())
 def test_what_once_failed_does_not_fail_again(name: str, number: int) -> None:
-    play(name, number)
+    outcome = play(name, number)
+    assert outcome.ok, outcome.transcript()
 
 
 @pytest.mark.soak
@@ -44,7 +44,8 @@ def test_what_once_failed_does_not_fail_again(name: str, number: int) -> None:
 @pytest.mark.parametrize("name", sim.SCENARIOS)
 def test_soak(name: str, seed: int) -> None:
     for number in range(SOAK_SEEDS):
-        play(name, seed + number)
+        outcome = play(name, seed + number)
+        assert outcome.ok, outcome.transcript()
 
 
 @pytest.mark.soak

@@ -71,9 +71,14 @@ def test_mistakes_name_the_field_and_the_way_out(workers: object, text: str) -> 
     assert complaint(workers) == f"job.yaml: {text}"
 
 
-def test_a_price_is_only_needed_for_workers_that_there_can_be() -> None:
-    sample(workers={"budget": {"money": 9}, "on_demand": 1.0, "classes": {"protected": {"price": 3}}})
-    sample(workers={"budget": {"money": 9}, "classes": {"preemptible": {"price": 0}}})
+@pytest.mark.parametrize(
+    ("keys", "prices"),
+    [({"on_demand": 1.0, "classes": {"protected": {"price": 3}}}, (3, None)), ({"classes": {"preemptible": {"price": 0}}}, (None, 0))],
+    ids=["protected", "preemptible"],
+)
+def test_a_price_is_only_needed_for_workers_that_there_can_be(keys: dict[str, object], prices: tuple[float | None, float | None]) -> None:
+    classes = sample(workers={"budget": {"money": 9}, **keys}).workers.classes
+    assert (classes.protected.price, classes.preemptible.price) == prices
 
 
 @pytest.mark.parametrize("as_read_by_a_master", [False, True])
