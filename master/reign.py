@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from antinfer.core.rounds import Round
     from antinfer.master.controller.scaler import Scaler
+    from antinfer.master.controller.sight import JobSight
     from antinfer.spec.schema import JobSpec
 
 _log = logging.getLogger("antinfer.master")
@@ -179,7 +180,7 @@ class Master:
     async def give_back(self, id_: str, workers: int) -> GivenBack:
         """Make the job smaller, for good where its workers are ours to start. Raises `MasterError` when nobody rules yet."""
         from antinfer.core.scaling.values import GiveBack
-        from antinfer.master.controller.sight import least_work, look
+        from antinfer.master.controller.sight import least_work
 
         loop = self._ruling()
         if self._scaler is not None:
@@ -187,7 +188,7 @@ class Master:
             if given is None:
                 raise self._not_ready()
             return given
-        leaving = least_work(look(loop.engine, self._figures, self._streams), workers)
+        leaving = least_work(self._sight(loop), workers)
         for name in leaving:
             loop.post(lambda at, name=name: DrainRequested(at, WorkerId(name)))  # type: ignore[misc]
         return GivenBack(None, tuple(leaving))
@@ -355,18 +356,21 @@ class Master:
             return
         # Most masters look after nobody, and every one starts faster without.
         from antinfer.master.controller.shell import Surroundings
-        from antinfer.master.controller.sight import look
 
         around = Surroundings(
-            look=lambda: look(loop.engine, self._figures, self._streams),
+            look=lambda: self._sight(loop),
             post=loop.post,
             fail=self._workers_failed,
             broken=loop.fail_soon,
             troubles=self._troubles,
-            place=self._job.place,
         )
-        over = (Phase.DONE, Phase.FAILED)
-        await self._scaler.during(ruling, around, epoch=self._epoch, address=self._address, is_over=lambda: loop.engine.phase in over)
+        scaler, place, over = self._scaler, self._job.place, (Phase.DONE, Phase.FAILED)
+        await scaler.during(ruling, around, place, epoch=self._epoch, address=self._address, is_over=lambda: loop.engine.phase in over)
+
+    def _sight(self, loop: Loop) -> JobSight:
+        from antinfer.master.controller.sight import look
+
+        return look(loop.engine, self._figures.rows_by_worker, self._streams.rows_of)
 
     def _open_journal(self, engine: Engine, at: int, documents: dict[str, str] | None, *, trusted: bool, owner: str) -> Journal | None:
         """Begin the event log of `engine`, which is about to be started with these arguments; None when the job wants none."""

@@ -94,3 +94,8 @@ class Streams:
 
     def stats_of(self, worker: WorkerId) -> Stats | None:
         return self._stats.get(worker)
+
+    def rows_of(self, worker: str) -> int | None:
+        """Return how many rows a worker has computed since it started, as it said last; None: it has not said so yet."""
+        stats = self._stats.get(WorkerId(worker))
+        return None if stats is None else stats.rows

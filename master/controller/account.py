@@ -1,13 +1,13 @@
-"""What must outlive a master about its workers, beside the output: when the job began, and how long workers were paid for."""
+"""What must outlive a master about its workers, beside the output: when the job began, what they were paid for, how fast they are."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-from antinfer.core.scaling.values import GiveBack
+from antinfer.core.scaling.values import GiveBack, Measure
 from antinfer.errors import OutputError
 from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace
@@ -23,6 +23,8 @@ class Account:
     """Time that workers of each class were there, in all reigns."""
     given_back: Sequence[GiveBack] = ()
     """Workers that somebody wanted back, and has not let go."""
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    """What was measured about the workers of each class."""
 
     @classmethod
     def open(cls, place: OutputPlace) -> Account:
@@ -34,14 +36,20 @@ class Account:
             return account
         try:
             told = json.loads(data)
-            return cls(told["began_at"], told["used_ms"], tuple(GiveBack(**each) for each in told.get("given_back", ())))
+            measures = {name: Measure(**each) for name, each in told["measures"].items()}
+            return cls(told["began_at"], told["used_ms"], tuple(GiveBack(**each) for each in told["given_back"]), measures)
         except (ValueError, TypeError, KeyError) as error:
             raise OutputError(
                 f"{place.uri}/{layout.WORKERS} is damaged: {error}", hint="Delete it: deadline and budget then begin anew."
             ) from error
 
     def write(self, place: OutputPlace) -> None:
-        told = {"began_at": self.began_at, "used_ms": dict(self.used_ms), "given_back": [asdict(each) for each in self.given_back]}
+        told = {
+            "began_at": self.began_at,
+            "used_ms": dict(self.used_ms),
+            "given_back": [asdict(each) for each in self.given_back],
+            "measures": {name: asdict(measure) for name, measure in self.measures.items()},
+        }
         place.write(layout.WORKERS, json.dumps(told).encode())
 
     def age_ms(self) -> int:

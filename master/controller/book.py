@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,13 +11,15 @@ from antinfer.core.causes import Cause
 from antinfer.core.scaling.facts import PodFacts
 from antinfer.core.scaling.measures import Meter
 from antinfer.core.scaling.pods import worker_seen
-from antinfer.core.scaling.values import Observed, WorkerSeen, WorkerState
+from antinfer.core.scaling.values import Measure, Observed, WorkerSeen, WorkerState
 from antinfer.launchers.port import Sight
 from antinfer.master.controller.sight import JobSight, WorkerSight
 
 _TAKEN: Final = (Cause.PREEMPTED, Cause.NODE_LOST)
 _ASKED: Final = (Cause.PREEMPTED, Cause.DRAINED)
 _OVER: Final = (WorkerState.ENDED, WorkerState.LOST)
+_SILENT_MS: Final = 10_000
+"""Workers tell of rows now and then: time without any counts when they tell of more, or after so long."""
 
 
 @dataclass(slots=True)
@@ -31,8 +34,11 @@ class _Entry:
     is_ours: bool = True
     """It was started by this reign, so that what it has computed and committed is all known."""
     has_begun: bool = False
-    computed: int = 0
+    computed: int | None = None
+    """None: it has not said so in this reign."""
     committed: int = 0
+    uncounted_ms: int = 0
+    """Time for which it has held rows and told of no more."""
     is_counted: bool = False
     """That it was taken away is measured."""
 
@@ -40,8 +46,9 @@ class _Entry:
 class Book:
     """Puts what a launcher sees and what the master knows together. Times in ms."""
 
-    def __init__(self) -> None:
-        self.meter = Meter()
+    def __init__(self, known: Mapping[str, Measure] | None = None) -> None:
+        """`known`: what was measured in earlier reigns, by class of workers."""
+        self.meter = Meter(known)
         self.taken: tuple[str, ...] = ()
         """Members of the job that were taken away, as the last look has shown, and have not said so: no row is to blame for that."""
         self._entries: dict[str, _Entry] = {}
@@ -69,7 +76,8 @@ class Book:
                 entry = self._entries[pod.name] = _Entry(is_ours=pod.name.startswith(f"{prefix}-"))
             known = job.workers.get(pod.name)
             if known is not None:
-                self._note(pod, entry, known, work.setdefault(pod.worker_class, Counter()), now)
+                self._note(entry, known, now)
+                self._note_rows(pod, entry, known, work.setdefault(pod.worker_class, Counter()), now)
             else:
                 entry.idle_since = None
             workers.append(self._seen(pod, entry, known, now))
@@ -91,21 +99,34 @@ class Book:
         )
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
-    def _note(self, pod: PodFacts, entry: _Entry, known: WorkerSight, work: Counter[str], now: int) -> None:
+    def _note(self, entry: _Entry, known: WorkerSight, now: int) -> None:
         """Take in what the master knows of a worker."""
         if entry.ready_at is None:
             entry.ready_at = now
-            if not entry.is_ours:
-                entry.computed, entry.has_begun = known.computed_rows, known.computed_rows > 0
         entry.was_asked |= known.is_draining
         idle = known.is_ready and not known.leases
         entry.idle_since = (entry.idle_since or now) if idle else None
-        if known.computed_rows and not entry.has_begun:
+        entry.committed = known.committed_rows
+
+    def _note_rows(self, pod: PodFacts, entry: _Entry, known: WorkerSight, work: Counter[str], now: int) -> None:
+        """Count what it has computed, and in what time. A master that is new hears of neither at first."""
+        told = known.computed_rows
+        if told is None:
+            return
+        if entry.computed is None:
+            entry.computed = 0 if entry.is_ours else told
+            entry.has_begun = entry.computed > 0
+        elif known.leases and self._at is not None:
+            entry.uncounted_ms += now - self._at
+        news = max(0, told - entry.computed)
+        if news and not entry.has_begun:
             entry.has_begun = True
             self.meter.note_start(pod.worker_class, now - pod.created_at)
-        work["workers"] += known.leases > 0
-        work["rows"] += max(0, known.computed_rows - entry.computed)
-        entry.computed, entry.committed = max(entry.computed, known.computed_rows), known.committed_rows
+        if news or entry.uncounted_ms >= _SILENT_MS:
+            work["ms"] += entry.uncounted_ms
+            work["rows"] += news
+            entry.uncounted_ms = 0
+        entry.computed += news
 
     def _seen(self, pod: PodFacts, entry: _Entry, known: WorkerSight | None, now: int) -> WorkerSeen:
         facts = replace(pod, has_session=known is not None, was_ready=entry.ready_at is not None, was_asked=entry.was_asked)
@@ -120,13 +141,13 @@ class Book:
             entry.state, entry.since = seen.state, now
         if seen.state in _OVER and not entry.is_counted and seen.ending is not None and seen.ending.cause in _TAKEN:
             entry.is_counted = True
-            self.meter.note_taken(pod.worker_class, max(0, entry.computed - entry.committed) if entry.is_ours else 0)
+            self.meter.note_taken(pod.worker_class, max(0, (entry.computed or 0) - entry.committed) if entry.is_ours else 0)
         return replace(seen, since=entry.since)
 
     def _measure(self, work: dict[str, Counter[str]], now: int) -> None:
         """Note the work of the time since the last look."""
         if self._at is not None and now > self._at:
             for worker_class, done in work.items():
-                if done["workers"] or done["rows"]:
-                    self.meter.note_work(worker_class, workers=done["workers"], ms=now - self._at, rows=done["rows"])
+                if done["ms"] or done["rows"]:
+                    self.meter.note_work(worker_class, worker_ms=done["ms"], rows=done["rows"], ms=now - self._at)
         self._at = now

@@ -15,6 +15,7 @@ from antinfer.master.loop import now_ms
 from antinfer.rpc.values import GivenBack
 from antinfer.spec.schema import WorkersSpec
 from antinfer.spec.workers import desired_workers
+from antinfer.storage.place import OutputPlace
 
 _LONGEST = 30
 """Characters of a job's name in those of its workers, which may have 63."""
@@ -41,13 +42,21 @@ class Scaler:
         self._beginning = Beginning()
 
     async def during(
-        self, ruling: Coroutine[Any, Any, None], around: Surroundings, *, epoch: int, address: str, is_over: Callable[[], bool]
+        self,
+        ruling: Coroutine[Any, Any, None],
+        around: Surroundings,
+        place: OutputPlace,
+        *,
+        epoch: int,
+        address: str,
+        is_over: Callable[[], bool],
     ) -> None:
         """Look after the workers until `ruling` ends.
 
         Args:
             ruling: the reign.
             around: its master.
+            place: where the output goes.
             epoch: of the reign.
             address: where its master listens.
             is_over: tells, after the reign, whether the job is done or has failed: then workers are removed.
@@ -55,10 +64,10 @@ class Scaler:
         turning: asyncio.Task[None] | None = None
         try:
             launcher = await self._open(address)
-            account = await asyncio.to_thread(Account.open, around.place)
+            account = await asyncio.to_thread(Account.open, place)
             began_at = self._beginning.at(account, now_ms())
             desired = desired_workers(self._spec, prefix=f"{self._stem}-{epoch}", most=self._most, started_at=began_at)
-            elastic = self._elastic = Elastic(launcher, desired, account, around)
+            elastic = self._elastic = Elastic(launcher, desired, account, around, lambda changed: changed.write(place))
             turning = asyncio.create_task(elastic.run())
             turning.add_done_callback(lambda task: _report(task, around.broken))
             await ruling

@@ -25,14 +25,13 @@ from antinfer.master.loop import now_ms
 from antinfer.master.streams import MakeEvent
 from antinfer.master.troubles import Troubles
 from antinfer.rpc.values import GivenBack
-from antinfer.storage.place import OutputPlace
 
 _log = logging.getLogger("antinfer.master.controller")
 _TURN_S: Final = 1.0
 _GATHER_S: Final = 0.1
 """Changes that come within this time are looked at together."""
 _WRITE_S: Final = 30.0
-"""How often it is written down what has been used up; so much a budget may be exceeded by with each death of a master."""
+"""How often it is written down what has been used up and measured; so much a budget may be exceeded by with each death of a master."""
 _WAITED_FOR: Final = (Topic.PENDING, Topic.CRASHES, Topic.IMAGE)
 """Topics that say what the job waits for."""
 _FORESEEN: Final = (Topic.DEADLINE, Topic.BUDGET)
@@ -54,32 +53,35 @@ class Surroundings:
     broken: Callable[[BaseException], None]
     """Ends the reign: we cannot go on."""
     troubles: Troubles
-    place: OutputPlace
 
 
 class Elastic:
     """Keeps as many workers as a job needs, during one reign."""
 
-    def __init__(self, launcher: Launcher, desired: Desired, account: Account, around: Surroundings) -> None:
+    def __init__(
+        self, launcher: Launcher, desired: Desired, account: Account, around: Surroundings, keep: Callable[[Account], None]
+    ) -> None:
         """
         Args:
             launcher: open.
             desired: what is wanted; its prefix is that of this reign.
             account: what is known from earlier reigns.
             around: the master.
+            keep: writes down what the next reign has to know; blocks.
         """
+        self._keep = keep
         self._launcher = launcher
         self._desired = desired
         self._account = account
         self._asked_back = {each.id: each for each in account.given_back}
         self._around = around
         self._controller = Controller(Memory(account.used_ms))
-        self._book = Book()
+        self._book = Book(account.measures)
         self._changed = asyncio.Event()
         self._written_at = now_ms()
         self._denied_since: int | None = None
         self._has_failed = False
-        self._has_budget = desired.allowance != Allowance()
+        self._reckons = desired.allowance != Allowance() or desired.deadline_at is not None
         self._last = Observed()
 
     def changed(self) -> None:
@@ -134,16 +136,21 @@ class Elastic:
         await self.write()
 
     async def write(self) -> None:
-        """Write down what has been used up."""
+        """Write down what the next reign has to know."""
         self._written_at = now_ms()
-        memory = self._controller.memory
-        account = replace(self._account, used_ms=dict(memory.used_ms), given_back=self._given_back())
+        account = self.account
         try:
-            await asyncio.to_thread(account.write, self._around.place)
+            await asyncio.to_thread(self._keep, account)
             self._account = account
         except AntinferError as error:
             # The next time will do: whoever reads it then sees what has been used up until now, too.
             _log.warning("cannot write down what workers have used up: %s", error, extra={"action": "account_not_written"})
+
+    @property
+    def account(self) -> Account:
+        """What the next reign has to know of this one."""
+        used_ms, measures = dict(self._controller.memory.used_ms), self._book.meter.measures()
+        return replace(self._account, used_ms=used_ms, given_back=self._given_back(), measures=measures)
 
     def clear(self) -> None:
         """The job is over, one way or the other: remove every worker that is left, but for those whose logs somebody will want."""
@@ -164,7 +171,7 @@ class Elastic:
         if self._given_back() != tuple(self._account.given_back):
             # At once, but not in a circle when it fails.
             return is_due or now_ms() - self._written_at >= _TURN_S * 1_000
-        return self._has_budget and is_due
+        return self._reckons and is_due
 
     def _given_back(self) -> tuple[GiveBack, ...]:
         """Return what has to outlive us: each request, with the number of workers there were."""

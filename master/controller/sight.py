@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from antinfer.core.engine import Engine, Phase
-from antinfer.core.ids import WorkerId
 from antinfer.core.sessions import Session
-from antinfer.master.status import Figures, rows_done
-from antinfer.master.streams import Streams
+from antinfer.master.status import rows_done
 
 _OVER: Final = (Phase.SETTLING, Phase.COLLECTING, Phase.AUDITING, Phase.SEALING, Phase.DONE)
 
@@ -24,8 +22,8 @@ class WorkerSight:
     is_draining: bool = False
     uncommitted_rows: int = 0
     leases: int = 0
-    computed_rows: int = 0
-    """Since it started, those that had been computed before included."""
+    computed_rows: int | None = None
+    """Since it started, as it said last; None: it has not said anything in this reign."""
     committed_rows: int = 0
     """Since the reign began."""
 
@@ -43,8 +41,14 @@ class JobSight:
     workers: Mapping[str, WorkerSight] = field(default_factory=dict)
 
 
-def look(engine: Engine, figures: Figures, streams: Streams) -> JobSight:
-    """Return what is known now. Costs O(open)."""
+def look(engine: Engine, committed: Mapping[str, int], computed: Callable[[str], int | None]) -> JobSight:
+    """Return what is known now. Costs O(open).
+
+    Args:
+        engine: of the reign.
+        committed: rows that workers have committed since it began, by name.
+        computed: name -> rows that a worker has computed since it started, as it said last; None: it has not.
+    """
     ledger = engine.ledger
     is_done = engine.phase in _OVER
     leased = {(lease.shard, lease.rows) for lease in ledger.leases.values()}
@@ -56,7 +60,7 @@ def look(engine: Engine, figures: Figures, streams: Streams) -> JobSight:
         unleased_rows=0 if is_done else waiting,
         committed_rows=rows_done(engine),
         is_done=is_done,
-        workers={str(session.worker): _worker(session, engine, figures, streams) for session in engine.sessions},
+        workers={str(session.worker): _worker(session, engine, committed, computed) for session in engine.sessions},
     )
 
 
@@ -66,14 +70,13 @@ def least_work(job: JobSight, count: int) -> list[str]:
     return [name for _, name in staying[:count]]
 
 
-def _worker(session: Session, engine: Engine, figures: Figures, streams: Streams) -> WorkerSight:
+def _worker(session: Session, engine: Engine, committed: Mapping[str, int], computed: Callable[[str], int | None]) -> WorkerSight:
     held = [lease for each in session.leases if (lease := engine.ledger.leases.get(each)) is not None]
-    stats = streams.stats_of(WorkerId(session.worker))
     return WorkerSight(
         is_ready=session.is_ready,
         is_draining=session.draining,
         uncommitted_rows=sum(lease.rows.size for lease in held if not lease.is_unsized),
         leases=len(held),
-        computed_rows=0 if stats is None else stats.rows,
-        committed_rows=figures.rows_by_worker[session.worker],
+        computed_rows=computed(session.worker),
+        committed_rows=committed.get(session.worker, 0),
     )

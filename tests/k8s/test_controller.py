@@ -116,10 +116,14 @@ def bench(tmp_path: Path) -> MakeBench:
             fail=lambda error: made.failures.append(error),
             broken=lambda error: None,
             troubles=Troubles(),
-            place=open_place(str(tmp_path / "out")),
         )
+        place = open_place(str(tmp_path / "out"))
         desired = Desired(**{"prefix": "job-1", "policy": HASTY, **wanted})
-        made = Bench(cluster, Elastic(launcher, desired, Account(time.time(), {}), around), troubles=around.troubles)
+        made = Bench(
+            cluster,
+            Elastic(launcher, desired, Account(time.time(), {}), around, lambda account: account.write(place)),
+            troubles=around.troubles,
+        )
         try:
             yield made
         finally:
@@ -376,8 +380,9 @@ def test_what_cannot_be_kept_is_told_by_the_status_and_taken_back(bench: MakeBen
     with Cluster([Node("n", pretend=True)]) as cluster, bench(cluster, least=2, most=2, started_at=now_ms(), **wanted) as it:
         it.settle(2)
         measured_at = now_ms() + 10_000
-        it.job = replace(it.job, workers={name: replace(each, computed_rows=100) for name, each in it.job.workers.items()})
-        it.elastic.turn(measured_at)
+        for at, rows in ((now_ms(), 0), (measured_at, 100)):
+            it.job = replace(it.job, workers={name: replace(each, computed_rows=rows) for name, each in it.job.workers.items()})
+            it.elastic.turn(at)
         assert told in it.troubles.text
         it.job = replace(it.job, remaining_rows=10)
         it.elastic.turn(measured_at + 1_000)

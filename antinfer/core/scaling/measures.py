@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from antinfer.core.scaling.values import Measure
 
@@ -21,19 +22,25 @@ class _ClassMeter:
     lost_ms: float = 0.0
     startup_ms: float | None = None
 
+    @classmethod
+    def of(cls, measure: Measure) -> _ClassMeter:
+        lost_ms = _LEAST_LOST_OF_MS * measure.loss / (1 - measure.loss)
+        return cls(_LEAST_MS, measure.rate * _LEAST_MS, lost_ms, measure.startup_ms)
 
-@dataclass(slots=True)
+
 class Meter:
     """Told what workers do, says what to reckon with."""
 
-    _classes: dict[str, _ClassMeter] = field(default_factory=dict)
+    def __init__(self, known: Mapping[str, Measure] | None = None) -> None:
+        """`known`: what an earlier one said, by class; it counts as little as a measure may, and soon gives way to what is seen now."""
+        self._classes = {name: _ClassMeter.of(measure) for name, measure in (known or {}).items()}
 
-    def note_work(self, worker_class: str, *, workers: int, ms: int, rows: int) -> None:
-        """So many workers that held rows computed so many of them in the last `ms`."""
+    def note_work(self, worker_class: str, *, worker_ms: int, rows: int, ms: int) -> None:
+        """Workers that held rows have computed so many of them in so much time of one worker; `ms` have passed since the last word."""
         meter = self._of(worker_class)
-        # By the time of one worker, so that a thousand of them do not forget within a second what a minute has shown.
+        # By the time that passes, so that a thousand workers do not forget within a second what a minute has shown.
         fading = 0.5 ** (ms / _MEMORY_MS)
-        meter.work_ms = meter.work_ms * fading + workers * ms
+        meter.work_ms = meter.work_ms * fading + worker_ms
         meter.rows = meter.rows * fading + rows
         meter.lost_ms *= fading
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 1 when something was lost, doubled or stuck."""
+    # Masters and controllers by the hundred: what each of them says, nobody reads.
+    logging.getLogger("antinfer").addHandler(logging.NullHandler())
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = _COMMANDS.get(given[0]) if given else None
     return _search(given) if command is None else command(given[1:], say)

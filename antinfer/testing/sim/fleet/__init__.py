@@ -8,7 +8,7 @@
 The kernel beside it looks at every step of the commit protocol for a handful of workers; this looks at policy and size, for thousands.
 """
 
-from antinfer.testing.sim.fleet.conditions import Conditions, Losses, Speeds
+from antinfer.testing.sim.fleet.conditions import Conditions, Losses, Scaling, Speeds
 from antinfer.testing.sim.fleet.job import Job, Report, run
 
-__all__ = ["Conditions", "Job", "Losses", "Report", "Speeds", "run"]
+__all__ = ["Conditions", "Job", "Losses", "Report", "Scaling", "Speeds", "run"]

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from antinfer.core.budgets import BadRowBudget
 from antinfer.core.config import EngineConfig
+from antinfer.core.scaling.values import Desired
 from antinfer.worker.policy import SessionPolicy
 
 ENGINE: Final = EngineConfig(job="fleet", bad_rows=BadRowBudget(max_fraction=1.0))
@@ -25,6 +26,11 @@ class Speeds:
     """Share of workers that are slow for as long as they live."""
     slow_factor: float = 8.0
     """How much slower."""
+
+    @property
+    def mean(self) -> float:
+        """Rows a second that a worker may be expected to make."""
+        return self.rows_per_s * (1 - self.slow_share + self.slow_share / self.slow_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,23 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaling:
+    """Workers that the controller of the master starts and gives back, in place of one in every slot from the beginning to the end."""
+
+    desired: Desired
+    """What is wanted of them; each reign has a prefix of its own."""
+    protected: int = 0
+    """Slots on nodes that nobody takes away; those of the other class are."""
+    made_after: float = 15.0
+    """Time from an order that finds a place to a running process: image, node, volumes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """One whole job, but for its seed."""
 
     workers: int = 100
+    """As many as there are slots."""
     shards: int = 2_000
     rows: int = 1_000
     """Of each shard."""
@@ -82,6 +101,7 @@ class Conditions:
     """Results of each good row."""
     speeds: Speeds = field(default_factory=Speeds)
     losses: Losses = field(default_factory=Losses)
+    scaling: Scaling | None = None
     commit_every: float | None = 60.0
     """Longest time until a worker commits what it has finished of a task; 0: at the end of the task only; None: as the master says."""
     turn_ms: int = 10

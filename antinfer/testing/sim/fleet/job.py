@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from antinfer.core import invariants
 from antinfer.core.engine import Phase
+from antinfer.core.scaling.values import PROTECTED
 from antinfer.errors import InvariantViolation
 from antinfer.testing.sim.fleet.books import Books
 from antinfer.testing.sim.fleet.clock import Clock
 from antinfer.testing.sim.fleet.conditions import Conditions
+from antinfer.testing.sim.fleet.elastic import Pods, Staff
 from antinfer.testing.sim.fleet.node import Node, World
 from antinfer.testing.sim.fleet.reign import Master
 
@@ -39,6 +41,8 @@ class Report:
     commits: int
     leases: int
     workers_started: int
+    worker_s: float
+    """Time that workers were there, all together."""
     preempted: int
     frozen: int
     parted: int
@@ -80,7 +84,7 @@ class Report:
             f"makespan {self.makespan_s:,.0f} s, ideal {self.ideal_s:,.0f} s, goodput {self.goodput:.3f}",
             f"rows {self.rows:,}, computed {self.rows_computed:,} (wasted {self.wasted:.2%}), in quarantine {self.rows_quarantined:,}",
             f"commits {self.commits:,}, leases {self.leases:,}, batches {self.batches:,}",
-            f"workers started {self.workers_started:,}: {lost}; masters {self.masters}",
+            f"workers started {self.workers_started:,}, there for {self.worker_s:,.0f} s in all: {lost}; masters {self.masters}",
             counted,
             f"store {self.store_bytes / 1e6:.1f} MB at most, {self.most_staged:,} staged objects at most",
             f"{self.events:,} events, {self.core_events:,} of them in the core: {cost}",
@@ -102,6 +106,10 @@ class Job:
         self.nodes = [Node(self.world, index) for index in range(conditions.workers)]
         self.started = self.preempted = self.frozen = self.parted = 0
         self.masters = 1
+        self.staff: Staff | None = None
+        if (scaling := conditions.scaling) is not None:
+            self.pods = Pods(self.clock, scaling, self.nodes, self._start, int(conditions.losses.replaced_after * 1000))
+            self.staff = Staff(self.clock, scaling, self.master, self.pods)
 
     def _draw_poison(self) -> dict[int, list[int]]:
         rows: dict[int, list[int]] = {}
@@ -113,9 +121,14 @@ class Job:
     # -- what happens to workers -------------------------------------------------------------------------------------------------
     def begin(self) -> None:
         self.master.start()
-        for node in self.nodes:
-            node.on_exit = self._replace
-            self.clock.after(self.rng.randint(0, 2_000), self._start, node)
+        if self.staff is not None:
+            for node in self.nodes:
+                node.on_exit = self.pods.ended
+            self.staff.begin()
+        else:
+            for node in self.nodes:
+                node.on_exit = self._replace
+                self.clock.after(self.rng.randint(0, 2_000), self._start, node)
         losses = self.conditions.losses
         for at in losses.swept_at:
             self.clock.after(int(at * 1000), self._sweep, losses.swept)
@@ -137,13 +150,13 @@ class Job:
     def _wait_ms(self, mean_s: float) -> int:
         return max(1, int(self.rng.expovariate(1 / mean_s) * 1000))
 
-    def _start(self, node: Node) -> None:
+    def _start(self, node: Node, name: str = "") -> None:
         if node.is_alive or self.master.ended_at is not None:
             return
         self.started += 1
-        node.start()
+        node.start(name)
         losses = self.conditions.losses
-        if losses.preempted_every:
+        if losses.preempted_every and not (self.staff is not None and self.pods.worker_class(node) == PROTECTED):
             self.clock.after(self._wait_ms(losses.preempted_every), self._preempt, (node, node.life))
         if losses.frozen_every:
             self.clock.after(self._wait_ms(losses.frozen_every), self._freeze, (node, node.life))
@@ -170,9 +183,12 @@ class Job:
         node, life = planned
         if node.life == life and node.is_alive:
             node.kill(silently=self.rng.random() < self.conditions.losses.silent_share)
-            self._replace(node)
+            if self.staff is not None:
+                self.pods.taken(node)
+            else:
+                self._replace(node)
 
-    def _replace(self, node: Node) -> None:
+    def _replace(self, node: Node, code: int = 0) -> None:
         self.clock.after(int(self.conditions.losses.replaced_after * 1000), self._start, node)
 
     def _freeze(self, planned: tuple[Node, int]) -> None:
@@ -196,9 +212,9 @@ class Job:
     # -- the run -----------------------------------------------------------------------------------------------------------------
     @property
     def ideal_s(self) -> float:
-        """The time that as many workers as there are now would need."""
+        """The time that one worker in each slot would need, as fast as the last one there."""
         conditions = self.conditions
-        speed = sum(node.rate for node in self.nodes) or 1.0
+        speed = sum(node.rate or conditions.speeds.mean for node in self.nodes)
         heavy = 1 + conditions.heavy_share * (conditions.heavy_factor - 1)
         return conditions.total_rows * heavy / speed
 
@@ -222,6 +238,8 @@ class Job:
     def _problems(self) -> list[str]:
         master, engine = self.master, self.master.engine
         problems = [*master.problems, *self.world.problems]
+        if self.staff is not None and self.staff.failure:
+            problems.append(f"given up: {self.staff.failure}")
         if engine is not None and engine.failure:
             problems.append(f"given up: {engine.failure}")
         elif engine is None or engine.phase is not Phase.DONE:
@@ -249,6 +267,7 @@ class Job:
             commits=counters.pop("commits", 0),
             leases=master.leases + counters.pop("leases_granted", 0),
             workers_started=self.started,
+            worker_s=sum(node.worked_ms for node in self.nodes) / 1000,
             preempted=self.preempted,
             frozen=self.frozen,
             parted=self.parted,

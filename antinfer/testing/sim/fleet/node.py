@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from antinfer.core.causes import Cause
 from antinfer.core.events import StreamId
 from antinfer.core.ids import ShardId, WorkerId
 from antinfer.core.messages import Downward
@@ -79,7 +80,10 @@ class World:
 class Node:
     """One slot for workers; each life is another process on another machine, as fast as chance makes it."""
 
-    __slots__ = ("_armed_at", "_rate", "_stream", "_world", "host", "index", "is_alive", "life", "on_exit", "parted_until", "session")
+    __slots__ = (
+        "_armed_at", "_computed_before", "_rate", "_started_at", "_stream", "_told", "_worked_ms", "_world",
+        "host", "index", "is_alive", "life", "on_exit", "parted_until", "session",
+    )  # fmt: skip
 
     def __init__(self, world: World, index: int) -> None:
         self._world = world
@@ -88,10 +92,13 @@ class Node:
         self.is_alive = False
         self.parted_until = 0
         """Until then nothing gets through to the master, or back."""
-        self.on_exit: Callable[[Node], None] = lambda node: None
-        """Called when the process has ended by itself."""
+        self.on_exit: Callable[[Node, int], None] = lambda node, code: None
+        """Called with the exit code when the process has ended by itself."""
+        self._started_at = self._worked_ms = self._computed_before = 0
         self._rate = 0.0
         self._stream: StreamId | None = None
+        self._told: tuple[StreamId | None, int] = (None, 0)
+        """Rows that the worker has computed, when it last said something, and on which stream."""
         self._armed_at = -1
         """When the session's timer is planned; -1: not."""
         self.session = Session(WorkerId(""))
@@ -100,15 +107,16 @@ class Node:
         self.host.die = self._host_died
 
     # -- life --------------------------------------------------------------------------------------------------------------------
-    def start(self) -> None:
-        """Start a worker in this slot."""
+    def start(self, name: str = "") -> None:
+        """Start a worker in this slot; it has a name of its own where it is given none."""
         world, speeds = self._world, self._world.conditions.speeds
         self.life += 1
         self.is_alive = True
         self.parted_until = 0
         slowness = speeds.slow_factor if world.rng.random() < speeds.slow_share else 1.0
         self._rate = speeds.rows_per_s * (1 + speeds.spread * world.rng.uniform(-1, 1)) / slowness
-        name = f"w{self.index}.{self.life}"
+        name = name or f"w{self.index}.{self.life}"
+        self._started_at, self._computed_before = world.clock.now, self.host.rows_computed
         self.host.worker = name
         self.session = Session(WorkerId(name), "fleet", world.conditions.session)
         self._stream, self._armed_at = None, -1
@@ -116,7 +124,7 @@ class Node:
 
     def kill(self, *, silently: bool = False) -> None:
         """End the process without a word; silently: the machine is gone, so that nobody closes its connection."""
-        self.is_alive = False
+        self._worked_ms, self.is_alive = self.worked_ms, False
         self.life += 1
         self.host.stop()
         stream, self._stream = self._stream, None
@@ -124,8 +132,8 @@ class Node:
             self._world.clock.after(_LATENCY_MS, self._world.master.lose, stream)
 
     def drain(self) -> None:
-        """Tell it that it has to leave."""
-        self._step(DrainAsked(self._world.clock.now, "asked"))
+        """Tell it by a signal that it has to leave."""
+        self._step(DrainAsked(self._world.clock.now, "drained after SIGTERM", Cause.PREEMPTED))
 
     def part(self, ms: int) -> None:
         """Cut it off from the master; short interruptions are only waited for, as TCP does."""
@@ -150,6 +158,17 @@ class Node:
         """Rows a second."""
         return self._rate
 
+    @property
+    def worked_ms(self) -> int:
+        """Time that workers were here, over all lives."""
+        return self._worked_ms + (self._world.clock.now - self._started_at if self.is_alive else 0)
+
+    @property
+    def rows_told(self) -> int | None:
+        """Rows that the present worker has computed, as it has told its master; None: it has not told this one."""
+        stream, rows = self._told
+        return rows if stream is not None and stream == self._stream else None
+
     # -- the network -------------------------------------------------------------------------------------------------------------
     def _delay(self) -> int:
         return max(0, self.parted_until - self._world.clock.now) + _LATENCY_MS
@@ -170,6 +189,7 @@ class Node:
 
     def _send(self, message: object) -> None:
         if self._stream is not None:
+            self._told = self._stream, self.host.rows_computed - self._computed_before
             self._world.clock.after(self._delay(), self._arrive, (self._stream, message))
 
     def _arrive(self, sent: tuple[StreamId, Any]) -> None:
@@ -255,6 +275,6 @@ class Node:
                     world.clock.after(action.after_ms + world.rng.randint(1, 20), self._dial, self.life)
                 case Exit():
                     self.kill()
-                    self.on_exit(self)
+                    self.on_exit(self, action.code)
                 case _:
                     raise AssertionError(f"unknown action {action!r}")

@@ -8,7 +8,8 @@ from statistics import mean
 from typing import Any, Final
 
 from antinfer.core.interval import IntervalPolicy
-from antinfer.testing.sim.fleet.conditions import Conditions, Losses, Speeds
+from antinfer.core.scaling.values import Desired, ScalingPolicy
+from antinfer.testing.sim.fleet.conditions import Conditions, Losses, Scaling, Speeds
 from antinfer.testing.sim.fleet.job import Report, run
 
 _NEVER_MS: Final = 1_000_000_000
@@ -23,9 +24,25 @@ def _commits(every: float | None) -> Callable[[Conditions], Conditions]:
     return lambda conditions: _engine(conditions, interval=policy).but(commit_every=every)
 
 
+_SLACK: Final = 6.0
+"""Times the ideal time, and the time that workers take to start, that a deadline leaves."""
+
+
+def _scaled(*, deadline: bool = False, on_demand: float = 0.0, **policy: Any) -> Callable[[Conditions], Conditions]:
+    def scaled(conditions: Conditions) -> Conditions:
+        ideal_s = conditions.total_rows / (conditions.workers * conditions.speeds.mean)
+        at = round(1_000 * (_SLACK * ideal_s + conditions.setup)) if deadline else None
+        wanted = Desired("", least=1, most=conditions.workers, deadline_at=at, on_demand=on_demand, policy=ScalingPolicy(**policy))
+        return _commits(None)(conditions).but(scaling=Scaling(wanted, protected=round(on_demand * conditions.workers)))
+
+    return scaled
+
+
 def _never_stuck(conditions: Conditions) -> Conditions:
     return _engine(conditions, deadlines=replace(conditions.engine.deadlines, shortest_ms=_NEVER_MS, first_ms=_NEVER_MS))
 
+
+DEADLINES: Final = ("deadline", "deadline without a band")
 
 POLICIES: Final[dict[str, Callable[[Conditions], Conditions]]] = {
     "as shipped": _commits(None),
@@ -39,6 +56,10 @@ POLICIES: Final[dict[str, Callable[[Conditions], Conditions]]] = {
     "commit each 5 s": _commits(5.0),
     "commit each 60 s": _commits(60.0),
     "commit at the end": _commits(0.0),
+    "all there are": _scaled(),
+    "half on demand": _scaled(on_demand=0.5),
+    DEADLINES[0]: _scaled(deadline=True),
+    DEADLINES[1]: _scaled(deadline=True, early=0.95, aim=0.95, late=0.95, settle_ms=0),
 }
 """By name: what makes of a job the same job under this policy."""
 
@@ -73,10 +94,14 @@ class Line:
     wasted: float
     """Mean share of the rows that were computed in vain."""
     commits: float
+    started: float
+    """Mean number of workers that were started."""
+    paid: float
+    """Mean of the time that workers were there, in multiples of what they ideally need."""
     problems: tuple[str, ...]
 
     @classmethod
-    def of(cls, job: str, policy: str, reports: Sequence[Report]) -> Line:
+    def of(cls, job: str, policy: str, workers: int, reports: Sequence[Report]) -> Line:
         took = [report.makespan_s / report.ideal_s for report in reports]
         return cls(
             job,
@@ -85,15 +110,18 @@ class Line:
             max(took),
             mean(report.wasted for report in reports),
             mean(report.commits for report in reports),
+            mean(report.workers_started for report in reports),
+            mean(report.worker_s / (workers * report.ideal_s) for report in reports),
             tuple(f"seed {report.seed}: {problem}" for report in reports for problem in report.problems),
         )
 
     def __str__(self) -> str:
         state = "" if not self.problems else f"  {len(self.problems)} VIOLATIONS: {self.problems[0]}"
-        return f"{self.job:14} {self.policy:24} {self.makespan:9.2f} {self.worst:9.2f} {self.wasted:9.2%} {self.commits:9,.0f}{state}"
+        took = f"{self.makespan:9.2f} {self.worst:9.2f} {self.wasted:9.2%} {self.commits:9,.0f}"
+        return f"{self.job:14} {self.policy:24} {took} {self.started:9,.0f} {self.paid:9.2f}{state}"
 
 
-HEADER: Final = f"{'job':14} {'policy':24} {'makespan':>9} {'worst':>9} {'wasted':>9} {'commits':>9}"
+HEADER: Final = f"{'job':14} {'policy':24} {'makespan':>9} {'worst':>9} {'wasted':>9} {'commits':>9} {'started':>9} {'paid':>9}"
 
 
 def compare(
@@ -112,7 +140,7 @@ def compare(
     for job in jobs:
         for policy in chosen:
             conditions = POLICIES[policy](JOBS[job])
-            line = Line.of(job, policy, [run(conditions, seed) for seed in seeds])
+            line = Line.of(job, policy, conditions.workers, [run(conditions, seed) for seed in seeds])
             on_line(line)
             lines.append(line)
     return lines

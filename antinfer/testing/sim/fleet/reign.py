@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -22,7 +23,7 @@ _FLUSH_MS: Final = 30
 _LIST_MS: Final = 100
 TICK_MS: Final = 200
 _WHOLE_CHECK_MS: Final = 60_000
-"""How often everything that is open is checked; what has changed is checked in every batch."""
+"""How often everything that is open is checked; what a step has changed is checked after it."""
 _RECORD: Final = "r:"
 
 
@@ -50,6 +51,8 @@ class Master:
         self.batches = 0
         self.stepped = 0
         """Events that the core took."""
+        self.committed: Counter[str] = Counter()
+        """Rows that workers have committed in this reign, by name."""
         self.problems: list[str] = []
         self.ended_at: int | None = None
         self.is_over = False
@@ -69,7 +72,9 @@ class Master:
         plan = PlanIndex([conditions.rows] * conditions.shards, complete=True)
         engine = self.engine = Engine(conditions.engine, plan, self.epoch)
         self._inbox, self._turns, self._unpublished = [], False, []
+        self.committed = Counter()
         ordered = engine.start(self._clock.now, dict(self.documents), trusted=True)
+        self._check(engine)
         self._settle(engine, ordered)
         self._tick(self.epoch)
 
@@ -92,18 +97,19 @@ class Master:
             return
         at = self._clock.now
         if isinstance(message, Join):
-            self._post(events.Joined(at, stream, message))
+            self.post(events.Joined(at, stream, message))
         elif isinstance(message, Heartbeat):
-            self._post(events.HeartbeatSeen(at, stream, message))
+            self.post(events.HeartbeatSeen(at, stream, message))
         else:
-            self._post(events.Requested(at, stream, message))
+            self.post(events.Requested(at, stream, message))
 
     def lose(self, stream: StreamId) -> None:
         """A connection is gone."""
         if self.streams.pop(stream, None) is not None:
-            self._post(events.StreamBroken(self._clock.now, stream))
+            self.post(events.StreamBroken(self._clock.now, stream))
 
-    def _post(self, event: Event) -> None:
+    def post(self, event: Event) -> None:
+        """Have the engine take an event with its next batch."""
         self._inbox.append(event)
         if not self._turns:
             self._turns = True
@@ -111,7 +117,7 @@ class Master:
 
     def _tick(self, epoch: int) -> None:
         if epoch == self.epoch and self.engine is not None and self.ended_at is None:
-            self._post(events.Ticked(self._clock.now))
+            self.post(events.Ticked(self._clock.now))
             self._clock.after(TICK_MS, self._tick, epoch)
 
     # -- a batch -----------------------------------------------------------------------------------------------------------------
@@ -123,13 +129,21 @@ class Master:
         taken, self._inbox = self._inbox, []
         ordered: list[commands.Command] = []
         for event in taken:
-            ordered += engine.step(event)
+            ordered += self._step(engine, event)
         self.stepped += len(taken)
         self.is_over = engine.phase in (Phase.DONE, Phase.FAILED)
         self._settle(engine, ordered)
 
-    def _settle(self, engine: Engine, ordered: list[commands.Command]) -> None:
+    def _step(self, engine: Engine, event: Event) -> list[commands.Command]:
+        """Let the engine take an event; the shards that this changes are checked."""
+        ledger = engine.ledger
+        before, ledger.dirty = ledger.dirty, set()
+        ordered = engine.step(event)
         self._check(engine)
+        ledger.dirty |= before
+        return ordered
+
+    def _settle(self, engine: Engine, ordered: list[commands.Command]) -> None:
         changes = engine.take_changes()
         if changes:
             self.batches += 1
@@ -169,6 +183,8 @@ class Master:
                 if not self._unpublished:
                     self._later(_PUBLISH_MS, self._publish)
                 self._unpublished.extend(command.records)
+                for record in command.records:
+                    self.committed[record.worker] += record.rows_in
             else:
                 self._act(command)
 
@@ -205,14 +221,14 @@ class Master:
             if act is not None:
                 act()
             if make is not None:
-                self._post(make())
+                self.post(make())
 
         self._clock.after(ms, do, self.epoch)
 
     def _publish(self) -> None:
         records, self._unpublished = self._unpublished, []
         done, missing = self._books.publish(records)
-        self._post(events.Published(self._clock.now, done, missing))
+        self.post(events.Published(self._clock.now, done, missing))
 
     def _seal(self) -> None:
         self._books.is_sealed = True

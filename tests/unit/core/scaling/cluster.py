@@ -182,7 +182,7 @@ class Cluster:
             self._live(pod)
         # Once for all of a class, as the controller of a master does.
         for worker_class, done in self.worked.items():
-            self.meter.note_work(worker_class, workers=round(done["workers"]), ms=STEP_MS, rows=round(done["rows"]))
+            self.meter.note_work(worker_class, worker_ms=round(done["workers"]) * STEP_MS, rows=round(done["rows"]), ms=STEP_MS)
         self._preempt_some()
         seen = self.observe()
         if seen.is_done and self.done_at is None:

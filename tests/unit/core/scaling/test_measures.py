@@ -11,9 +11,9 @@ def test_nothing_is_told_before_there_is_something_to_tell() -> None:
     meter = Meter()
     assert meter.measures() == {}
     meter.note_start("preemptible", 30_000)
-    meter.note_work("preemptible", workers=4, ms=1_000, rows=400)
+    meter.note_work("preemptible", worker_ms=4_000, rows=400, ms=1_000)
     assert meter.measures() == {}, "batches come in bursts"
-    meter.note_work("preemptible", workers=4, ms=1_000, rows=0)
+    meter.note_work("preemptible", worker_ms=4_000, rows=0, ms=1_000)
     (measure,) = meter.measures().values()
     assert measure.rate == pytest.approx(0.05, rel=0.01)
     assert measure.startup_ms == 30_000
@@ -25,7 +25,7 @@ def test_loss_is_the_share_of_time_that_being_taken_away_costs() -> None:
     meter = Meter()
     meter.note_start("preemptible", 30_000)
     for second in range(1, 54_001):
-        meter.note_work("preemptible", workers=10, ms=1_000, rows=500)
+        meter.note_work("preemptible", worker_ms=10_000, rows=500, ms=1_000)
         if second % 54 == 0:
             meter.note_taken("preemptible", 1_500)
     assert meter.measures()["preemptible"].loss == pytest.approx(0.1, rel=0.1)
@@ -34,11 +34,11 @@ def test_loss_is_the_share_of_time_that_being_taken_away_costs() -> None:
 def test_who_is_taken_away_at_once_shows_little_of_what_will_be() -> None:
     meter = Meter()
     meter.note_start("preemptible", 30_000)
-    meter.note_work("preemptible", workers=3, ms=2_000, rows=300)
+    meter.note_work("preemptible", worker_ms=6_000, rows=300, ms=2_000)
     meter.note_taken("preemptible", 100)
     assert 0 < meter.measures()["preemptible"].loss < 0.06
     for second in range(1, 3_601):
-        meter.note_work("preemptible", workers=3, ms=1_000, rows=150)
+        meter.note_work("preemptible", worker_ms=3_000, rows=150, ms=1_000)
         if second % 20 == 0:
             meter.note_taken("preemptible", 1_500)
     assert meter.measures()["preemptible"].loss == pytest.approx(0.5, rel=0.1), "as soon as there is more to go by, it counts in full"
@@ -47,14 +47,14 @@ def test_who_is_taken_away_at_once_shows_little_of_what_will_be() -> None:
 def test_what_is_long_ago_counts_less() -> None:
     meter = Meter()
     for _ in range(3_600):
-        meter.note_work("protected", workers=1, ms=1_000, rows=10)
+        meter.note_work("protected", worker_ms=1_000, rows=10, ms=1_000)
     for _ in range(1_800):
-        meter.note_work("protected", workers=1, ms=1_000, rows=20)
+        meter.note_work("protected", worker_ms=1_000, rows=20, ms=1_000)
     assert 0.0185 < meter.measures()["protected"].rate < 0.02
 
 
 def test_classes_are_measured_apart() -> None:
     meter = Meter()
-    meter.note_work("protected", workers=1, ms=10_000, rows=1_000)
-    meter.note_work("preemptible", workers=1, ms=10_000, rows=500)
+    meter.note_work("protected", worker_ms=10_000, rows=1_000, ms=10_000)
+    meter.note_work("preemptible", worker_ms=10_000, rows=500, ms=10_000)
     assert {name: round(measure.rate, 3) for name, measure in meter.measures().items()} == {"protected": 0.1, "preemptible": 0.05}

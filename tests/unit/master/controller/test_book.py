@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from antinfer.core.causes import Cause
 from antinfer.core.scaling.facts import ConditionFacts, ContainerFacts, PodFacts
-from antinfer.core.scaling.values import Observed, WorkerSeen, WorkerState
+from antinfer.core.scaling.values import Measure, Observed, WorkerSeen, WorkerState
 from antinfer.launchers.port import Sight
 from antinfer.master.controller.book import Book
 from antinfer.master.controller.sight import JobSight, WorkerSight
@@ -63,6 +63,36 @@ def test_what_a_worker_had_done_before_we_came_counts_for_nothing() -> None:
     for second in range(11):
         observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=1_000_000 + second * 50))
     assert abs(observed.measures["preemptible"].rate - 0.05) < 1e-9
+
+
+def test_a_master_that_has_heard_nothing_yet_measures_nothing() -> None:
+    """Workers find it one after the other, and tell of all that they have ever computed."""
+    bench = Bench("job-0-1")
+    for second in range(4):
+        assert bench.look(second * 1_000, known=WorkerSight(leases=1)).measures == {}
+    for second in range(4, 15):
+        observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=1_000_000 + second * 50))
+    assert abs(observed.measures["preemptible"].rate - 0.05) < 1e-9
+
+
+def test_time_between_two_reports_counts_with_the_second_but_not_for_ever() -> None:
+    bench = Bench()
+    for second in range(19):
+        observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=second // 6 * 300))
+    assert abs(observed.measures["preemptible"].rate - 0.05) < 1e-9
+    for second in range(19, 55):
+        observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=900))
+    assert observed.measures["preemptible"].rate < 0.02, "one that hangs makes its class no faster"
+
+
+def test_what_an_earlier_reign_measured_is_known_until_more_is() -> None:
+    bench = Bench()
+    bench.book = Book({"preemptible": Measure(0.02, 0.1, 9_000)})
+    measure = bench.look(0, known=WorkerSight(leases=1, computed_rows=0)).measures["preemptible"]
+    assert (round(measure.rate, 9), round(measure.loss, 9), measure.startup_ms) == (0.02, 0.1, 9_000)
+    for second in range(1, 61):
+        observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=second * 50))
+    assert abs(observed.measures["preemptible"].rate - 0.05) < 0.004
 
 
 def test_a_worker_that_is_taken_away_costs_once_what_it_had_not_committed() -> None:
