@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from antinfer import faultpoints
 from antinfer.core import guards
@@ -26,7 +26,7 @@ from antinfer.core.interval import IntervalPolicy
 from antinfer.core.plan import PlanIndex, Shard
 from antinfer.errors import AntinferError, FencedError, Interrupted, MasterError, UserCodeError, UserError, split_hint
 from antinfer.master import retrying, sealing
-from antinfer.master.backoff import START_S, patiently
+from antinfer.master.backoff import START_S, Wait, patiently
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
 from antinfer.master.journal import Journal, Level
 from antinfer.master.loop import Loop, now_ms
@@ -77,12 +77,6 @@ def engine_config(spec: JobSpec, job: str, ttl_s: float | None = None) -> Engine
         bad_rows=BadRowBudget(max_fraction=spec.quarantine.max_fraction, max_rows=spec.quarantine.max_rows),
     )
     return config if ttl_s is None else replace(config, ttl_ms=int(ttl_s * 1_000))
-
-
-class Wait(Protocol):
-    """How trouble with the output place is waited out."""
-
-    def __call__(self, doing: str, work: Callable[[], T]) -> T: ...
 
 
 async def claim(place: OutputPlace, store: Store, owner: str, patiently: Wait) -> tuple[int, int, int]:
@@ -366,7 +360,14 @@ class Master:
             place=self._job.place,
         )
         over = (Phase.DONE, Phase.FAILED)
-        await self._scaler.during(ruling, around, epoch=self._epoch, address=self._address, is_over=lambda: loop.engine.phase in over)
+        await self._scaler.during(
+            ruling,
+            around,
+            epoch=self._epoch,
+            address=self._address,
+            is_over=lambda: loop.engine.phase in over,
+            patiently=self._patiently,
+        )
 
     def _open_journal(self, engine: Engine, at: int, documents: dict[str, str] | None, *, trusted: bool, owner: str) -> Journal | None:
         """Begin the event log of `engine`, which is about to be started with these arguments; None when the job wants none."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from antinfer.core.scaling.values import GiveBack
-from antinfer.errors import OutputError
+from antinfer.errors import DataError
 from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace
 
@@ -26,7 +26,12 @@ class Account:
 
     @classmethod
     def open(cls, place: OutputPlace) -> Account:
-        """Read it, or begin it. Raises `OutputError` when it is damaged."""
+        """Read it, or begin it; may be called again.
+
+        Raises:
+            DataError: It is damaged.
+            OutputError: The place cannot be reached.
+        """
         data = place.read(layout.WORKERS)
         if data is None:
             account = cls(time.time(), {})
@@ -36,7 +41,7 @@ class Account:
             told = json.loads(data)
             return cls(told["began_at"], told["used_ms"], tuple(GiveBack(**each) for each in told.get("given_back", ())))
         except (ValueError, TypeError, KeyError) as error:
-            raise OutputError(
+            raise DataError(
                 f"{place.uri}/{layout.WORKERS} is damaged: {error}", hint="Delete it: deadline and budget then begin anew."
             ) from error
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from antinfer.core.scaling.values import GiveBack
 from antinfer.launchers.port import Launcher
+from antinfer.master.backoff import Wait
 from antinfer.master.controller.account import Account, Beginning
 from antinfer.master.controller.shell import Elastic, Surroundings
 from antinfer.master.loop import now_ms
@@ -41,7 +43,14 @@ class Scaler:
         self._beginning = Beginning()
 
     async def during(
-        self, ruling: Coroutine[Any, Any, None], around: Surroundings, *, epoch: int, address: str, is_over: Callable[[], bool]
+        self,
+        ruling: Coroutine[Any, Any, None],
+        around: Surroundings,
+        *,
+        epoch: int,
+        address: str,
+        is_over: Callable[[], bool],
+        patiently: Wait,
     ) -> None:
         """Look after the workers until `ruling` ends.
 
@@ -51,11 +60,12 @@ class Scaler:
             epoch: of the reign.
             address: where its master listens.
             is_over: tells, after the reign, whether the job is done or has failed: then workers are removed.
+            patiently: waits for an output place that is away.
         """
         turning: asyncio.Task[None] | None = None
         try:
             launcher = await self._open(address)
-            account = await asyncio.to_thread(Account.open, around.place)
+            account = await asyncio.to_thread(patiently, "reading what workers have used up", partial(Account.open, around.place))
             began_at = self._beginning.at(account, now_ms())
             desired = desired_workers(self._spec, prefix=f"{self._stem}-{epoch}", most=self._most, started_at=began_at)
             elastic = self._elastic = Elastic(launcher, desired, account, around)
