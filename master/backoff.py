@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from antinfer.errors import FencedError, InfraError, Interrupted, OutputError
 from antinfer.master.troubles import Troubles
@@ -21,6 +21,12 @@ T = TypeVar("T")
 
 START_S: Final = 10.0
 """Patience of a master that begins: somebody may be watching, and what is wrong may have been wrong from the start."""
+
+
+class Wait(Protocol):
+    """How trouble with the output place is waited out."""
+
+    def __call__(self, doing: str, work: Callable[[], T]) -> T: ...
 
 
 def patiently(doing: str, work: Callable[[], T], stopped: threading.Event, patience_s: float, troubles: Troubles | None = None) -> T:

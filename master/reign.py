@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from antinfer import faultpoints
 from antinfer.core import guards
@@ -26,7 +26,7 @@ from antinfer.core.interval import IntervalPolicy
 from antinfer.core.plan import PlanIndex, Shard
 from antinfer.errors import AntinferError, FencedError, Interrupted, MasterError, UserCodeError, UserError, split_hint
 from antinfer.master import retrying, sealing
-from antinfer.master.backoff import START_S, patiently
+from antinfer.master.backoff import START_S, Wait, patiently
 from antinfer.master.jobfile import JobMark, Standing, announce, begin_anew, check_mark
 from antinfer.master.journal import Journal, Level
 from antinfer.master.loop import Loop, now_ms
@@ -78,12 +78,6 @@ def engine_config(spec: JobSpec, job: str, ttl_s: float | None = None) -> Engine
         bad_rows=BadRowBudget(max_fraction=spec.quarantine.max_fraction, max_rows=spec.quarantine.max_rows),
     )
     return config if ttl_s is None else replace(config, ttl_ms=int(ttl_s * 1_000))
-
-
-class Wait(Protocol):
-    """How trouble with the output place is waited out."""
-
-    def __call__(self, doing: str, work: Callable[[], T]) -> T: ...
 
 
 async def claim(place: OutputPlace, store: Store, owner: str, patiently: Wait) -> tuple[int, int, int]:
@@ -358,14 +352,18 @@ class Master:
         from antinfer.master.controller.shell import Surroundings
 
         around = Surroundings(
-            look=lambda: self._sight(loop),
-            post=loop.post,
-            fail=self._workers_failed,
-            broken=loop.fail_soon,
-            troubles=self._troubles,
+            look=lambda: self._sight(loop), post=loop.post, fail=self._workers_failed, broken=loop.fail_soon, troubles=self._troubles
         )
-        scaler, place, over = self._scaler, self._job.place, (Phase.DONE, Phase.FAILED)
-        await scaler.during(ruling, around, place, epoch=self._epoch, address=self._address, is_over=lambda: loop.engine.phase in over)
+        over = (Phase.DONE, Phase.FAILED)
+        await self._scaler.during(
+            ruling,
+            around,
+            self._job.place,
+            self._patiently,
+            epoch=self._epoch,
+            address=self._address,
+            is_over=lambda: loop.engine.phase in over,
+        )
 
     def _sight(self, loop: Loop) -> JobSight:
         from antinfer.master.controller.sight import look

@@ -32,6 +32,14 @@ class SessionPolicy:
     backoff_ms: int = 100
     """Pause before the second attempt to connect; doubles up to `longest_backoff_ms`."""
     longest_backoff_ms: int = 1_000
+    free_breaks: int = 3
+    """Streams in a row that may break before they have carried an answer at no more cost than a master that cannot be reached: one that
+    starts breaks some."""
+    break_ms: int = 100
+    """Pause after the next of them; doubles up to `longest_break_ms`. Each costs the master a look at what it cannot read."""
+    longest_break_ms: int = 1_500
+    held_ms: int = 1_000
+    """A stream that held for so long was well, whether or not there was anything to answer."""
     grace_ms: int = 25_000
     """Time to drain; after three quarters of it unfinished rows are returned without waiting for the host."""
     host: HostPolicy = field(default_factory=HostPolicy)

@@ -84,6 +84,10 @@ class Session:
         self._sent_at = 0
         self._hungry_at = 0
         self._attempts = 0
+        self._opened_at: int | None = None
+        """When the present stream was opened, until it has carried an answer; None as well while there is none."""
+        self._breaks = 0
+        """Streams in a row that broke before they had carried one."""
         self._losses: list[Failure] = []
         """Failures of the host as a whole that the master does not know of yet."""
         self._interruptions: list[Interruption] = []
@@ -109,7 +113,7 @@ class Session:
                 self._on_connected(at)
             case Disconnected():
                 self._link = _Link.DOWN
-                self._reconnect()
+                self._reconnect(at)
             case Received():
                 self._on_received(at, event.message, event.shards)
             case HostSaid():
@@ -160,6 +164,7 @@ class Session:
 
     # -- to the master -----------------------------------------------------------------------------------------------------------
     def _on_connected(self, at: int) -> None:
+        self._opened_at = at
         if not self._id:
             self._join(at)
             return
@@ -169,10 +174,18 @@ class Session:
         else:
             self._beat(at)
 
-    def _reconnect(self) -> None:
-        pause = 0 if self._attempts == 0 else self._policy.backoff_ms << min(self._attempts - 1, 16)
+    def _reconnect(self, at: int) -> None:
+        policy = self._policy
+        if self._opened_at is not None:
+            if at - self._opened_at >= policy.held_ms:
+                self._attempts = self._breaks = 0
+            else:
+                self._breaks += 1
+            self._opened_at = None
+        pause = _doubled(policy.backoff_ms, policy.longest_backoff_ms, self._attempts)
+        slower = _doubled(policy.break_ms, policy.longest_break_ms, self._breaks - policy.free_breaks)
         self._attempts += 1
-        self._actions.append(Connect(min(pause, self._policy.longest_backoff_ms)))
+        self._actions.append(Connect(max(pause, slower)))
 
     def _join(self, at: int) -> None:
         """Ask for a session. An unanswered request of an earlier one is void: what it told is told again, or lost with its leases."""
@@ -244,6 +257,8 @@ class Session:
 
     # -- from the master ---------------------------------------------------------------------------------------------------------
     def _on_received(self, at: int, message: Downward, shards: Mapping[ShardId, Shard]) -> None:
+        if not isinstance(message, Push):
+            self._opened_at, self._breaks = None, 0
         match message:
             case Welcome():
                 if self._link is _Link.JOINING:
@@ -333,7 +348,7 @@ class Session:
                 self._link = _Link.DOWN
                 if not guards.keeps_work(verdict):
                     self._holdings.drop_all()
-                self._reconnect()
+                self._reconnect(at)
             case Verdict.UNKNOWN_SESSION:
                 if self._drain_since is None or self._losses:
                     self._join(at)
@@ -438,3 +453,8 @@ class Session:
     def _exit(self, code: int, reason: str) -> None:
         self._is_over = True
         self._actions += [StopHost(), Exit(code, reason)]
+
+
+def _doubled(first_ms: int, longest_ms: int, times: int) -> int:
+    """Return the pause before the next attempt; none before the first. Whoever carries it out spreads it."""
+    return 0 if times <= 0 else min(longest_ms, first_ms << min(times - 1, 16))

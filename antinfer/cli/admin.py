@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from antinfer.cli.beginning import wait_for_master
 from antinfer.cli.places import ClusterOptions, Where, not_for_addresses
 from antinfer.errors import InfraError, MasterError, UsageError
 
@@ -99,7 +100,7 @@ class Renewal:
     certificates: Path | None = None
 
 
-def resume(name: str, cluster: ClusterOptions, renewal: Renewal) -> None:
+def resume(name: str, cluster: ClusterOptions, renewal: Renewal, *, wait: bool) -> None:
     from antinfer.launchers.certificates import make_certificates, read_certificates
     from antinfer.launchers.kubernetes.jobs import renewed
     from antinfer.launchers.kubernetes.secret import DOCUMENT, STORE_URL, Secrets
@@ -123,6 +124,8 @@ def resume(name: str, cluster: ClusterOptions, renewal: Renewal) -> None:
         jobs.cancel(job)
     submit(jobs.api, what)
     typer.echo(f"job {name} is submitted again in namespace {jobs.namespace}; it goes on from its output")
+    if wait:
+        wait_for_master(cluster, name)
 
 
 def ended(jobs: Jobs, job: SubmittedJob) -> Status | None:

@@ -21,6 +21,7 @@ from antinfer.cli.parameters import (
     JobPlace,
     Kubeconfig,
     Limit,
+    MasterWait,
     Namespace,
     OutputOption,
     OutputUri,
@@ -96,6 +97,7 @@ def resume(
     kube_context: Context = "",
     kubeconfig: Kubeconfig = "",
     certificates: Certificates = None,
+    wait: MasterWait = True,
 ) -> None:
     """Go on with a half-done job, from what its output holds.
 
@@ -105,7 +107,7 @@ def resume(
     if where.is_submitted:
         from antinfer.cli import admin
 
-        admin.resume(output, where.cluster, admin.Renewal(store, certificates))
+        admin.resume(output, where.cluster, admin.Renewal(store, certificates), wait=wait)
         return
     from antinfer.cli import running
 
@@ -442,9 +444,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every object, and create nothing.")] = False,
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Let --dry-run print tokens, keys and passwords too.")] = False,
     format_: Annotated[Literal["yaml"], typer.Option("-o", help="How --dry-run prints.")] = "yaml",
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait up to a minute for the master to run, and say what hinders it.")
-    ] = True,
+    wait: MasterWait = True,
 ) -> None:
     """Run a job on a Kubernetes cluster, with ordinary rights in one namespace and nothing installed there.
 

@@ -57,6 +57,10 @@ Certificates = Annotated[
         "--certificates", metavar="FOLDER", help="ca.crt, and .crt and .key of master, worker and admin; default: new ones are made."
     ),
 ]
+MasterWait = Annotated[
+    bool,
+    typer.Option("--wait/--no-wait", help="On Kubernetes: wait up to a minute for the master to run, and say what hinders it."),
+]
 RunLauncher = Annotated[
     Literal["local", "ray"], typer.Option("--launcher", help="Where workers run: on this machine, or as actors of a Ray cluster.")
 ]

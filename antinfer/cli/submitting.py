@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import typer
 
+from antinfer.cli.beginning import wait_for_master
 from antinfer.cli.overlays import read_overlays
 from antinfer.cli.places import ClusterOptions
 from antinfer.errors import UsageError
 
 if TYPE_CHECKING:
     from antinfer.launchers.kubernetes.packing import SubmitOptions
-
-_PATIENCE_S: Final = 60.0
-"""How long a master is waited for: a node may have to be made for it first, which takes minutes, and an image is refused within seconds."""
 
 
 def options_of(
@@ -76,20 +74,4 @@ def submit(
     typer.echo(f"  its pods:         kubectl get pods -n {what.namespace} -l antinfer.io/job={what.job} -w")
     typer.echo(f"  remove it all:    antinfer cancel {name}")
     if wait:
-        _wait(cluster, what.name)
-
-
-def _wait(cluster: ClusterOptions, name: str) -> None:
-    """Wait until the master runs, and say what it waits for when that takes long. Raises `InfraError` when it cannot run."""
-    from antinfer.launchers.kubernetes.api import ApiError
-    from antinfer.launchers.kubernetes.starting import wait_for_master
-
-    typer.echo(f"waiting for its master to run, {_PATIENCE_S:.0f} s at most (--no-wait: do not)", err=True)
-    jobs = cluster.jobs()
-    try:
-        waits_for = wait_for_master(jobs, jobs.find(name), _PATIENCE_S)
-    except ApiError as error:
-        # The job is there: whoever may create jobs need not be one who may look at pods.
-        typer.echo(f"whether its master runs cannot be seen: {error}", err=True)
-        return
-    typer.echo(f"its master does not run yet: {waits_for}" if waits_for else "its master runs")
+        wait_for_master(cluster, what.name)

@@ -16,6 +16,11 @@ SSH: Final = frozenset({"sftp", "ssh"})
 CONNECTIONS: Final = 8
 """At once, to one place; more threads wait. An SSH server begins to refuse when ten come at the same moment."""
 
+_WEB: Final = frozenset({"http", "https"})
+_WEB_ERROR: Final = "ClientResponseError"
+"""Class of what aiohttp raises for an answer that says no; it knows the status, and the words with it."""
+_PASSING_STATUS: Final = frozenset({408, 425, 429, *range(500, 600)})
+_REFUSING_STATUS: Final = frozenset({401, 403, 407, 451})
 _ANSWERS: Final = (FileNotFoundError, FileExistsError)
 """What a driver says of a file, and not of itself."""
 
@@ -78,16 +83,17 @@ class Drivers:
                 # What it remembers is of no use where others write as well.
                 driver.invalidate_cache()
                 yield driver
-            except _ANSWERS:
-                self._idle.append(driver)
-                raise
             except Exception as error:
+                meant = self._meant(error)
+                if isinstance(meant, _ANSWERS):
+                    self._idle.append(driver)
+                    raise
                 # Those that wait go to the same server: most likely they are broken as well.
                 self._close(driver)
                 while self._idle:
                     with suppress(IndexError):
                         self._close(self._idle.pop())
-                raise DriverError(_words(error)) from error
+                raise DriverError(_words(meant)) from meant
             self._idle.append(driver)
 
     def info(self, path: str) -> Mapping[str, Any] | None:
@@ -129,6 +135,15 @@ class Drivers:
 
         return fetch
 
+    def _meant(self, error: Exception) -> Exception:
+        """Return what went wrong. On the web fsspec says that a page is not there whatever the server has answered, or if it has not."""
+        cause = error.__cause__
+        if self.scheme not in _WEB or not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+            return error
+        if type(cause).__name__ == _WEB_ERROR:
+            return cause if getattr(cause, "status", None) in _PASSING_STATUS | _REFUSING_STATUS else error
+        return error if isinstance(cause, (FileNotFoundError, ValueError)) else cause
+
     def _followed(self, info: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what a link leads to, by the link's name; the link where that is nothing."""
         return (self.info(info["name"]) or info) if info["type"] == "link" else info
@@ -166,8 +181,14 @@ def told(error: Exception) -> Told:
     cause = error.__cause__ if isinstance(error, DriverError) and error.__cause__ is not None else error
     number = cause.errno if isinstance(cause, OSError) else None
     name = "PermissionError" if number in _REFUSED else type(cause).__name__
+    if name == _WEB_ERROR:
+        return _of_web(cause)
     words, hint = _CAUSES.get(name, _NO_REASON if str(cause) == "Failure" else (_words(cause), ""))
     return Told(words, hint, lasting=name in _LASTING, full=number in _FULL)
+
+
+def _of_web(error: Any) -> Told:
+    return Told(f"{error.message.lower() or 'refused'} (HTTP {error.status})", "", lasting=error.status not in _PASSING_STATUS, full=False)
 
 
 def _words(error: BaseException) -> str:

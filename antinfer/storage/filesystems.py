@@ -42,7 +42,7 @@ _PASSING_ERRNO: Final = frozenset(
 )
 _DETAIL: Final = re.compile(r"\. Detail: \[errno \d+\] (.+)$")
 _HINTS: Final = (
-    (r"ACCESS_DENIED|Permission denied|HTTP status 403|Forbidden", "Check the permissions of the user or of the credentials."),
+    (r"ACCESS_DENIED|Permission denied|HTTP status 403|Forbidden|Unauthorized", "Check the permissions of the user or of the credentials."),
     (r"NO_SUCH_BUCKET|bucket does not exist", "Check the name of the bucket."),
     (r"INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|credentials", "Check the access key and the secret key."),
     (r"HTTP response code: 301|PermanentRedirect|AUTHORIZATION_HEADER_MALFORMED", "Give the region of the bucket: storage: {region: ...}."),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from antinfer.core.scaling.values import GiveBack, Measure
-from antinfer.errors import OutputError
+from antinfer.errors import DataError
 from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace
 
@@ -28,7 +28,12 @@ class Account:
 
     @classmethod
     def open(cls, place: OutputPlace) -> Account:
-        """Read it, or begin it. Raises `OutputError` when it is damaged."""
+        """Read it, or begin it; may be called again.
+
+        Raises:
+            DataError: It is damaged.
+            OutputError: The place cannot be reached.
+        """
         data = place.read(layout.WORKERS)
         if data is None:
             account = cls(time.time(), {})
@@ -39,7 +44,7 @@ class Account:
             measures = {name: Measure(**each) for name, each in told["measures"].items()}
             return cls(told["began_at"], told["used_ms"], tuple(GiveBack(**each) for each in told["given_back"]), measures)
         except (ValueError, TypeError, KeyError) as error:
-            raise OutputError(
+            raise DataError(
                 f"{place.uri}/{layout.WORKERS} is damaged: {error}", hint="Delete it: deadline and budget then begin anew."
             ) from error
 

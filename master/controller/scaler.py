@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from antinfer.core.scaling.values import GiveBack
 from antinfer.launchers.port import Launcher
+from antinfer.master.backoff import Wait
 from antinfer.master.controller.account import Account, Beginning
 from antinfer.master.controller.shell import Elastic, Surroundings
 from antinfer.master.loop import now_ms
@@ -46,6 +48,7 @@ class Scaler:
         ruling: Coroutine[Any, Any, None],
         around: Surroundings,
         place: OutputPlace,
+        patiently: Wait,
         *,
         epoch: int,
         address: str,
@@ -57,6 +60,7 @@ class Scaler:
             ruling: the reign.
             around: its master.
             place: where the output goes.
+            patiently: waits for it when it is away.
             epoch: of the reign.
             address: where its master listens.
             is_over: tells, after the reign, whether the job is done or has failed: then workers are removed.
@@ -64,7 +68,7 @@ class Scaler:
         turning: asyncio.Task[None] | None = None
         try:
             launcher = await self._open(address)
-            account = await asyncio.to_thread(Account.open, place)
+            account = await asyncio.to_thread(patiently, "reading what workers have used up", partial(Account.open, place))
             began_at = self._beginning.at(account, now_ms())
             desired = desired_workers(self._spec, prefix=f"{self._stem}-{epoch}", most=self._most, started_at=began_at)
             elastic = self._elastic = Elastic(launcher, desired, account, around, lambda changed: changed.write(place))

@@ -218,6 +218,15 @@ def test_a_master_whose_volume_is_not_there_is_said_with_the_reason(cluster: Clu
     wait(cluster, lambda: said in Outside(cluster, tmp_path).refused("status", code=1), "to be told")
 
 
+def test_a_master_whose_node_has_no_network_is_said_with_the_reason(cluster: Cluster, tmp_path: Path) -> None:
+    for name in ("n1", "n2"):
+        cluster.break_network(name, "cni plugin not initialized")
+    write_job(tmp_path)
+    assert submit(cluster, tmp_path).returncode == 0
+    said = "its pod is Pending: FailedCreatePodSandBox: Failed to create pod sandbox: "
+    wait(cluster, lambda: said in Outside(cluster, tmp_path).refused("status", code=1), "to be told")
+
+
 def test_a_master_that_does_not_run_is_said_with_the_reason(cluster: Cluster, tmp_path: Path) -> None:
     cluster.images.bad["antinfer*"] = "manifest unknown"
     _, _, outside = start(cluster, tmp_path)

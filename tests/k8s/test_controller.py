@@ -231,6 +231,21 @@ def test_a_volume_that_comes_late_is_waited_for(bench: MakeBench) -> None:
         assert not it.failures
 
 
+def test_a_node_without_a_network_is_told_and_waited_for(bench: MakeBench) -> None:
+    with Cluster([Node("n", pretend=True)]) as cluster:
+        cluster.break_network("n", "cni plugin not initialized")
+        token = limited(cluster, master_rules("job"))
+        with bench(cluster, token=token) as it:
+            it.wait(lambda: "cni plugin not initialized" in it.troubles.text, "to be told")
+            assert "preemptible workers cannot start: FailedCreatePodSandBox: Failed to create pod sandbox: " in it.troubles.text
+            assert [event.cause for event in it.interruptions()] == [Cause.NODE_REFUSED]
+            until = time.monotonic() + 3 * HASTY.config_patience_ms / 1_000
+            it.wait(lambda: it.failures or time.monotonic() > until, "what other obstacles would end the job after")
+            assert not it.failures and set(it.pods()) == {"job-1-1"}, "that passes by itself"
+            cluster.mend_network("n")
+            it.wait(lambda: it.running() == {"job-1-1"}, "the worker")
+
+
 def test_without_the_right_to_see_events_a_missing_volume_is_waited_for(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
     rules = [rule for rule in master_rules("job") if rule["resources"] != ["events"]]
     with Cluster([Node("n")]) as cluster, caplog.at_level("INFO", "antinfer.launchers.kubernetes"):

@@ -15,6 +15,7 @@ from tests.k8s.double.nodes import Node
 from tests.k8s.scenes import handler, history, log_of, phase, pod_of, reason, shell, state, wait_for_phase, wait_for_word
 from tests.k8s.talk import CONFIGMAPS, PODS, Talk, config
 
+EVENTS = "/api/v1/namespaces/default/events"
 SECRETS = "/api/v1/namespaces/default/secrets"
 
 
@@ -31,7 +32,7 @@ def hook(script: str) -> dict[str, Any]:
 
 def reasons(talk: Talk) -> set[str]:
     """The reasons of all events of the namespace."""
-    return {each["reason"] for each in talk.get("/api/v1/namespaces/default/events")["items"]}
+    return {each["reason"] for each in talk.get(EVENTS)["items"]}
 
 
 def test_a_pod_runs_and_succeeds(cluster: Cluster, talk: Talk) -> None:
@@ -279,6 +280,23 @@ def test_an_image_that_cannot_be_pulled(cluster: Cluster, talk: Talk) -> None:
     assert told["ImagePullBackOff"].startswith('Back-off pulling image "lost:1"')
     assert phase(cluster) == "Pending"
     del cluster.images.bad["lost*"]
+    wait_for_phase(cluster, "Succeeded")
+
+
+def test_a_node_without_a_network_keeps_pods_pending_and_says_so_in_events_alone(cluster: Cluster, talk: Talk) -> None:
+    talk.create(PODS, pod_of(shell("sleep 60"), name="before"))
+    wait_for_phase(cluster, "Running", "before")
+    cluster.break_network("n1", "no address left")
+    talk.create(PODS, pod_of(shell("true")))
+
+    def told() -> list[Any]:
+        return [each for each in talk.get(EVENTS)["items"] if each["reason"] == "FailedCreatePodSandBox"]
+
+    cluster.wait(lambda: len(told()) >= 2, "two tries")
+    assert all("no address left" in each["message"] and each["involvedObject"]["name"] == "p" for each in told())
+    assert state(cluster.pod("p")) == {"waiting": {"reason": "ContainerCreating"}} and phase(cluster) == "Pending"
+    assert phase(cluster, "before") == "Running", "it has one"
+    cluster.mend_network("n1")
     wait_for_phase(cluster, "Succeeded")
 
 

@@ -1,4 +1,4 @@
-"""The start of a job that was submitted: waited for, and what keeps its master from running said at once."""
+"""The start of a job that was submitted, or submitted again: waited for, and what keeps its master from running said at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from antinfer.launchers.kubernetes import masterpods
 from antinfer.launchers.kubernetes.api import Api
 from antinfer.launchers.kubernetes.jobs import Jobs
 from antinfer.launchers.kubernetes.starting import wait_for_master
+from tests.integration.jobs import command_line
 from tests.k8s.double.cluster import Cluster
 from tests.k8s.double.nodes import Node
 from tests.k8s.double.objects import name_of
@@ -45,6 +46,27 @@ def test_submit_says_with_the_words_of_the_kubelet_why_it_does_not(cluster: Clus
     assert 'failed to pull and unpack image "antinfer:1": manifest unknown' in done.stderr
     assert f"antinfer cancel {name_of(job)} -n default" in done.stderr
     assert "its master runs" not in done.stdout and "is submitted as job" in done.stdout
+
+
+def test_resume_waits_as_submit_does(cluster: Cluster, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    assert submit(cluster, tmp_path).returncode == 0
+    name = name_of(mine(cluster)["Job"][0])
+    where = (name, "--kubeconfig", str(tmp_path / "kubeconfig"))
+    assert command_line("cancel", *where).returncode == 0
+    done = command_line("resume", *where)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "its master runs"
+
+    assert command_line("cancel", *where).returncode == 0
+    cluster.images.bad["antinfer*"] = "manifest unknown"
+    done = command_line("resume", *where)
+    assert done.returncode == 1 and "is submitted again" in done.stdout
+    assert f"the master of job {name} cannot start: container master: " in done.stderr and "manifest unknown" in done.stderr
+
+    assert command_line("cancel", *where).returncode == 0
+    done = command_line("resume", *where, "--no-wait")
+    assert done.returncode == 0 and "waiting for its master" not in done.stderr, done.stderr
 
 
 def test_submit_does_without_what_it_may_not_see(cluster: Cluster, tmp_path: Path) -> None:

@@ -54,6 +54,21 @@ class ConditionFacts:
 
 
 @value
+class EventFacts:
+    """An event about a pod."""
+
+    reason: str
+    """Such as ``FailedMount``."""
+    message: str = ""
+    """The kubelet's words."""
+
+    @property
+    def text(self) -> str:
+        """Reason and message, as people read them."""
+        return f"{self.reason}: {self.message}"
+
+
+@value
 class PodFacts:
     """One pod that was started as a worker. Times in ms."""
 
@@ -74,8 +89,8 @@ class PodFacts:
     """It has a deletion time; its object may stay for ever."""
     memory_bytes: int = 0
     """Limit of the worker's container; 0: none."""
-    complaint: str = ""
-    """What is wrong with its volumes, which its status does not say."""
+    complaint: EventFacts | None = None
+    """What keeps its containers from being made, where its status does not say it: missing volumes, no network."""
     was_asked: bool = False
     """We asked the worker to leave: scale-in, an operator's drain."""
     has_session: bool = False

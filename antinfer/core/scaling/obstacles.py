@@ -24,6 +24,14 @@ _WAITING: Final = {
     "PostStartHookError": (Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
 }
 """Why a container waits. What is not here, such as ``ContainerCreating``, is no obstacle by itself."""
+_IN_EVENTS: Final = {
+    "FailedMount": (Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
+    "FailedAttachVolume": (Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
+    "FailedCreatePodSandBox": (Cause.NODE_REFUSED, Severity.WAITING),
+}
+"""What events alone say. A sandbox cannot be made where a node's network plugin is in trouble, as that of a new node is for a moment."""
+TOLD_IN_EVENTS: Final = frozenset(_IN_EVENTS)
+"""Reasons of the events that say what keeps a pod from being made."""
 _UNREACHABLE: Final = re.compile(
     r"time-?out|timed out|deadline exceeded|connection (refused|reset)|no such host|server misbehaving|temporary failure|no route to host"
     r"|too ?many ?requests|status (code )?(429|50\d)|50[0234] |unexpected EOF|network is unreachable",
@@ -39,8 +47,8 @@ def of(pod: PodFacts) -> Obstacle | None:
         found = _of_container(container)
         if found is not None:
             return found
-    if pod.complaint:
-        return Obstacle(Cause.CONFIG_ERROR, Severity.MISSING_CONFIG, pod.complaint)
+    if pod.complaint is not None:
+        return Obstacle(*_IN_EVENTS[pod.complaint.reason], pod.complaint.text)
     scheduled = pod.condition("PodScheduled")
     if not pod.node and scheduled is not None and not scheduled.is_true:
         return Obstacle(Cause.NO_CAPACITY, Severity.WAITING, scheduled.message or scheduled.reason or "no node fits")

@@ -170,7 +170,7 @@ class Severity(Enum):
     """How long one has to look at an obstacle before it is believed."""
 
     WAITING = "waiting"
-    """It may pass at any time: no place."""
+    """It may pass at any time: no place, a node in trouble."""
     UNREACHABLE = "unreachable"
     """It should pass: a registry that could not be reached."""
     MISSING_IMAGE = "missing_image"

@@ -1,4 +1,4 @@
-"""Why the containers of a pod are still being made: what stands in the way of a volume is said in events alone."""
+"""Why the containers of a pod are still being made: what stands in the way of a volume, or of its network, is said in events alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from antinfer.core.scaling.facts import PodFacts
+from antinfer.core.scaling.facts import EventFacts, PodFacts
+from antinfer.core.scaling.obstacles import TOLD_IN_EVENTS
 from antinfer.launchers.kubernetes.api import Api, ApiError
 
 _log = logging.getLogger("antinfer.launchers.kubernetes")
@@ -17,9 +18,8 @@ PATIENCE_MS: Final = 10_000
 _AT_ONCE: Final = 5
 _GATHER_MS: Final = 1_000
 """So many pods are asked about in this time at most: a server looks through all events of a namespace for each."""
-_NO_VOLUME: Final = frozenset(("FailedMount", "FailedAttachVolume"))
 _LATER: Final = frozenset(("Pulling", "Pulled", "Created", "Started", "Failed"))
-"""What a kubelet comes to when all volumes are there. An image may then be pulled for as long as it takes."""
+"""What a kubelet comes to when volumes and network are there. An image may then be pulled for as long as it takes."""
 _NO_NEWS: Final = "timed out waiting for the condition"
 """What a kubelet says in the end, and when its own cache is behind, instead of what is wrong."""
 
@@ -30,7 +30,7 @@ class _Case:
 
     since: int
     asked_at: int | None = None
-    complaint: str = ""
+    complaint: EventFacts | None = None
 
     def ask_at(self, patience_ms: int) -> int:
         """Return when to ask: a complaint may be over at any time; where there is none, what takes long takes longer."""
@@ -70,11 +70,11 @@ class Complaints:
                 self._asked_at = self._cases[name].asked_at = now
             return [being_made[name] for name in names]
 
-    def of(self, name: str) -> str:
-        """Return what is wrong with the volumes of a pod; empty: nothing, as far as was said."""
+    def of(self, name: str) -> EventFacts | None:
+        """Return what keeps a pod from being made; None: nothing, as far as was said."""
         with self._guard:
             case = self._cases.get(name)
-            return "" if case is None else case.complaint
+            return None if case is None else case.complaint
 
     def ask(self, pod: PodFacts) -> bool:
         """Ask about a pod; True when the answer is another one than before. Waits for the server."""
@@ -95,19 +95,19 @@ class Complaints:
         """Do without where it is not ours to see; what else goes wrong is tried again in its time."""
         if error.status in (401, 403):
             self._is_forbidden = True
-            _log.info("cannot look at events, where missing volumes are told: %s", error, extra={"action": "events_denied"})
+            _log.info("cannot look at events, where missing volumes and networks are told: %s", error, extra={"action": "events_denied"})
 
 
-def complaint_in(events: Iterable[Mapping[str, Any]]) -> str:
-    """Return what the events of a pod that is being made say is wrong with its volumes; empty: nothing, or nothing any more."""
+def complaint_in(events: Iterable[Mapping[str, Any]]) -> EventFacts | None:
+    """Return what the events of a pod say keeps it from being made; None: nothing, or nothing any more."""
     found = list(events)
     if any(event.get("reason") in _LATER for event in found):
-        return ""
-    told = [event for event in found if event.get("type") == "Warning" and event.get("reason") in _NO_VOLUME]
+        return None
+    told = [event for event in found if event.get("type") == "Warning" and event.get("reason") in TOLD_IN_EVENTS]
     if not told:
-        return ""
+        return None
     last = max(told, key=lambda event: (_NO_NEWS not in (event.get("message") or ""), last_time(event)))
-    return f"{last['reason']}: {last.get('message') or ''}"
+    return EventFacts(last["reason"], last.get("message") or "")
 
 
 def last_time(event: Mapping[str, Any]) -> str:

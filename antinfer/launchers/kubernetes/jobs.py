@@ -105,7 +105,7 @@ class Jobs:
             refused = [event for event in self._events(job.uid) if event.get("reason") == _REFUSED and last_time(event) >= since]
             if refused:
                 return f"it has no pod: {max(refused, key=last_time).get('message') or ''}", ""
-        complaint = complaint_in(self._events(pods[-1]["metadata"]["uid"])) if phase == "Pending" else ""
+        complaint = complaint_in(self._events(pods[-1]["metadata"]["uid"])) if phase == "Pending" else None
         return masterpods.why_none(pods, now_s, complaint)
 
     def secret(self, name: str) -> dict[str, bytes] | None:

@@ -123,7 +123,7 @@ class KubernetesLauncher:
     # -- inside ------------------------------------------------------------------------------------------------------------------
     def _with_complaint(self, pod: PodFacts) -> PodFacts:
         complaint = self._complaints.of(pod.name)
-        return replace(pod, complaint=complaint) if complaint else pod
+        return pod if complaint is None else replace(pod, complaint=complaint)
 
     def _ask_about(self, pod: PodFacts) -> None:
         if self._complaints.ask(pod):

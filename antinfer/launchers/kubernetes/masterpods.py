@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from antinfer.core.scaling import obstacles
+from antinfer.core.scaling.facts import EventFacts
 from antinfer.core.scaling.values import Obstacle, Severity
 from antinfer.launchers.kubernetes.facts import pod_facts
 
@@ -20,9 +22,9 @@ def runs(pod: Mapping[str, Any]) -> bool:
     return _phase(pod) == "Running" and not pod["metadata"].get("deletionTimestamp")
 
 
-def obstacle(pod: Mapping[str, Any]) -> Obstacle | None:
-    """Return what keeps a pod from starting; None: nothing does that has been told."""
-    return obstacles.of(pod_facts(pod, 0))
+def obstacle(pod: Mapping[str, Any], complaint: EventFacts | None = None) -> Obstacle | None:
+    """Return what keeps a pod from starting, by its status and its events; None: nothing does that has been told."""
+    return obstacles.of(replace(pod_facts(pod, 0), complaint=complaint))
 
 
 def is_hopeless(found: Obstacle) -> bool:
@@ -30,13 +32,13 @@ def is_hopeless(found: Obstacle) -> bool:
     return found.severity not in _MAY_PASS
 
 
-def why_none(pods: Sequence[Mapping[str, Any]], now_s: float, complaint: str = "") -> tuple[str, str]:
+def why_none(pods: Sequence[Mapping[str, Any]], now_s: float, complaint: EventFacts | None = None) -> tuple[str, str]:
     """Say why no master of a job that is under way runs, and what can be done; the latter may be empty.
 
     Args:
         pods: of its masters, the newest last.
         now_s: time of the cluster, in seconds since 1970.
-        complaint: what the events of the newest pod say is wrong with its volumes.
+        complaint: what the events of the newest pod say keeps it from being made.
     """
     if not pods:
         return "it has no pod yet", ""
@@ -51,9 +53,9 @@ def why_none(pods: Sequence[Mapping[str, Any]], now_s: float, complaint: str = "
             hint = f"`{failed}` lets another take over; what the lost one may still do is refused."
             return f"its pod {name} should have ended, and its node {node} does not answer", hint
         return f"its pod {name} on node {node} is being taken away; another takes over when it has ended", ""
-    found = obstacle(pod)
-    if complaint or found is not None:
-        return f"its pod is {phase}: {complaint or (found and found.detail)}", f"kubectl describe pod {name} -n {namespace}"
+    found = obstacle(pod, complaint)
+    if found is not None:
+        return f"its pod is {phase}: {found.detail}", f"kubectl describe pod {name} -n {namespace}"
     return f"its pod is {phase}", ""
 
 

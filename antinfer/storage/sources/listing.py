@@ -44,9 +44,16 @@ def list_inputs(paths: Sequence[str], locate: Locate) -> list[InputFile]:
 
 
 def _expand(location: Location) -> list[InputFile]:
-    [info] = location.filesystem.get_file_info([location.path])
+    is_pattern = _MAGIC.search(location.path) is not None
+    try:
+        [info] = location.filesystem.get_file_info([location.path])
+    except PermissionError:
+        # Some web servers refuse such characters as they are; what the pattern stands for they may give.
+        if not is_pattern:
+            raise
+        info = pafs.FileInfo(location.path, pafs.FileType.NotFound)
     match info.type:
-        case pafs.FileType.NotFound if _MAGIC.search(location.path):
+        case pafs.FileType.NotFound if is_pattern:
             files = _glob(location)
             if not files:
                 hint = "Names that begin with '_' or '.' are skipped; '**' takes any depth."

@@ -42,6 +42,9 @@ SESSION = SessionPolicy(
     idle_ms=50,
     backoff_ms=20,
     longest_backoff_ms=200,
+    break_ms=20,
+    longest_break_ms=300,
+    held_ms=200,
     grace_ms=600,
     host=HostPolicy(first_pause_ms=20, longest_pause_ms=200),
 )

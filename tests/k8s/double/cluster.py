@@ -210,6 +210,14 @@ class Cluster:
         self.loop.look(self._lifecycle, "nodes")
         self.kubelets.look_at_node(name)
 
+    def break_network(self, name: str, why: str) -> None:
+        """Have a node's network plugin fail for pods that are made from now on, until `mend_network`."""
+        self._machines.by_name[name].network_trouble = why
+
+    def mend_network(self, name: str) -> None:
+        """Let a node give pods a network again."""
+        self._machines.by_name[name].network_trouble = ""
+
     def delete_node(self, name: str) -> None:
         """The machine and its node object vanish, as when a cloud takes a preemptible one back without a word."""
         with self.store.lock:

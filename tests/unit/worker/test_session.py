@@ -32,6 +32,7 @@ from antinfer.core.plan import Piece, Shard
 from antinfer.core.ranges import UNSIZED, Rows
 from antinfer.core.records import CommitRecord, StagedObject
 from antinfer.worker import hostlink
+from antinfer.worker.policy import SessionPolicy
 from antinfer.worker.session import Session
 from antinfer.worker.signals import (
     Action,
@@ -62,8 +63,8 @@ def record(lease: LeaseId, start: int, stop: int, index: int = 0, nonce: str = "
 class Bench:
     """A session with a clock of its own, driven by hand."""
 
-    def __init__(self) -> None:
-        self.session = Session(WorkerId("w"))
+    def __init__(self, policy: SessionPolicy | None = None) -> None:
+        self.session = Session(WorkerId("w"), policy=policy)
         self.at = 0
         self.actions = self.session.start()
 
@@ -112,6 +113,12 @@ class Bench:
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
+
+
+@pytest.fixture
+def near() -> Bench:
+    """One whose master is on the same machine."""
+    return Bench(SessionPolicy(backoff_ms=50, longest_backoff_ms=50))
 
 
 GRANT_A, GRANT_B = Grant(A, ShardId(0), Rows(0, 100)), Grant(B, ShardId(1), Rows(0, 100))
@@ -195,6 +202,42 @@ def test_pauses_between_attempts_grow(bench: Bench) -> None:
         bench.tell(Disconnected)
         pauses += [connect.after_ms for connect in bench.done(Connect)]
     assert pauses == [0, 100, 200, 400, 800, 1_000, 1_000, 1_000, 1_000, 1_000]
+
+
+def pauses_between_breaks(bench: Bench, times: int, *, held_ms: int = 50) -> list[int]:
+    """Break so many streams before they have carried an answer; return the pauses before the next ones."""
+    pauses = []
+    for _ in range(times):
+        bench.tell(Connected)
+        bench.at += held_ms
+        bench.tell(Disconnected)
+        pauses += [connect.after_ms for connect in bench.done(Connect)]
+    return pauses
+
+
+def test_streams_that_break_unanswered_again_and_again_are_tried_ever_more_slowly(near: Bench) -> None:
+    near.working(GRANT_A)
+    near.host(hostlink.Staged(A, record(A, 0, 10)))
+    near.tell(Disconnected)
+    assert pauses_between_breaks(near, 9) == [50, 50, 50, 100, 200, 400, 800, 1_500, 1_500]
+    near.tell(Connected)
+    near.answer(2, CommitOutcome(record(A, 0, 10).staged, Acceptance.ACCEPTED, Rows(10, 100)))
+    near.tell(Disconnected)
+    assert near.done(Connect) == [Connect(0)], "the master answers again"
+
+
+def test_a_master_that_is_not_there_is_tried_as_often_as_ever(near: Bench) -> None:
+    near.working(GRANT_A)
+    pauses = []
+    for _ in range(20):
+        near.tell(Disconnected)
+        pauses += [connect.after_ms for connect in near.done(Connect)]
+    assert pauses == [0, *[50] * 19]
+
+
+def test_streams_that_held_for_a_while_were_well_although_there_was_nothing_to_answer(near: Bench) -> None:
+    near.working(GRANT_A)
+    assert pauses_between_breaks(near, 9, held_ms=1_000) == [0] * 9
 
 
 def test_heartbeats_name_leases_and_the_last_answer_seen(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
+import uuid
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class Kubelets(Controller):
             run = self.runs[uid] = self._new_run(pod, machine)
         if pod is not None:
             run.pod = pod
-        again_s = self._sync(run, exists=pod is not None)
+        again_s = self._sync(run, machine, exists=pod is not None)
         if pod is not None:
             self._report(run)
         if run.ending is not None and run.ending.stage == "over":
@@ -99,7 +100,7 @@ class Kubelets(Controller):
         ip = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}" if pretend else self._registry.addresses.take()
         return PodRun(pod, folder, ip, inits, mains, pretend=pretend, holds_address=not pretend)
 
-    def _sync(self, run: PodRun, *, exists: bool) -> float | None:
+    def _sync(self, run: PodRun, machine: Machine, *, exists: bool) -> float | None:
         self._notice_ends(run)
         if run.ending is None:
             self._begin_ending(run, exists=exists)
@@ -113,6 +114,8 @@ class Kubelets(Controller):
             return self._endings.step(run)
         if run.volumes is None and not self._mount(run):
             return self._timing.of(self._timing.mount_retry)
+        if not run.has_network and not self._make_sandbox(run, machine):
+            return self._timing.of(self._timing.sync)
         return _soonest(self._start_what_is_due(run), self._until_deadline(run))
 
     def _begin_ending(self, run: PodRun, *, exists: bool) -> None:
@@ -141,6 +144,16 @@ class Kubelets(Controller):
         except NotMounted as error:
             self._events.record(run.pod, "FailedMount", str(error), kind="Warning", host=run.pod["spec"]["nodeName"])
             return False
+        return True
+
+    def _make_sandbox(self, run: PodRun, machine: Machine) -> bool:
+        if machine.network_trouble:
+            # Each try is another sandbox, so that each event is another one too.
+            failed = f'failed to setup network for sandbox "{uuid.uuid4().hex}": plugin failed (add): {machine.network_trouble}'
+            message = f"Failed to create pod sandbox: rpc error: code = Unknown desc = {failed}"
+            self._events.record(run.pod, "FailedCreatePodSandBox", message, kind="Warning", host=machine.node.name)
+            return False
+        run.has_network = True
         return True
 
     def _notice_ends(self, run: PodRun) -> None:

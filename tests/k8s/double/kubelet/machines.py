@@ -16,6 +16,8 @@ class Machine:
     """Whether its kubelet and the API server hear each other."""
     lost_at: float = 0.0
     """When it was lost (monotonic)."""
+    network_trouble: str = ""
+    """Why its network plugin cannot give new pods a network; empty: it can."""
 
 
 @dataclass

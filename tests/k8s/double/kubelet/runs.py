@@ -146,6 +146,8 @@ class PodRun:
     """Whether `ip` is still this pod's own: another may have it after the end."""
     volumes: dict[str, Path] | None = None
     """None until they are all there."""
+    has_network: bool = False
+    """Whether its sandbox was made, which it keeps."""
     kubeconfig: Path | None = None
     started_at: float = field(default_factory=time.time)
     ending: Ending | None = None

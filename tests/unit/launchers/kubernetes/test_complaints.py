@@ -9,7 +9,7 @@ import pytest
 
 from antinfer.core.causes import Cause
 from antinfer.core.scaling import obstacles
-from antinfer.core.scaling.facts import ContainerFacts, PodFacts
+from antinfer.core.scaling.facts import ContainerFacts, EventFacts, PodFacts
 from antinfer.core.scaling.values import Obstacle, Severity
 from antinfer.launchers.kubernetes.api import Api
 from antinfer.launchers.kubernetes.complaints import Complaints, complaint_in
@@ -23,24 +23,39 @@ def event(reason: str, message: str = "", at: int = 0, kind: str = "Warning") ->
 
 MISSING = event("FailedMount", 'MountVolume.SetUp failed for volume "v" : secret "nope" not found', 3)
 TIMED_OUT = event("FailedMount", "Unable to attach or mount volumes: timed out waiting for the condition", 9)
+ATTACHED = event("FailedAttachVolume", "Multi-Attach error")
+NO_NETWORK = event("FailedCreatePodSandBox", "Failed to create pod sandbox: rpc error: failed to setup network", 7)
 
 
 @pytest.mark.parametrize(
     ("events", "complaint"),
     [
-        ([], ""),
-        ([event("Scheduled", kind="Normal"), MISSING], f"FailedMount: {MISSING['message']}"),
-        ([event("FailedMount", "earlier", 1), MISSING, event("FailedMount", "between", 2)], f"FailedMount: {MISSING['message']}"),
-        ([TIMED_OUT, MISSING], f"FailedMount: {MISSING['message']}"),
-        ([TIMED_OUT], f"FailedMount: {TIMED_OUT['message']}"),
-        ([event("FailedAttachVolume", "Multi-Attach error")], "FailedAttachVolume: Multi-Attach error"),
-        ([MISSING, event("Pulling", at=4, kind="Normal")], ""),
-        ([event("FailedScheduling", "0/3 nodes are available"), event("BackOff", "Back-off pulling image")], ""),
+        ([], None),
+        ([event("Scheduled", kind="Normal"), MISSING], MISSING),
+        ([event("FailedMount", "earlier", 1), MISSING, event("FailedMount", "between", 2)], MISSING),
+        ([TIMED_OUT, MISSING], MISSING),
+        ([TIMED_OUT], TIMED_OUT),
+        ([ATTACHED], ATTACHED),
+        ([MISSING, event("Pulling", at=4, kind="Normal")], None),
+        ([MISSING, NO_NETWORK], NO_NETWORK),
+        ([NO_NETWORK, event("Pulled", at=8, kind="Normal")], None),
+        ([event("FailedScheduling", "0/3 nodes are available"), event("BackOff", "Back-off pulling image")], None),
     ],
-    ids=["none", "missing", "the latest", "what says more", "all there is", "attach", "it was there later", "others"],
+    ids=[
+        "none",
+        "missing",
+        "the latest",
+        "what says more",
+        "all there is",
+        "attach",
+        "it was there later",
+        "no network after volumes",
+        "there was one later",
+        "others",
+    ],
 )
-def test_what_events_say_about_volumes(events: list[dict[str, Any]], complaint: str) -> None:
-    assert complaint_in(events) == complaint
+def test_what_events_say_keeps_a_pod_from_being_made(events: list[dict[str, Any]], complaint: dict[str, Any] | None) -> None:
+    assert complaint_in(events) == (None if complaint is None else EventFacts(complaint["reason"], complaint["message"]))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +94,14 @@ def test_a_thousand_pods_are_asked_about_a_few_at_a_time_who_waits_longest_first
     assert {*rounds[10_000], *rounds[11_000][:2]} == {f"w-{n}" for n in range(7)}
 
 
-def test_a_complaint_is_an_obstacle_that_may_pass() -> None:
-    found = obstacles.of(replace(MADE, complaint="FailedMount: gone"))
-    assert found == Obstacle(Cause.CONFIG_ERROR, Severity.MISSING_CONFIG, "FailedMount: gone")
+@pytest.mark.parametrize(
+    ("reason", "cause", "severity"),
+    [
+        ("FailedMount", Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
+        ("FailedAttachVolume", Cause.CONFIG_ERROR, Severity.MISSING_CONFIG),
+        ("FailedCreatePodSandBox", Cause.NODE_REFUSED, Severity.WAITING),
+    ],
+)
+def test_a_complaint_is_an_obstacle_that_may_pass(reason: str, cause: Cause, severity: Severity) -> None:
+    found = obstacles.of(replace(MADE, complaint=EventFacts(reason, "gone")))
+    assert found == Obstacle(cause, severity, f"{reason}: gone")

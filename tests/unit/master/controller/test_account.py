@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from antinfer.core.scaling.values import GiveBack, Measure
-from antinfer.errors import OutputError
+from antinfer.errors import DataError
 from antinfer.master.controller.account import Account, Beginning
 from antinfer.storage import layout
 from antinfer.storage.place import open_place
@@ -53,6 +53,6 @@ def test_what_was_written_down_is_read_by_the_next_reign(tmp_path: Path) -> None
 def test_what_is_damaged_is_said_with_the_way_out(tmp_path: Path) -> None:
     place = open_place(str(tmp_path))
     place.write(layout.WORKERS, b'{"began_at": 1}')
-    with pytest.raises(OutputError, match="is damaged") as raised:
+    with pytest.raises(DataError, match="is damaged") as raised:
         Account.open(place)
     assert "Delete it" in raised.value.hint
