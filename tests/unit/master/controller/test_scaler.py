@@ -72,10 +72,10 @@ class Reign:
         def broken(error: BaseException) -> None:
             raise error
 
-        around = Surroundings(look=JobSight, post=lambda event: None, fail=broken, broken=broken, troubles=self.troubles, place=self.place)
+        around = Surroundings(look=JobSight, post=lambda event: None, fail=broken, broken=broken, troubles=self.troubles)
         scaler = Scaler(lambda address: Nowhere(), WorkersSpec(), name="j", job="j1", most=1)
         wait = partial(patiently, stopped=threading.Event(), patience_s=60.0, troubles=self.troubles)
-        await scaler.during(self._rule(), around, epoch=1, address="", is_over=lambda: False, patiently=wait)
+        await scaler.during(self._rule(), around, self.place, wait, epoch=1, address="", is_over=lambda: False)
 
     async def _rule(self) -> None:
         self.has_ruled = True
