@@ -121,7 +121,8 @@ class Planner:
     def _work(self, frozen: Callable[[pa.Schema], None], extend: Callable[[Extension], None]) -> None:
         from antinfer.storage.jobs import open_input
 
-        known = self._listing
+        # Without a chunk nothing depends on what was listed: what was wrong with the input may be mended.
+        known = self._listing if self._files_done or self._complete else None
         if known is not None:
             frozen(known.schema)
         source = open_input(self._spec, known.schema if known else None)
@@ -132,14 +133,27 @@ class Planner:
             check_columns(self._spec, schema.names)
             known = self._save(files, schema)
             frozen(schema)
-        else:
-            _require_same(known.files, files)
+        elif files != known.files:
+            known = self._revise(known, files)
         if not self._complete:
             self._plan_rest(source, known, extend)
 
     def _save(self, files: list[InputFile], schema: pa.Schema) -> Listing:
         plan = self._require_plan()
         return self._patiently("writing the plan", lambda: plan.save_listing(files, schema))
+
+    def _revise(self, known: Listing, files: list[InputFile]) -> Listing:
+        """Go on with an input that has changed, where nothing of the plan is about what has. Raises `ChangedError` elsewhere."""
+        from antinfer.storage.planfile import changed_files
+
+        changes = changed_files(known.files, files)
+        if self._complete or files[: self._files_done] != known.files[: self._files_done]:
+            raise ChangedError(
+                f"the input is not what the plan was made from: {changes}",
+                hint="Restore the input to resume, or choose another sink.path to process it as it is now.",
+            )
+        _log.info("the input has changed behind what is planned: %s", changes, extra={"action": "input_changed"})
+        return self._save(files, known.schema)
 
     def _plan_rest(self, source: Source, listing: Listing, extend: Callable[[Extension], None]) -> None:
         plan, total = self._require_plan(), len(listing.files)
@@ -207,17 +221,6 @@ class Planner:
         if self._plan is None:
             raise InternalError("planning began before the plan was loaded")
         return self._plan
-
-
-def _require_same(old: list[InputFile], new: list[InputFile]) -> None:
-    from antinfer.storage.planfile import changed_files
-
-    changes = changed_files(old, new)
-    if changes:
-        raise ChangedError(
-            f"the input is not what the plan was made from: {changes}",
-            hint="Restore the input to resume, or choose another sink.path to process it as it is now.",
-        )
 
 
 def _bug(error: Exception) -> AntinferError:

@@ -6,8 +6,8 @@
     _antinfer/plan/chunk-<n>    shards of the next files
     _antinfer/plan/complete     totals, and the hash of everything above (JSON)
 
-A planner that was killed goes on after the last chunk that is there. Listing and chunks are Arrow IPC behind one line that holds their
-SHA-256.
+A planner that was killed goes on after the last chunk that is there. A chunk is bound to the files up to its end: the listing may be
+replaced by one that differs behind them. Listing and chunks are Arrow IPC behind one line that holds their SHA-256.
 """
 
 from __future__ import annotations
@@ -52,8 +52,6 @@ class Listing:
     files: list[InputFile]
     schema: pa.Schema
     """Frozen schema of the source."""
-    fingerprint: str
-    """Changes with any path, size, version or with the schema."""
 
 
 @dataclass(slots=True)
@@ -67,13 +65,20 @@ class PlanState:
     """Row counts of the shards planned so far; complete when the plan is."""
 
 
-def fingerprint(files: Sequence[InputFile], schema: pa.Schema) -> str:
-    """Return the identity of a listing."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(json.dumps([file.path, file.size_bytes, file.version]).encode())
-    digest.update(schemas.to_text(schema).encode())
-    return digest.hexdigest()
+class Fingerprints:
+    """The identities of the first so many files of a listing, in rising order: they change with any path, size, version or the schema."""
+
+    def __init__(self, files: Sequence[InputFile], schema: pa.Schema) -> None:
+        self._files = files
+        self._at = 0
+        self._digest = hashlib.sha256(schemas.to_text(schema).encode())
+
+    def up_to(self, count: int) -> str:
+        """Return the identity of the first `count` files; no fewer than the last time."""
+        for file in self._files[self._at : count]:
+            self._digest.update(json.dumps([file.path, file.size_bytes, file.version]).encode())
+        self._at = count
+        return self._digest.hexdigest()
 
 
 def changed_files(old: Sequence[InputFile], new: Sequence[InputFile], *, shown: int = 3) -> str:
@@ -102,6 +107,8 @@ class _ChunkHead:
     first: int
     count: int
     files_done: int
+    fingerprint: str
+    """Of the files up to its end."""
     sha256: str
 
 
@@ -118,27 +125,26 @@ class PlanFile:
         self._firsts: list[int] = []
         self._decoded: OrderedDict[int, pa.Table] = OrderedDict()
         self._listing: Listing | None = None
+        self._fingerprints: Fingerprints | None = None
 
     # -- writing ---------------------------------------------------------------------------------------------------------------------
     def save_listing(self, files: Sequence[InputFile], schema: pa.Schema) -> Listing:
-        """Begin the plan: make the listing and the frozen schema durable."""
-        listing = Listing(list(files), schema, fingerprint(files, schema))
+        """Begin the plan: make the listing and the frozen schema durable. A plan that was begun goes on if both are as they were up to
+        the end of its last chunk."""
         columns = [[file.path for file in files], [file.size_bytes for file in files], [file.version for file in files]]
         table = pa.table([pa.array(values, of.type) for values, of in zip(columns, _FILES_SCHEMA, strict=True)], schema=_FILES_SCHEMA)
-        self._write(_LISTING, table, {"schema": schemas.to_text(schema), "fingerprint": listing.fingerprint})
-        self._listing = listing
-        return listing
+        self._write(_LISTING, table, {"schema": schemas.to_text(schema)})
+        return self._take(Listing(list(files), schema))
 
     def append(self, chunk: PlanChunk) -> None:
         """Make the next chunk durable. Its shards must go on where the last chunk ended."""
-        listing = self._require_listing()
         first = self._total()
         if [int(shard.index) for shard in chunk.shards] != list(range(first, first + len(chunk.shards))):
             raise InternalError(f"a plan chunk does not go on at shard {first}")
         number = len(self._heads)
-        meta = {"listing": listing.fingerprint, "first": str(first), "files_done": str(chunk.files_done)}
+        meta = {"files": self._fingerprint(chunk.files_done), "first": str(first), "files_done": str(chunk.files_done)}
         sha256 = self._write(_chunk_name(number), _encode(chunk.shards), meta)
-        self._add(_ChunkHead(number, first, len(chunk.shards), chunk.files_done, sha256))
+        self._add(_ChunkHead(number, first, len(chunk.shards), chunk.files_done, meta["files"], sha256))
 
     def complete(self) -> None:
         """Seal the plan. Raises InternalError when files are left to plan."""
@@ -149,7 +155,7 @@ class PlanFile:
             "files": len(listing.files),
             "size_bytes": sum(file.size_bytes for file in listing.files),
             "shards": self._total(),
-            "listing": listing.fingerprint,
+            "listing": self._fingerprint(len(listing.files)),
             "schema": schemas.to_text(listing.schema),
             "chunks": [head.sha256 for head in self._heads],
         }
@@ -166,6 +172,8 @@ class PlanFile:
         names = {entry.name.rpartition("/")[2] for entry in self._place.list_objects(layout.PLAN)}
         while f"{_CHUNK_PREFIX}{len(self._heads):08d}" in names:
             head, table = self._load_chunk(len(self._heads))
+            if head.fingerprint != self._fingerprint(head.files_done):
+                raise DataError(f"{_chunk_name(head.number)} belongs to another listing", hint=_DAMAGED_HINT)
             self._add(head)
             state.index.extend(table.column("rows").to_pylist())
         state.files_done = self._files_done()
@@ -200,30 +208,35 @@ class PlanFile:
     def _load_listing(self) -> Listing | None:
         found = self._read(_LISTING)
         if found is None:
-            self._listing = None
+            self._listing = self._fingerprints = None
             return None
         table, meta, _ = found
         columns = [table.column(name).to_pylist() for name in _FILES_SCHEMA.names]
         files = [InputFile(path, size, version) for path, size, version in zip(*columns, strict=True)]
-        self._listing = Listing(files, schemas.from_text(meta["schema"]), meta["fingerprint"])
-        return self._listing
+        return self._take(Listing(files, schemas.from_text(meta["schema"])))
+
+    def _take(self, listing: Listing) -> Listing:
+        self._listing, self._fingerprints = listing, Fingerprints(listing.files, listing.schema)
+        return listing
+
+    def _fingerprint(self, files: int) -> str:
+        if self._fingerprints is None:
+            raise InternalError("a plan chunk is used before the listing is saved or loaded")
+        return self._fingerprints.up_to(files)
 
     def _load_chunk(self, number: int) -> tuple[_ChunkHead, pa.Table]:
-        listing = self._require_listing()
         name = _chunk_name(number)
         found = self._read(name)
         if found is None:
             raise DataError(f"{name} is gone", hint=_DAMAGED_HINT)
         table, meta, sha256 = found
-        head = _ChunkHead(number, int(meta["first"]), table.num_rows, int(meta["files_done"]), sha256)
-        if meta["listing"] != listing.fingerprint:
-            raise DataError(f"{name} belongs to another listing", hint=_DAMAGED_HINT)
-        return head, table
+        return _ChunkHead(number, int(meta["first"]), table.num_rows, int(meta["files_done"]), meta["files"], sha256), table
 
     def _check_sealed(self, sealed: bytes, listing: Listing) -> None:
         try:
             document = json.loads(sealed)
-            same = document["listing"] == listing.fingerprint and document["chunks"] == [head.sha256 for head in self._heads]
+            listed = self._fingerprint(len(listing.files))
+            same = document["listing"] == listed and document["chunks"] == [head.sha256 for head in self._heads]
         except (ValueError, KeyError, TypeError) as cause:
             raise DataError(f"{_COMPLETE} cannot be read", hint=_DAMAGED_HINT) from cause
         if not same:

@@ -100,12 +100,16 @@ def test_data_set_of_no_rows_gives_a_complete_empty_output(tmp_path):
     assert audit.json()["ok"] and audit.json()["finished"]
 
 
-def test_truncated_parquet_file(tmp_path):
+@pytest.mark.parametrize("name", ["0.parquet", "1.parquet"], ids=["the first", "one behind what is planned"])
+def test_truncated_parquet_file_is_named_and_mended_by_replacing_it(tmp_path, name):
     job = JobFolder(tmp_path / "job")
-    whole = (job.data / "1.parquet").read_bytes()
-    (job.data / "1.parquet").write_bytes(whole[: len(whole) // 2])
+    whole = (job.data / name).read_bytes()
+    (job.data / name).write_bytes(whole[: len(whole) // 2])
 
-    run(job).check_failure(1, "1.parquet", "truncated")
+    run(job).check_failure(1, name, "truncated")
+
+    (job.data / name).write_bytes(whole)
+    check_mended(job)
 
 
 def test_file_with_another_schema_than_its_siblings(tmp_path):

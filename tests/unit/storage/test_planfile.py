@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -125,11 +126,30 @@ def test_a_flipped_byte_is_seen(place: OutputPlace, name: str) -> None:
             plan.lookup(4)
 
 
+def test_a_plan_goes_on_with_an_input_that_has_changed_behind_it(place: OutputPlace) -> None:
+    begun = PlanFile(place)
+    begun.save_listing(FILES, SCHEMA)
+    begun.append(CHUNKS[0])
+    done = CHUNKS[0].files_done
+    changed = [*FILES[:done], *(replace(file, version="another") for file in FILES[done:])]
+    begun.save_listing(changed, SCHEMA)
+    again = PlanFile(place)
+    state = again.load()
+    assert state.listing is not None and (state.listing.files, state.files_done) == (changed, done)
+    for chunk in CHUNKS[1:]:
+        again.append(chunk)
+    again.complete()
+    assert PlanFile(place).load().index.complete
+    again.save_listing([replace(FILES[0], version="another"), *changed[1:]], SCHEMA)
+    with pytest.raises(DataError, match="another listing"):
+        PlanFile(place).load()
+
+
 def test_a_chunk_of_another_plan_is_seen(place: OutputPlace, tmp_path: Path) -> None:
     written(place).complete()
     other = open_place(str(tmp_path / "other"))
     foreign = PlanFile(other)
-    foreign.save_listing(FILES[:1], SCHEMA)
+    foreign.save_listing([replace(FILES[0], version="another")], SCHEMA)
     foreign.append(CHUNKS[0])
     data = other.read("_antinfer/plan/chunk-00000000")
     assert data is not None
