@@ -30,6 +30,7 @@ class Leases:
         self._runs: dict[LeaseId, Run] = {}
         self._to_read: deque[Run] = deque()
         self._to_write: deque[Run] = deque()
+        self._turns = 0
         self._stopped = False
         self.rows_done = 0
         """Input rows written since the host started."""
@@ -106,6 +107,8 @@ class Leases:
                 elif self._to_read and self._may_begin(self._to_read[0]):
                     run = self._to_read.popleft()
                     run.begun = True
+                    self._turns += 1
+                    run.turn = self._turns
                     return run
                 else:
                     self._readable.wait()

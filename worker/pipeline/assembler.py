@@ -71,7 +71,7 @@ class Assembled:
 
 
 class Assembler:
-    """Queue in front of a stage: pieces go in, batches come out, first in, first out."""
+    """Queue in front of a stage: pieces go in, batches come out; leases in turn, and of each what came first."""
 
     def __init__(self, limits: BatchLimits) -> None:
         self.limits = limits
@@ -81,11 +81,14 @@ class Assembler:
         self._sizes: deque[int] = deque()
 
     def put(self, piece: Piece) -> None:
-        """Append a piece that has rows."""
+        """Take in a piece that has rows."""
         assert piece.batch is not None
         size = size_of(piece.batch)
-        self._pieces.append(piece)
-        self._sizes.append(size)
+        at, turn = len(self._pieces), piece.root.turn
+        while at and self._pieces[at - 1].root.turn > turn:
+            at -= 1
+        self._pieces.insert(at, piece)
+        self._sizes.insert(at, size)
         self.rows += piece.rows
         self.size_bytes += size
 

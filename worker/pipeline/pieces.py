@@ -38,6 +38,8 @@ class Root:
         """Offset -> why that row goes to quarantine."""
         self.end: int | None = None
         """Where the input itself ends, as soon as that is known."""
+        self.turn = 0
+        """Of several that have rows waiting the lowest goes first: what is finished is committed, and lost with nobody."""
         self.dropped = False
         """True when nobody wants the results any more; its pieces are thrown away wherever they are met."""
 

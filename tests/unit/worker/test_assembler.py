@@ -51,6 +51,21 @@ def test_a_batch_is_cut_across_tasks_and_knows_its_parts() -> None:
     assert not assembler.full() and assembler.rows == 2
 
 
+def test_what_was_begun_first_is_finished_first() -> None:
+    """Readers read several leases side by side; with a worker are lost the rows of all that it has begun and not finished."""
+    older, newer = Root(0), Root(100)
+    older.turn, newer.turn = 1, 2
+    assembler = Assembler(BatchLimits(4))
+    for each, start in ((older, 0), (newer, 100), (older, 2), (newer, 102), (older, 4)):
+        assembler.put(piece(each, start, 2))
+    first = assembler.take()
+    assert first is not None and values(first) == [0, 1, 2, 3]
+    assembler.put(piece(older, 6, 2))
+    left = [values(call) for call in iter(assembler.take, None)]
+    assert left == [[4, 5, 6, 7], [100, 101, 102, 103]]
+    assert assembler.rows == assembler.size_bytes == 0
+
+
 def test_one_piece_is_not_copied() -> None:
     assembler = Assembler(BatchLimits(4))
     whole = piece(Root(0), 0, 8)

@@ -68,6 +68,11 @@ def test_leases_are_read_in_order_and_end_when_all_is_staged() -> None:
     assert scene.leases.rows_done == 100
 
 
+def test_leases_have_their_turn_in_the_order_in_which_they_are_read() -> None:
+    scene = Scene()
+    assert [scene.start(n).turn for n in (7, 3, 5)] == [1, 2, 3]
+
+
 def test_what_is_to_be_computed_alone_waits_for_the_others_and_they_for_it() -> None:
     scene = Scene()
     first = scene.start(1)
