@@ -143,16 +143,24 @@ class Planner:
         return self._patiently("writing the plan", lambda: plan.save_listing(files, schema))
 
     def _revise(self, known: Listing, files: list[InputFile]) -> Listing:
-        """Go on with an input that has changed, where nothing of the plan is about what has. Raises `ChangedError` elsewhere."""
+        """Go on with an input that has changed, where nothing of the plan is about what has.
+
+        Files that are gone, or new, only by the user's word: what lists less for a moment must not make a job smaller.
+
+        Raises:
+            ChangedError: It has changed elsewhere, or nobody gave their word.
+        """
         from antinfer.storage.planfile import changed_files
 
-        changes = changed_files(known.files, files)
-        if self._complete or files[: self._files_done] != known.files[: self._files_done]:
+        changes, done = changed_files(known.files, files), self._files_done
+        what = f"the input is not what the plan was made from: {changes}"
+        if self._complete or done == len(known.files) or files[:done] != known.files[:done]:
+            raise ChangedError(what, hint="Restore the input to resume, or choose another sink.path to process it as it is now.")
+        if not self._force and [file.path for file in files] != [file.path for file in known.files]:
             raise ChangedError(
-                f"the input is not what the plan was made from: {changes}",
-                hint="Restore the input to resume, or choose another sink.path to process it as it is now.",
+                what, hint="Restore the input to resume. None of these files is planned yet: --force goes on with the input as it is now."
             )
-        _log.info("the input has changed behind what is planned: %s", changes, extra={"action": "input_changed"})
+        _log.warning("the input has changed behind what is planned, and is taken as it is: %s", changes, extra={"action": "input_changed"})
         return self._save(files, known.schema)
 
     def _plan_rest(self, source: Source, listing: Listing, extend: Callable[[Extension], None]) -> None:

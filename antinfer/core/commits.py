@@ -11,7 +11,6 @@ from antinfer.core.ids import LeaseId
 from antinfer.core.leasing import Leasing
 from antinfer.core.ledger import Lease
 from antinfer.core.messages import Acceptance, Commit, CommitOutcome
-from antinfer.core.paces import advance
 from antinfer.core.ranges import Rows
 from antinfer.core.sessions import Session
 
@@ -79,9 +78,7 @@ class Commits:
         leasing.hindrance.note_commit(standing.granted_at, standing.committed_at, at)
         standing.committed_at = at
         session.near = (standing.shard, record.stop)
-        if news := advance(standing, record.stop, at):
-            session.moved_at = at
-            session.pace.note(news, at)
+        leasing.note_reached(session, ((standing, record.stop),), at)
         for other in reign.accept(record, standing, at, session.worker):
             leasing.count(Cause.OVERTAKEN)
             if len(self._overtaken) >= _MOST_REMEMBERED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from antinfer.core import commands
@@ -79,12 +80,16 @@ class Leasing:
     def note_done(self, session: Session, held: tuple[LeaseId, ...], done: tuple[int, ...], at: int) -> None:
         """Take in how far a worker is."""
         leases = self.reign.ledger.leases
-        news = 0
-        for lease_id, row in zip(held, done, strict=False):
-            lease = leases.get(lease_id)
-            if lease is not None and lease.session == session.id:
-                news += advance(lease, row, at)
-        if news:
+        reached = [(leases.get(lease), row) for lease, row in zip(held, done, strict=False)]
+        self.note_reached(session, [(lease, row) for lease, row in reached if lease is not None and lease.session == session.id], at)
+
+    def note_reached(self, session: Session, reached: Iterable[tuple[Lease, int]], at: int) -> None:
+        """Take in that of each of these leases of a worker the rows before a row are computed."""
+        is_old = session.is_settling(at)
+        news = sum([advance(lease, row, at, is_old=is_old) for lease, row in reached])
+        if is_old:
+            session.pace.begin(at)
+        elif news:
             session.moved_at = at
         session.pace.note(news, at)
 

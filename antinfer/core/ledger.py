@@ -94,10 +94,10 @@ class Lease:
     """First row when it was granted."""
     reached: int = 0
     """First row that is not known to be computed."""
-    base: int | None = 0
-    """Row that was reached at `begun_at`; None until its worker has told this master how far it is."""
+    base: int = 0
+    """Row that was reached at `begun_at`."""
     begun_at: int = 0
-    """Last time at which nothing beyond `base` was computed."""
+    """Last time at which nothing beyond `base` was computed, as far as this master knows."""
     moved_at: int = 0
     """Last time at which more of it was computed, or at which it was granted."""
     committed_at: int | None = None
@@ -114,10 +114,9 @@ class Lease:
         return cls(lease, session, shard, rows, work.attempt + 1, work.strikes, request, at, *counts, start, start, start, at, at)
 
     def begin(self, at: int) -> None:
-        """Start the clock of a lease of which this master knows nothing yet: rows that were computed before are no sign of speed."""
+        """Start the clock of a lease of which this master knows nothing yet."""
         self.granted_at = self.begun_at = self.moved_at = at
-        self.first = self.reached = self.rows.start
-        self.base = None
+        self.first = self.reached = self.base = self.rows.start
 
     @property
     def is_unsized(self) -> bool:

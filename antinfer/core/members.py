@@ -56,7 +56,7 @@ class Members:
         """Take over stored sessions; each gets a fresh time to live, because its worker has yet to find this master."""
         for session in sessions:
             self._reign.sessions.add(session, at)
-            session.pace.begin(at)
+            session.settles_until = None
         for lease in self._reign.ledger.leases.values():
             holder = self._reign.sessions.get(lease.session)
             assert holder is not None, f"lease {lease.id} of unknown session {lease.session}"

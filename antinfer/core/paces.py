@@ -37,10 +37,10 @@ class Pace:
             self._rows, self._since = 0, at
 
 
-def advance(lease: Lease, row: int, at: int) -> int:
-    """Note that the rows of `lease` before `row` are computed; return how many of them are news."""
+def advance(lease: Lease, row: int, at: int, *, is_old: bool = False) -> int:
+    """Note that the rows of `lease` before `row` are computed; return how many of them are news. `is_old`: nobody knows since when."""
     row = min(row, lease.rows.stop)
-    if lease.base is None:
+    if is_old:
         lease.reached = lease.base = max(row, lease.reached)
         lease.begun_at = lease.moved_at = at
         return 0
@@ -56,8 +56,7 @@ def advance(lease: Lease, row: int, at: int) -> int:
 def rate_of(lease: Lease, worker: Pace) -> float:
     """Return the speed of a lease: its own once that can be told, else its worker's, else 0."""
     span = lease.moved_at - lease.begun_at
-    news = 0 if lease.base is None else lease.reached - lease.base
-    return news / span if span >= _WINDOW_MS // 2 and news else worker.rate
+    return (lease.reached - lease.base) / span if span >= _WINDOW_MS // 2 and lease.reached > lease.base else worker.rate
 
 
 def rest_ms(lease: Lease, worker: Pace, at: int) -> float:

@@ -12,6 +12,8 @@ from antinfer.core.events import StreamId
 from antinfer.core.ids import LeaseId, SessionId, ShardId, WorkerId
 from antinfer.core.paces import Pace
 
+_SETTLING_MS: Final = 500
+"""Time in which a worker that has found a new master tells of all that it has done meanwhile, in several requests."""
 _MEAN_MS: Final = 1_000
 """How long a mean over all workers is good for."""
 
@@ -40,8 +42,14 @@ class Session:
     pace: Pace = field(default_factory=Pace)
     moved_at: int | None = None
     """Last time (ms) at which it computed a row; None: not since this master knows it."""
+    settles_until: int | None = 0
+    """Time (ms) up to which what it tells of may have been computed before this master was there; None: it has told of nothing yet."""
     near: tuple[ShardId, int] | None = None
     """Shard and row where its last lease ended: what it can read on most cheaply."""
+
+    def is_settling(self, at: int) -> bool:
+        """Tell whether what it tells of at `at` (ms) may be old."""
+        return self.settles_until is None or at < self.settles_until
 
 
 class Sessions:
@@ -81,6 +89,8 @@ class Sessions:
 
     def hear(self, session: Session, stream: StreamId, now: int) -> None:
         """The worker gave a sign of life on `stream`."""
+        if session.settles_until is None:
+            session.settles_until = now + _SETTLING_MS
         if session.stream != stream:
             if session.stream is not None:
                 self._by_stream.pop(session.stream, None)

@@ -68,13 +68,16 @@ class PlanState:
 class Fingerprints:
     """The identities of the first so many files of a listing, in rising order: they change with any path, size, version or the schema."""
 
-    def __init__(self, files: Sequence[InputFile], schema: pa.Schema) -> None:
+    def __init__(self, files: Sequence[InputFile], schema: str) -> None:
+        """`schema`: as it was written down."""
         self._files = files
         self._at = 0
-        self._digest = hashlib.sha256(schemas.to_text(schema).encode())
+        self._digest = hashlib.sha256(schema.encode())
 
     def up_to(self, count: int) -> str:
-        """Return the identity of the first `count` files; no fewer than the last time."""
+        """Return the identity of the first `count` files. Raises `InternalError` for fewer than the last time."""
+        if count < self._at:
+            raise InternalError(f"the identity of {count} files is asked for after that of {self._at}")
         for file in self._files[self._at : count]:
             self._digest.update(json.dumps([file.path, file.size_bytes, file.version]).encode())
         self._at = count
@@ -133,8 +136,9 @@ class PlanFile:
         the end of its last chunk."""
         columns = [[file.path for file in files], [file.size_bytes for file in files], [file.version for file in files]]
         table = pa.table([pa.array(values, of.type) for values, of in zip(columns, _FILES_SCHEMA, strict=True)], schema=_FILES_SCHEMA)
-        self._write(_LISTING, table, {"schema": schemas.to_text(schema)})
-        return self._take(Listing(list(files), schema))
+        text = schemas.to_text(schema)
+        self._write(_LISTING, table, {"schema": text})
+        return self._take(Listing(list(files), schema), text)
 
     def append(self, chunk: PlanChunk) -> None:
         """Make the next chunk durable. Its shards must go on where the last chunk ended."""
@@ -213,10 +217,10 @@ class PlanFile:
         table, meta, _ = found
         columns = [table.column(name).to_pylist() for name in _FILES_SCHEMA.names]
         files = [InputFile(path, size, version) for path, size, version in zip(*columns, strict=True)]
-        return self._take(Listing(files, schemas.from_text(meta["schema"])))
+        return self._take(Listing(files, schemas.from_text(meta["schema"])), meta["schema"])
 
-    def _take(self, listing: Listing) -> Listing:
-        self._listing, self._fingerprints = listing, Fingerprints(listing.files, listing.schema)
+    def _take(self, listing: Listing, schema: str) -> Listing:
+        self._listing, self._fingerprints = listing, Fingerprints(listing.files, schema)
         return listing
 
     def _fingerprint(self, files: int) -> str:
@@ -230,7 +234,10 @@ class PlanFile:
         if found is None:
             raise DataError(f"{name} is gone", hint=_DAMAGED_HINT)
         table, meta, sha256 = found
-        return _ChunkHead(number, int(meta["first"]), table.num_rows, int(meta["files_done"]), meta["files"], sha256), table
+        try:
+            return _ChunkHead(number, int(meta["first"]), table.num_rows, int(meta["files_done"]), meta["files"], sha256), table
+        except KeyError as error:
+            raise DataError(f"{name} was written by another version: it has no {error}", hint=_DAMAGED_HINT) from error
 
     def _check_sealed(self, sealed: bytes, listing: Listing) -> None:
         try:

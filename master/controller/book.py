@@ -53,6 +53,8 @@ class Book:
         """Members of the job that were taken away, as the last look has shown, and have not said so: no row is to blame for that."""
         self._entries: dict[str, _Entry] = {}
         self._at: int | None = None
+        self._measured_at: dict[str, int] = {}
+        """When work of workers of each class was noted last."""
 
     def asked(self, name: str) -> None:
         """We have asked a worker to leave."""
@@ -145,9 +147,10 @@ class Book:
         return replace(seen, since=entry.since)
 
     def _measure(self, work: dict[str, Counter[str]], now: int) -> None:
-        """Note the work of the time since the last look."""
-        if self._at is not None and now > self._at:
-            for worker_class, done in work.items():
-                if done["ms"] or done["rows"]:
-                    self.meter.note_work(worker_class, worker_ms=done["ms"], rows=done["rows"], ms=now - self._at)
+        """Note the work that workers have told of since the last look."""
+        for worker_class, done in work.items():
+            if done["ms"] or done["rows"]:
+                since = self._measured_at.get(worker_class, now)
+                self.meter.note_work(worker_class, worker_ms=done["ms"], rows=done["rows"], ms=now - since)
+                self._measured_at[worker_class] = now
         self._at = now

@@ -112,6 +112,22 @@ def test_truncated_parquet_file_is_named_and_mended_by_replacing_it(tmp_path, na
     check_mended(job)
 
 
+def test_file_that_is_gone_before_it_is_planned_is_missed_unless_the_user_says_so(tmp_path):
+    """Else a folder that lists less for a moment would make the job smaller, and nobody would know."""
+    job = JobFolder(tmp_path / "job")
+    (job.data / "1.parquet").write_bytes(b"PAR1")
+    run(job).check_failure(1, "1.parquet")
+
+    (job.data / "1.parquet").unlink()
+    run(job).check_failure(1, "1 removed", "1.parquet", "--force")
+
+    ended = antinfer("run", job.folder, "--force")
+    assert ended.code == 0, ended
+    assert "the input has changed behind what is planned" in ended.err and "1.parquet" in ended.err
+    assert job.ids() == list(range(ROWS // 2))
+    assert antinfer("verify", job.output).code == 0
+
+
 def test_file_with_another_schema_than_its_siblings(tmp_path):
     job = JobFolder(tmp_path / "job")
     pq.write_table(pa.table({"id": ["a"], "x": [1.0]}), job.data / "1.parquet")

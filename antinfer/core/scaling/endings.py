@@ -21,7 +21,7 @@ _REFUSED: Final = re.compile(r"OutOf\w|UnexpectedAdmissionError|Topology|NodeAff
 _OWN_LIMIT: Final = re.compile(r"exceed(s|ed) (the total limit of containers|its local ephemeral storage limit|the limit)", re.IGNORECASE)
 """An eviction that comes again wherever the pod runs."""
 _SIGNALS: Final = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
-_NEVER_RAN: Final = (126, 127)
+_NEVER_RAN: Final = (exits.NOT_RUN, 127)
 _LONGEST: Final = 2_000
 """Characters of a message that are kept: thousands of workers may fail at once."""
 

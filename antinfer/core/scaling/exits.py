@@ -14,6 +14,8 @@ TAKEN_AWAY: Final = 75
 """It was told by a signal to leave, and did: committed what was finished, returned the rest. EX_TEMPFAIL, which no shell uses by itself."""
 INTERRUPTED: Final = 130
 """It was told twice, and left at once."""
+NOT_RUN: Final = 126
+"""No process could be made of it; 127: it was not found."""
 SIGNALLED: Final = 128
 """And the number of the signal that ended it."""
 

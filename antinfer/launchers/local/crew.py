@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from antinfer.core.scaling import exits
 from antinfer.core.scaling.facts import PodFacts
 from antinfer.core.scaling.values import PROTECTED
 from antinfer.errors import InfraError
@@ -15,9 +16,8 @@ from antinfer.launchers.restarts import RestartBudget
 from antinfer.launchers.supervisor import POLL_S, RESUMES
 
 _WELL_ENDED_S: Final = 3.0
-"""One that ended well has heard that the job is over, and the master is about to end too."""
+"""One that ended well has heard that the job is over, and the master is about to end too; or it was drained, and is replaced."""
 _END_S: Final = 5.0
-_NEVER_RAN: Final = 126
 
 
 def order(name: str) -> WorkerOrder:
@@ -48,9 +48,9 @@ class LocalCrew:
         if sight is None:
             return
         for name, obstacle in sight.refused.items():
-            self._ended(name, _NEVER_RAN, obstacle.detail, now)
+            self._ended(name, exits.NOT_RUN, obstacle.detail, now)
         for pod in sight.pods:
-            if pod.worker is not None and pod.worker.exit_code is not None:
+            if pod.name in self._wanted and pod.worker is not None and pod.worker.exit_code is not None:
                 self._ended(pod.name, pod.worker.exit_code, pod.worker.message, now)
                 self._launcher.stop(pod.name, drain=False)
         there = {pod.name for pod in sight.pods}
@@ -74,7 +74,10 @@ class LocalCrew:
         return any(self._alive())
 
     def end(self) -> None:
-        self.drain()
+        self._wanted.clear()
+        for pod in self._alive():
+            # A second word to those that were told before: they need not drain any more.
+            self._launcher.stop(pod.name, drain=not pod.is_deleting)
         until = self._now() + _END_S
         while self.is_alive and self._now() < until:
             time.sleep(POLL_S)
@@ -87,10 +90,11 @@ class LocalCrew:
         self._launcher.start([order(name) for name in names])
 
     def _ended(self, name: str, code: int, said: str, now: float) -> None:
-        pause_s = self._wanted[name].ended(now, code)
+        # One that ended well was sent away by its master, as often as that takes to end.
+        pause_s = _WELL_ENDED_S if code == exits.DONE else self._wanted[name].ended(now, code)
         if pause_s is None:
             raise InfraError(keeps_dying(f"worker {name}", code, said), hint=RESUMES)
-        self._rests_until[name] = now + max(pause_s, _WELL_ENDED_S if code == 0 else 0.0)
+        self._rests_until[name] = now + pause_s
 
     def _alive(self) -> Iterator[PodFacts]:
         sight = self._launcher.observe()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from antinfer.errors import InfraError
+from antinfer.errors import InfraError, UsageError
 from antinfer.launchers.local.supervisor import LocalSupervisor
 from antinfer.launchers.supervisor import RunOptions
 
@@ -29,11 +29,14 @@ def run_job(
         The report that the master left in the output place: totals, accumulators, timings.
 
     Raises:
+        UsageError: `workers` is less than one.
         Interrupted: Ctrl-C; the same call resumes.
         AntinferError: The job failed.
     """
     from antinfer.telemetry.progress import PlainProgress, quiet_line
 
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be at least 1, not {workers}")
     shown = PlainProgress()
     if store_url:
         from antinfer.spec.load import with_store

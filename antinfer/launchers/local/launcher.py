@@ -36,7 +36,7 @@ class _Worker:
 
     def facts(self) -> PodFacts:
         code = self.exit_code
-        said = "\n".join(self.process.last_lines)
+        said = "" if code is None else "\n".join(self.process.last_lines)
         return PodFacts(
             name=self.order.name,
             worker_class=self.order.worker_class,
@@ -110,6 +110,8 @@ class LocalLauncher:
                 return
             if worker.exit_code is not None:
                 del self._workers[name]
+                return
+            if worker.is_leaving and drain:
                 return
             worker.is_leaving = True
             end = threading.Timer(self._grace_s if drain else _HURRIED_S, worker.process.send, [signal.SIGKILL])

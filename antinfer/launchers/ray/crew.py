@@ -51,4 +51,5 @@ class DriverCrew:
         return self._driver.is_alive
 
     def end(self) -> None:
+        self.drain()
         self._driver.end(_END_S)

@@ -204,8 +204,9 @@ def test_the_next_master_knows_how_fast_workers_are_and_shares_out_at_once() -> 
     heir = world.fail_over(at=900_000)
     for worker in (busy, one):
         worker.world = heir
-    heir.at += 50
-    heir.step(events.HeartbeatSeen(heir.at, busy.stream, Heartbeat(busy.session, (long.lease,), busy.number, (600,))))
+    for told in (400, 500, 600):
+        heir.at += 20
+        heir.step(events.HeartbeatSeen(heir.at, busy.stream, Heartbeat(busy.session, (long.lease,), busy.number, (told,))))
     one.ask(1, commits=[record(short)])
     heir.tick(200)
     assert yields(heir, busy) == [Yield(long.lease, 600 + 700)], "half for each"

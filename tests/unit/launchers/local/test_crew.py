@@ -104,6 +104,16 @@ def test_one_that_ended_well_is_not_needed_at_once(crew: LocalCrew, machine: Mac
     assert len(machine.started) == 3
 
 
+def test_workers_that_a_master_sends_away_while_it_finishes_do_not_fail_the_job(crew: LocalCrew, machine: Machine) -> None:
+    """All rows are committed, and publishing the last ones takes ten minutes."""
+    while machine.at < 600:
+        for name in list(machine.pods):
+            machine.end(name, exits.DONE)
+        live(crew, machine, 1)
+    assert 2 * 150 < len(machine.started) < 2 * 201
+    assert not crew.is_charged
+
+
 def test_one_that_keeps_dying_is_given_up_with_its_last_words(crew: LocalCrew, machine: Machine) -> None:
     for _ in range(8):
         machine.end("local-1", KILLED)
@@ -144,3 +154,12 @@ def test_nobody_is_started_once_all_are_to_leave(crew: LocalCrew, machine: Machi
     assert not crew.is_alive
     crew.end()
     assert machine.is_closed and len(machine.started) == 2
+
+
+def test_who_was_told_to_drain_is_ended_by_a_second_word(crew: LocalCrew, machine: Machine) -> None:
+    crew.drain()
+    assert machine.drained == ["local-1", "local-2"]
+    for name, pod in machine.pods.items():
+        machine.pods[name] = replace(pod, is_deleting=True)
+    crew.end()
+    assert machine.pods == {}, "without draining"

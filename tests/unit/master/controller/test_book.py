@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from antinfer.core.causes import Cause
 from antinfer.core.scaling.facts import ConditionFacts, ContainerFacts, PodFacts
 from antinfer.core.scaling.values import Measure, Observed, WorkerSeen, WorkerState
@@ -83,6 +85,18 @@ def test_time_between_two_reports_counts_with_the_second_but_not_for_ever() -> N
     for second in range(19, 55):
         observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=900))
     assert observed.measures["preemptible"].rate < 0.02, "one that hangs makes its class no faster"
+
+
+@pytest.mark.parametrize("every", [1, 5, 9])
+def test_what_was_measured_long_ago_counts_less_however_rarely_workers_report(every: int) -> None:
+    """One that has slowed down from 100 to 10 rows a second ten minutes ago; half of what is known is from before."""
+    bench, rows = Bench(), 0.0
+    for second in range(1_201):
+        rows += 0.1 * 1_000 if second <= 600 else 0.01 * 1_000
+        if second % every == 0:
+            told = int(rows)
+        observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=told))
+    assert 0.03 < observed.measures["preemptible"].rate < 0.06
 
 
 def test_what_an_earlier_reign_measured_is_known_until_more_is() -> None:
