@@ -146,8 +146,8 @@ def test_a_worker_is_killed(scene: Scene, undisturbed: dict[str, Any], tmp_path:
     assert attempts(scene.spec) > 1, "the dead worker's rows were leased to nobody else"
     assert {"w1", "w2"} <= report["workers"].keys()
     committed = sum(record.rows_out for record in manifest.read_all(open_output(scene.spec)) if record.worker == "w1")
-    # A commit is staged, sent and made durable while the next rows are computed.
-    assert 0 < computed - committed <= RATE * (INTERVAL_S + COMMITTED_IN_S) + BATCH
+    # A commit is staged, sent and made durable while the next rows are computed. None is lost where it had just come to the end of a range.
+    assert 0 <= computed - committed <= RATE * (INTERVAL_S + COMMITTED_IN_S) + BATCH
 
 
 def _expired(cluster: Cluster) -> int:
