@@ -223,7 +223,7 @@ class Publisher:
 
         listing = manifest.Listing.of(self._place)
         published = manifest.published(self._place, listing, self._suffix, manifest.read_all(self._place))
-        free = fitting(manifest.without_rivals(listing, self._suffix, records), schema_of(published))
+        free = fitting(listing.without_rivals(self._suffix, records), schema_of(published))
         done = tuple(str(record.staged) for record in free if self._publish_one(record))
         missing = tuple(str(record.staged) for record in records if record.staged not in done)
         if missing:

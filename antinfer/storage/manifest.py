@@ -16,8 +16,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from antinfer.core.ranges import Rows
-from antinfer.core.records import CommitRecord, distinct, parse_output_name
+from antinfer.core.records import CommitRecord, distinct
 from antinfer.errors import ForeignOutputError, OutputError
 from antinfer.storage import layout, parts
 from antinfer.storage.place import OutputPlace, StoredObject
@@ -162,27 +161,17 @@ class Listing:
         suffixes = Counter(name.rpartition(".")[2] for name in self.parts)
         return suffixes.most_common(1)[0][0] if suffixes else "parquet"
 
+    @property
+    def names(self) -> set[str]:
+        return {*self.parts, *self.records, *self.quarantine}
+
     def holds_all(self, record: CommitRecord, suffix: str) -> bool:
         """Tell whether every object of `record` has its final name: the commit is published."""
         return all(name in self.parts or name in self.records or name in self.quarantine for name in layout.final_names(record, suffix))
 
-
-def without_rivals(listing: Listing, suffix: str, records: Iterable[CommitRecord]) -> list[CommitRecord]:
-    """Return those of `records` of whose rows no object of another commit holds any.
-
-    A part of the very same range is left to publication, which reads whose it is; of a range without a part every attempt has names of
-    its own, so there only the name tells.
-    """
-    taken: dict[tuple[int, int], list[tuple[Rows, str]]] = {}
-    for name in (*listing.parts, *listing.records, *listing.quarantine):
-        shard, start, stop, round = parse_output_name(layout.stem(name))
-        taken.setdefault((shard, round), []).append((Rows(start, stop), name))
-
-    def has_rival(record: CommitRecord) -> bool:
-        own = layout.final_names(record, suffix)
-        return any(rows.overlaps(record.rows) and name not in own for rows, name in taken.get((record.shard, record.round), ()))
-
-    return [record for record in records if not has_rival(record)]
+    def without_rivals(self, suffix: str, records: Iterable[CommitRecord]) -> list[CommitRecord]:
+        """Return those of `records` of whose rows no object of another commit holds any, as `parts.without_rivals` tells them apart."""
+        return parts.without_rivals(self.names, records, lambda record: layout.final_names(record, suffix))
 
 
 def published(place: OutputPlace, listing: Listing, suffix: str, known: Iterable[CommitRecord]) -> list[CommitRecord]:

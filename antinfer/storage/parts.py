@@ -1,14 +1,15 @@
-"""What a published part tells about itself: its commit record, and how many rows it really holds."""
+"""What published parts and their names tell: whose they are, their commit records, and how many rows they really hold."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
-from antinfer.core.records import CommitRecord, StagedObject
+from antinfer.core.ranges import Rows
+from antinfer.core.records import CommitRecord, StagedObject, parse_output_name
 from antinfer.storage import layout
 
 _COUNT_CHUNK_BYTES = 1 << 20
@@ -36,6 +37,34 @@ def unambiguous(proven: Sequence[CommitRecord]) -> list[CommitRecord]:
     """Return those of `proven` that share their part with no other one: of two record objects beside one part, neither proves it."""
     owners = Counter(layout.stem_of(record) for record in proven if has_part(record))
     return [record for record in proven if not has_part(record) or owners[layout.stem_of(record)] == 1]
+
+
+def without_rivals(
+    names: Collection[str], records: Iterable[CommitRecord], names_of: Callable[[CommitRecord], Sequence[str]]
+) -> list[CommitRecord]:
+    """Return those of `records` of whose rows no object of another commit holds any.
+
+    Attempts at one range share the name of their part, and no other name. As the part is published last, one that is there while another
+    object of the record is not belongs to somebody else: to publish the rest beside it would show rows twice. A record that is a part
+    alone is left to publication, which reads whose the part is.
+
+    Args:
+        names: the final names of all objects that are there, listed with the parts last.
+        records: what is to be published.
+        names_of: gives the final names of a record's objects.
+    """
+    taken: dict[tuple[int, int], list[tuple[Rows, str]]] = {}
+    for name in names:
+        shard, start, stop, round = parse_output_name(layout.stem(name))
+        taken.setdefault((shard, round), []).append((Rows(start, stop), name))
+
+    def has_rival(record: CommitRecord) -> bool:
+        own = names_of(record)
+        if not all(name in names for name in own):
+            own = [name for name in own if not layout.is_part(name)]
+        return any(rows.overlaps(record.rows) and name not in own for rows, name in taken.get((record.shard, record.round), ()))
+
+    return [record for record in records if not has_rival(record)]
 
 
 def parse_record(data: bytes | str) -> CommitRecord | None:

@@ -152,6 +152,7 @@ def test_one_that_does_not_listen_is_ended_all_the_same(bench: Bench) -> None:
     os.kill(bench.wait_working("deaf"), signal.SIGSTOP)
     bench.launcher.stop("deaf", drain=False)
     wait_until(lambda: not bench.processes("deaf"), timeout=GRACE_S + 20)
+    assert bench.processes("deaf") == []
 
 
 def test_a_kill_is_seen_as_one_and_the_name_is_free_once_it_is_forgotten(bench: Bench) -> None:

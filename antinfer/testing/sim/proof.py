@@ -41,17 +41,7 @@ def published(place: Place, known: Sequence[CommitRecord]) -> list[CommitRecord]
 
 def without_rivals(place: Place, of: Iterable[CommitRecord]) -> list[CommitRecord]:
     """Return those records of whose rows no object of another commit holds any."""
-
-    def has_rival(record: CommitRecord) -> bool:
-        own = place.final_names(record)
-        for name in place.objects:
-            shard, start, stop, round = records.parse_output_name(layout.stem(name))
-            is_near = shard == record.shard and round == record.round
-            if is_near and record.rows.overlaps(Rows(start, stop)) and name not in own:
-                return True
-        return False
-
-    return [record for record in of if not has_rival(record)]
+    return parts.without_rivals(place.objects.keys(), of, place.final_names)
 
 
 def orphans(place: Place, named_by: Iterable[CommitRecord]) -> list[str]:

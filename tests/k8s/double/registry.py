@@ -20,6 +20,7 @@ from tests.k8s.double.objects import Object, clone, dig, is_terminating, stamp
 from tests.k8s.double.store import Key, Store
 
 _SUFFIX_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
+_NAMES_TRIED: Final = 8
 _SERVERS_OWN: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 
 
@@ -84,6 +85,14 @@ class Registry:
                 return obj
             return self.store.put(resource, (namespace, metadata["name"]), obj)
 
+    def _generate_name(self, resource: Resource, namespace: str, base: str) -> str:
+        """Make up a name; a server since 1.31 makes up another one when it is taken, eight in all."""
+        for _ in range(_NAMES_TRIED):
+            name = base + "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
+            if self.store.get(resource, (namespace, name)) is None:
+                break
+        return name
+
     def _fresh_metadata(self, resource: Resource, namespace: str, obj: Object) -> Object:
         metadata: Object = obj.setdefault("metadata", {})
         obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
@@ -94,7 +103,7 @@ class Registry:
             if not metadata.get("generateName"):
                 told = ("FieldValueRequired", "Required value: name or generateName is required", "metadata.name")
                 raise errors.invalid(resource.group, resource.kind, "", [told])
-            metadata["name"] = metadata["generateName"] + "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
+            metadata["name"] = self._generate_name(resource, namespace, metadata["generateName"])
         for field in _SERVERS_OWN:
             metadata.pop(field, None)
         drop_empty(metadata)

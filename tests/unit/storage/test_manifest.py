@@ -176,4 +176,17 @@ def test_rivals_hold_rows_of_a_record_under_another_name(place: OutputPlace):
     free = [record(stop=10), record(start=10, stop=12), record(shard=1, stop=5), record(shard=2, stop=3), given_up]
     rivalled = [record(stop=3), record(shard=1, start=4, stop=6), record(shard=3, start=5, stop=9)]
     rivalled += [replace(given_up, staged=StagedName("7-1.4.0-3.ff"))]  # the same rows, given up on by somebody else as well
-    assert manifest.without_rivals(manifest.Listing.of(place), "parquet", [*free, *rivalled]) == free
+    assert manifest.Listing.of(place).without_rivals("parquet", [*free, *rivalled]) == free
+
+
+def test_a_part_of_the_same_rows_is_a_rivals_when_the_rest_of_the_record_is_not_there(place: OutputPlace):
+    """Or else the quarantine would be published beside it, and its rows be seen twice."""
+    quarantined = replace(record(stop=4), objects=(StagedObject("quarantine"), StagedObject("part")))
+    part, quarantine = (layout.final_name(kind, quarantined, "parquet") for kind in ("part", "quarantine"))
+    plain = record(stop=4)
+    place.write(part, b"")
+    assert manifest.Listing.of(place).without_rivals("parquet", [quarantined, plain]) == [plain]
+    place.write(quarantine, b"")
+    assert manifest.Listing.of(place).without_rivals("parquet", [quarantined, plain]) == [quarantined]
+    place.remove((part,))
+    assert manifest.Listing.of(place).without_rivals("parquet", [quarantined, plain]) == [quarantined], "half published"
