@@ -17,7 +17,6 @@ import typer
 from antinfer.cli import render
 from antinfer.errors import UsageError
 from antinfer.launchers.local.headstart import HeadStart
-from antinfer.launchers.local.job import read_report
 from antinfer.launchers.local.supervisor import LocalSupervisor
 from antinfer.launchers.supervisor import RunOptions, Supervisor
 from antinfer.telemetry.progress import ProgressDisplay, make_progress
@@ -102,6 +101,7 @@ def preview(job: Path, overrides: Sequence[str], *, rows: int, as_json: bool) ->
     folder = tempfile.mkdtemp(prefix="antinfer-preview-")
     try:
         from antinfer.spec.load import load_job
+        from antinfer.storage.jobs import read_report
 
         spec = load_job(job, [*overrides, f"limit={rows}", "sink.type=parquet", "sink.options={}"], folder)
         said: list[str] = []
@@ -133,10 +133,11 @@ def run_loaded(load: Callable[[], JobSpec], name: str, options: Options) -> None
     with make_progress(name, plain=options.as_json) as shown:
         spec = _supervise(load_with_store, options, shown)
     seconds = time.monotonic() - started
-    report = read_report(spec)
 
     from antinfer.cli import keptprofiles
+    from antinfer.storage.jobs import read_report
 
+    report = read_report(spec)
     compared = keptprofiles.compared(spec, report)
     if options.as_json:
         beside = {} if compared is None else {"profile": compared.to_json()}

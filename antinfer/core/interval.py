@@ -11,9 +11,6 @@ from typing import Final
 
 _TOLD_CHANGE: Final = 1.25
 """An interval is told again once it has changed by this factor."""
-_WEIGHTS: Final = (1.0, 0.1)
-"""How many losses the expectation counts for. While nothing happens a whole one: silence proves little. Once losses come a tenth of one: a
-job on a spot market would have lost much before it believed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +19,9 @@ class IntervalPolicy:
 
     cost_ms: int = 500
     """What one more commit costs a worker: a part to close, a file to make durable, a message."""
-    expected_ms: int = 900_000
-    """Time of one worker in which a loss is expected before anything has been measured; makes 30 s."""
+    expected_ms: int = 10_000
+    """Time of one worker in which a loss is expected before anything has been measured; makes 3 s. What all workers together get through
+    without a loss soon outweighs it, and until then little is spent: about sixty commits for the whole job on the way to half a minute."""
     shortest_ms: int = 1_000
     longest_ms: int = 600_000
     memory_ms: int = 3_600_000
@@ -65,8 +63,8 @@ class CommitPace:
             self._losses *= fading
             self._worker_ms = self._worker_ms * fading + passed * workers
         self._seen_at = at
-        mean_ms = min((self._worker_ms + weight * policy.expected_ms) / (self._losses + weight) for weight in _WEIGHTS)
-        best = best_interval_ms(policy, mean_ms)
+        # As if the next loss came now: time survived is all that is known of how long the next worker will live.
+        best = best_interval_ms(policy, (self._worker_ms + policy.expected_ms) / (self._losses + 1))
         if max(best, self.told_ms) < _TOLD_CHANGE * min(best, self.told_ms):
             return None
         self.told_ms = best

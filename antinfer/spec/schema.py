@@ -209,7 +209,7 @@ class JobSpec(Model):
     commit_interval: forms.AutoDuration = Field(
         default="auto",
         description="Longest time between two commits of a worker; the most work that a preemption can cost. "
-        "`auto`: what wastes least at the rate at which workers are lost; half a minute to begin with.",
+        "`auto`: what wastes least at the rate at which workers are lost; seconds to begin with, longer while nobody is.",
     )
     patience: forms.Duration = Field(
         default=1800.0,

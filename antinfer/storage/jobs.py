@@ -1,4 +1,4 @@
-"""From a job to the things it names: the document that workers are given, its input, its output place."""
+"""From a job to the things it names: the document that workers are given, its input, its output place and report."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from antinfer.errors import InternalError, JobFileError
+from antinfer.errors import InfraError, InternalError, JobFileError
 from antinfer.spec.canonical import document_json
 from antinfer.spec.normal import normal_job
+from antinfer.storage import layout
 from antinfer.storage.place import OutputPlace, open_place
 
 if TYPE_CHECKING:
@@ -72,6 +73,15 @@ def _scalar(key: str, value: object) -> str | float:
     if not isinstance(value, str | int | float):
         raise JobFileError(f"sink.options.{STORAGE_OPTION}.{key}: must be a text, a number or a truth value, not {value!r}")
     return value
+
+
+def read_report(spec: JobSpec) -> dict[str, Any]:
+    """Return the report of a finished job from its output place. Raises `InfraError` when there is none, and as `open_output` does."""
+    data = open_output(spec).read(layout.REPORT)
+    if data is None:
+        raise InfraError(f"{spec.sink.path} has no report: the job is not finished")
+    report: dict[str, Any] = json.loads(data)
+    return report
 
 
 def part_options(spec: JobSpec) -> dict[str, Any]:

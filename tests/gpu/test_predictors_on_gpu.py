@@ -22,6 +22,7 @@ from antinfer.worker.host.flow import Flow
 from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
+from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.pool import Predictor
 from antinfer.worker.predictors.sizing import SizeMemory, Sizing
@@ -38,6 +39,7 @@ CODE = """
 import numpy as np
 import torch
 from antinfer import TorchPredictor
+from antinfer.predictors import DecodeJpeg
 
 class Net(torch.nn.Module):
     def __init__(self, waste=0):
@@ -68,6 +70,27 @@ class Broken(Predict):
         table = torch.zeros(2, device=output.device)
         table[bad.long() * 10**6]
         return super().postprocess(output)
+
+class Slow(Predict):
+    def postprocess(self, output):
+        # About half a second, in which the device does nothing else on this stream.
+        torch.cuda._sleep(1_000_000_000)
+        return super().postprocess(output)
+
+LIES_AT = []
+
+class Decode(DecodeJpeg):
+    def submit(self, batch):
+        made = super().submit(batch)
+        LIES_AT.append(made["image"].data_ptr())
+        return made
+
+class Watch(Predict):
+    def preprocess(self, batch):
+        self.is_same = batch["image"].is_cuda and batch["image"].data_ptr() == LIES_AT[-1]
+        return super().preprocess(batch)
+    def postprocess(self, output):
+        return {**super().postprocess(output), "same": torch.full_like(output, self.is_same, dtype=torch.bool)}
 """
 
 
@@ -166,20 +189,65 @@ def test_results_are_those_of_the_cpu(steps: Path, keys: dict[str, Any]) -> None
     assert {row["rows"] for at, row in running.found.items() if at >= 640} == {64 if "compile" in keys else 10}
 
 
+class Lent:
+    """A batch in memory that `caller` has pinned, as it lies there in a worker."""
+
+    def __init__(self, caller: Caller, batch: pa.RecordBatch) -> None:
+        length, fresh = SlabWriter("test").write(batch)
+        assert fresh is not None
+        self.slab = Slab(fresh, os.fstat(fresh).st_size)
+        caller.tell("register", self.slab.view())
+        self._lent = self.slab.lend(length)
+
+    @property
+    def batch(self) -> pa.RecordBatch:
+        assert self._lent.batch is not None
+        return self._lent.batch
+
+
 def test_slabs_are_pinned_and_two_batches_are_under_way(steps: Path) -> None:
     caller = Caller(stage_of(steps, "Predict"), copy=False, rows=64)
-    length, fresh = SlabWriter("test").write(images(0, 64, side=128))
-    assert fresh is not None
-    slab = Slab(fresh, os.fstat(fresh).st_size)
-    caller.tell("register", slab.view())
-    batch = slab.lend(length).batch
-    assert batch is not None and caller.depth == 2
-    assert torch.frombuffer(slab.view(), dtype=torch.uint8).is_pinned()
-    first, second = caller.begin(batch), caller.begin(batch)
+    lent = Lent(caller, images(0, 64, side=128))
+    assert caller.depth == 2
+    assert torch.frombuffer(lent.slab.view(), dtype=torch.uint8).is_pinned()
+    first, second = caller.begin(lent.batch), caller.begin(lent.batch)
     one, two = caller.end(first), caller.end(second)
     assert one.batch["score"].equals(two.batch["score"])  # type: ignore[union-attr]
-    caller.tell("unregister", slab.view())
-    assert not torch.frombuffer(slab.view(), dtype=torch.uint8).is_pinned()
+    caller.tell("unregister", lent.slab.view())
+    assert not torch.frombuffer(lent.slab.view(), dtype=torch.uint8).is_pinned()
+
+
+def test_a_batch_is_copied_to_the_device_while_the_last_one_is_computed(steps: Path) -> None:
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    caller = Caller(stage_of(steps, "Slow"), copy=False, rows=64)
+    lent = [Lent(caller, images(begin, 64, side=512)) for begin in (0, 64)]
+    # What the device loads on first use would wait for all that runs on it.
+    caller.run(lent[0].batch)
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as seen:
+        begun = [caller.begin(each.batch) for each in lent]
+        for each in begun:
+            caller.end(each)
+    events = [(event.name, event.time_range) for event in seen.events() if event.device_type == DeviceType.CUDA]
+    spins = sorted((span.start, span.end) for name, span in events if "spin" in name)
+    copies = [span for name, span in events if "HtoD" in name and "Pinned" in name and span.elapsed_us() > 100]
+    assert len(spins) == 2 and len(copies) == 2, events
+    # Behind the first batch on one stream, the second would be copied when that one is computed.
+    assert max(span.end for span in copies) < sum(spins[0]) / 2, (spins, copies)
+
+
+def test_results_come_back_while_the_next_batch_is_computed(steps: Path) -> None:
+    caller = Caller(stage_of(steps, "Slow"), copy=False, rows=64)
+    caller.run(images(0, 64))
+    first, second = caller.begin(images(0, 64)), caller.begin(images(64, 64))
+    assert not caller.is_done(first), "to submit is not to wait"
+    assert first.ticket.results["score"].is_pinned(), "or its copy would wait for the host"
+    outcome = caller.end(first)
+    assert not caller.is_done(second), "nor is to collect to wait for the next"
+    assert isinstance(outcome, Outcome) and outcome.batch is not None
+    assert np.allclose(outcome.batch["score"].to_numpy(), expected(images(0, 64), steps), atol=1e-2)
+    caller.end(second)
 
 
 def test_cuda_memory_that_runs_out_halves_batches_and_restarts_nothing(steps: Path) -> None:
@@ -264,7 +332,13 @@ def test_kinds_of_jpeg_that_the_gpu_may_not_know_are_decoded_all_the_same(pil: A
     assert tuple(made.shape) == (3, 224, 224, 3) and all(made[row].float().std() > 10 for row in range(3))
 
 
-def test_a_fused_call_keeps_pictures_on_the_device_and_gives_bad_files_up(pil: Any, steps: Path) -> None:
+def test_a_decoded_picture_goes_to_the_model_from_where_it_lies_on_the_device(pil: Any, steps: Path) -> None:
+    caller = Caller(stage_of(steps, "Watch"), copy=False, front=stage_of(steps, "Decode"), rows=8)
+    outcome = caller.run(pa.record_batch({"jpeg": [jpeg(pil, 375, 500, seed) for seed in range(8)]}), fused=True)
+    assert outcome.batch is not None and outcome.batch["same"].to_pylist() == [True] * 8
+
+
+def test_a_fused_call_gives_bad_files_up(pil: Any, steps: Path) -> None:
     front = stage_of(steps, "antinfer.predictors:DecodeJpeg")
     caller = Caller(stage_of(steps, "Predict"), copy=False, front=front, rows=8)
     files = [jpeg(pil, 375, 500, seed) for seed in range(8)]

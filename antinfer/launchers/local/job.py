@@ -1,11 +1,10 @@
-"""A job that is run on this machine by a call, and its report."""
+"""A job that is run on this machine by a call."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from antinfer.errors import InfraError, UsageError
+from antinfer.errors import UsageError
 from antinfer.launchers.local.supervisor import LocalSupervisor
 from antinfer.launchers.supervisor import RunOptions
 
@@ -33,6 +32,7 @@ def run_job(
         Interrupted: Ctrl-C; the same call resumes.
         AntinferError: The job failed.
     """
+    from antinfer.storage.jobs import read_report
     from antinfer.telemetry.progress import PlainProgress, quiet_line
 
     if workers is not None and workers < 1:
@@ -48,15 +48,3 @@ def run_job(
         on_status=shown.status if progress else (lambda status: None),
     ).run(lambda: spec)
     return read_report(spec)
-
-
-def read_report(spec: JobSpec) -> dict[str, Any]:
-    """Return the report of a finished job from its output place."""
-    from antinfer.storage import layout
-    from antinfer.storage.jobs import open_output
-
-    data = open_output(spec).read(layout.REPORT)
-    if data is None:
-        raise InfraError(f"{spec.sink.path} has no report: the job is not finished")
-    report: dict[str, Any] = json.loads(data)
-    return report

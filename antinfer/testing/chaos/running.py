@@ -8,15 +8,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from antinfer.errors import InfraError, SourceError
+from antinfer.errors import SourceError
 from antinfer.spec.load import load_job
 from antinfer.spec.schema import JobSpec
-from antinfer.storage import layout
 from antinfer.storage.audit import audit
 from antinfer.storage.forecast import forecast
-from antinfer.storage.jobs import open_output
+from antinfer.storage.jobs import open_output, read_report
 from antinfer.testing.chaos.comparison import Comparison, alike, compare
 from antinfer.testing.chaos.conductor import Conductor, Run
 from antinfer.testing.chaos.kubernetes.venue import Kubernetes, KubernetesVenue
@@ -118,7 +117,7 @@ class _Session:
         counted = self._once("counting", FaultPlan("none", workers=self._plan.workers), 0, 0, 0.0)
         if counted.run.failure is not None:
             raise counted.run.failure
-        return int(_report_of(counted.spec)["rows_in"])
+        return int(read_report(counted.spec)["rows_in"])
 
     def _known_rows(self) -> int | None:
         if self._spec.limit is not None:
@@ -160,7 +159,7 @@ class _Session:
 def _against_input(spec: JobSpec, rows: int) -> list[str]:
     """Hold the undisturbed output against the input: both runs could be wrong in the same way."""
     said = [f"undisturbed: {fault}" for fault in _audit(spec)]
-    reported = _report_of(spec)["rows_in"]
+    reported = read_report(spec)["rows_in"]
     if reported != rows:
         said.append(f"undisturbed: the input has {rows:,} rows, the output stands for {reported:,}")
     return said
@@ -172,16 +171,8 @@ def _audit(spec: JobSpec) -> list[str]:
     return [*faults, *([] if found.finished else ["audit: the output is not finished"])]
 
 
-def _report_of(spec: JobSpec) -> dict[str, Any]:
-    data = open_output(spec).read(layout.REPORT)
-    if data is None:
-        raise InfraError(f"{spec.sink.path} has no report: the job is not finished")
-    report: dict[str, Any] = json.loads(data)
-    return report
-
-
 def _accumulators(calm: JobSpec, stormy: JobSpec) -> Literal["same", "close", "different", "none"]:
-    before, after = _report_of(calm)["accumulators"], _report_of(stormy)["accumulators"]
+    before, after = read_report(calm)["accumulators"], read_report(stormy)["accumulators"]
     if not before and not after:
         return "none"
     if alike(before, after, exact=True):
