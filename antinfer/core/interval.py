@@ -17,11 +17,11 @@ _TOLD_CHANGE: Final = 1.25
 class IntervalPolicy:
     """What the interval is made from; times in ms."""
 
-    cost_ms: int = 500
+    cost_ms: int = 250
     """What one more commit costs a worker: a part to close, a file to make durable, a message."""
     expected_ms: int = 10_000
-    """Time of one worker in which a loss is expected before anything has been measured; makes 3 s. What all workers together get through
-    without a loss soon outweighs it, and until then little is spent: about sixty commits for the whole job on the way to half a minute."""
+    """Time of one worker in which a loss is expected before anything has been measured; makes 2 s. What all workers together get through
+    without a loss soon outweighs it, and until then little is spent: 160 commits for the whole job on the way to half a minute."""
     shortest_ms: int = 1_000
     longest_ms: int = 600_000
     memory_ms: int = 3_600_000

@@ -117,6 +117,9 @@ class Members:
             self.leasing.tally.leases_dropped += len(former.leases)
             if former.leases:
                 self.leasing.count(Cause.WORKER_LOST)
+                if not join.held and self._pace is not None:
+                    # Started again under its name, before it was missed.
+                    self._pace.lost()
             self.leasing.end(former, event.at, f"{Cause.WORKER_LOST.value}: its worker joined again")
         session = Session(SessionId(f"{reign.epoch}-{reign.meta.next_session}"), join.worker)
         reign.meta.next_session += 1
