@@ -98,7 +98,7 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
     cap = desired.most if limits.ceiling is None else min(desired.most, max(limits.ceiling, desired.least))
     total = min(aim.wanted, cap)
     aim = replace(aim, affordable=_affordable(desired, outlook, tally, aim, limits), allowance=desired.allowance)
-    affordable = min(desired.most, _startable(desired, outlook, tally, limits), desired.most if aim.affordable is None else aim.affordable)
+    affordable = min(_startable(desired, outlook, tally, last, limits), desired.most if aim.affordable is None else aim.affordable)
     total = min(total, affordable)
     aim = replace(aim, worth=_worth(outlook, tally, aim, total))
     if aim.worth is not None:
@@ -203,13 +203,23 @@ def _affordable(desired: Desired, outlook: Outlook, tally: Tally, aim: Aim, limi
     return known
 
 
-def _startable(desired: Desired, outlook: Outlook, tally: Tally, limits: Limits) -> int:
-    """Return how many workers there may be, at least one, so that little of the budget goes into starting the new ones."""
-    hours, most = outlook.startup_ms / MS_PER_HOUR, desired.most
-    for limit, unit in _budgets(desired):
-        start = desired.policy.startup_share * (limit - _used(limits, unit)) / hours
-        most = min(most, outlook.most_within(start + outlook.cost_per_hour(tally.placed, unit), unit))
-    return max(most, 1)
+def _startable(desired: Desired, outlook: Outlook, tally: Tally, last: Aim, limits: Limits) -> int:
+    """Return how many workers there may be, at least one, so that little of the budget goes into starting the new ones.
+
+    The death of a few is no reason to want fewer: as many as there were may start up to twice as dear.
+    """
+    # While one class makes room for the other there are more of them than there should be, and that is no reason to want more.
+    there = min(tally.placed, last.total) if last.total else tally.placed
+
+    def within(share: float) -> int:
+        hours, most = outlook.startup_ms / MS_PER_HOUR, desired.most
+        for limit, unit in _budgets(desired):
+            start = share * (limit - _used(limits, unit)) / hours
+            most = min(most, outlook.most_within(start + outlook.cost_per_hour(there, unit), unit))
+        return most
+
+    share = desired.policy.startup_share
+    return max(within(share), min(within(2 * share), last.total), 1)
 
 
 def _budgets(desired: Desired) -> list[tuple[float, Callable[[str], float]]]:

@@ -202,6 +202,10 @@ def test_a_deadline_that_capacity_does_not_allow_is_told_with_the_reason(seed: i
 @pytest.mark.slow
 @LOOPS
 @given(seed=SEEDS, share=SHARES, money=st.booleans(), lives=st.sampled_from([None, 2]))
+@example(seed=16391, share=0.5, money=True, lives=2)
+@example(seed=723526581, share=0.5, money=False, lives=2)
+@example(seed=352787756, share=0.25, money=True, lives=2)
+@example(seed=1451837823, share=0.0, money=False, lives=2)
 def test_a_budget_is_used_but_never_exceeded(seed: int, share: float, money: bool, lives: int | None) -> None:
     prices = {PROTECTED: 3.0 if money else 1.0, PREEMPTIBLE: 1.0}
     allowance = Allowance(money=4.0) if money else Allowance(gpu_hours=2.0)

@@ -168,6 +168,19 @@ def test_little_of_a_budget_goes_into_starting_workers() -> None:
     assert decided(tiny, [], Aim(wanted=20), measures=measures).aim.total == 1, "one has to begin"
 
 
+@pytest.mark.parametrize(("left", "total"), [(12, 20), (10, 20), (9, 19), (0, 10)])
+def test_the_death_of_a_few_is_no_reason_to_want_fewer(left: int, total: int) -> None:
+    measures = {PREEMPTIBLE: Measure(RATE, startup_ms=360_000)}
+    wish = desired(least=20, most=20, allowance=Allowance(gpu_hours=5))
+    assert decided(wish, workers(left), Aim(total=20, wanted=20), measures=measures).aim.total == total
+
+
+def test_workers_in_excess_are_no_reason_to_want_more() -> None:
+    measures = {PREEMPTIBLE: Measure(RATE, startup_ms=360_000)}
+    wish = desired(least=20, most=20, allowance=Allowance(gpu_hours=5))
+    assert decided(wish, workers(9), Aim(total=4, wanted=20), measures=measures).aim.total == 4 + 5
+
+
 def test_a_budget_that_cannot_last_is_told_once_it_can_be_reckoned() -> None:
     wish = desired(most=10, allowance=Allowance(money=7))
     decision = decided(wish, workers(10), Aim(wanted=10), remaining_rows=10 * RATE * HOUR)
