@@ -196,7 +196,7 @@ class World:
             for thread in self.threads:
                 thread.join(PATIENCE_SECONDS)
         assert not any(thread.is_alive() for thread in self.threads)
-        assert self._credits.try_take(1 << 40), "credit was not given back"
+        assert self._credits.used_bytes == 0, "credit was not given back"
 
     def _tell(self) -> None:
         for action in self.holdings.take_actions():

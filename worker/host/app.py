@@ -38,8 +38,9 @@ from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
 from antinfer.worker.schemas import SchemaGate
 
-_CREDIT_BYTES = (256 << 20, 4 << 30)
-"""What readers may have in the pipeline at least and at most; between, a sixteenth of the memory: with it goes the number of cores."""
+_CREDIT_BYTES = (512 << 20, 4 << 30)
+"""What leases may hold between reader and commit at least and at most; between, a sixteenth of the memory: with it goes the number of
+cores."""
 _LEASES_AHEAD = 2
 """Leases beside those that are being read: some wait to be read, others for their last results."""
 _COMMIT_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""Credits in bytes: what the readers may hold in the pipeline at once."""
+"""Credits in bytes: what a worker may hold of its leases at once, from the reader to the commit."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from collections.abc import Callable
 
 
 class Credits:
-    """A budget of bytes. A demand larger than all of it is admitted alone, so nothing waits for room that never comes."""
+    """A budget of bytes: of rows that move through the pipeline, and of what open parts hold of them until they are committed.
+
+    What moves always comes to its part in the end; so a demand for which there is no room is admitted when nothing else moves, and nothing
+    waits for room that never comes.
+    """
 
     def __init__(self, size_bytes: int) -> None:
         self._limit = size_bytes
-        self._used = 0
+        self.most_held = size_bytes // 2
+        """What open parts should hold at most, so that the readers can read ahead."""
+        self._moving = 0
+        self._held = 0
         self._changed = threading.Condition()
+
+    @property
+    def used_bytes(self) -> int:
+        """Credit that is taken."""
+        with self._changed:
+            return self._moving + self._held
 
     def try_take(self, size_bytes: int) -> bool:
         """Take credit if there is room now."""
@@ -35,11 +48,17 @@ class Credits:
     def overdraw(self, size_bytes: int) -> None:
         """Take credit whether there is room or not: for what all the others wait for."""
         with self._changed:
-            self._used += size_bytes
+            self._moving += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
         with self._changed:
-            self._used -= size_bytes
+            self._moving -= size_bytes
+            self._changed.notify_all()
+
+    def hold(self, more_bytes: int) -> None:
+        """Take note that open parts hold so many bytes more than before, or fewer; whether there is room or not."""
+        with self._changed:
+            self._held += more_bytes
             self._changed.notify_all()
 
     def wake_up(self) -> None:
@@ -47,7 +66,7 @@ class Credits:
             self._changed.notify_all()
 
     def _take(self, size_bytes: int) -> bool:
-        if self._used and self._used + size_bytes > self._limit:
+        if self._moving and self.used_bytes + size_bytes > self._limit:
             return False
-        self._used += size_bytes
+        self._moving += size_bytes
         return True

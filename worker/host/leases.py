@@ -174,15 +174,18 @@ class Leases:
             # A cut may have come while they waited for the ones before them.
             whole = [piece.until(run.stop) for piece in run.order.take() if piece.begin < run.stop]
             pieces = [part for piece in whole for part in _by_chunks(piece, run.chunks)]
-            return pieces, run.finished or run.ending is not None or self._due(run, time.monotonic())
+            return pieces, run.finished or run.ending is not None or run.crowds or self._due(run, time.monotonic())
 
     def chunk_of(self, run: Run, piece: Piece) -> Chunk | None:
         """Return the chunk that `piece`, which is not written yet, was read in; None once nobody wants it any more."""
         with self._lock:
             return next((chunk for chunk in run.chunks if chunk.stop > piece.begin), None)
 
-    def wrote(self, run: Run, piece: Piece) -> None:
-        """Take note that `piece` is in the open part; credit goes back for chunks that are there whole."""
+    def wrote(self, run: Run, piece: Piece, held_bytes: int) -> None:
+        """Take note that `piece` is in the open part, which holds so many bytes in memory now.
+
+        The credit of chunks that are there whole goes back but for that; the rest of it when the part is staged.
+        """
         with self._lock:
             run.written = piece.stop
             self.rows_done += piece.stop - piece.begin
@@ -190,6 +193,9 @@ class Leases:
                 run.part_since = time.monotonic()
             while run.chunks and run.chunks[0].stop <= piece.stop:
                 self._credits.give_back(run.chunks.popleft().size_bytes)
+            if not run.dropped:
+                self._hold(run, held_bytes)
+                self._relieve()
 
     def give_up(self, run: Run, failure: Callable[[LeaseId], Failed]) -> None:
         """Give the lease up at once: what was written cannot be staged."""
@@ -203,6 +209,8 @@ class Leases:
         with self._lock:
             run.staged = run.written
             run.part_since = None
+            run.crowds = False
+            self._hold(run, 0)
 
     def written(self, run: Run) -> None:
         """End of a writer's turn."""
@@ -241,13 +249,14 @@ class Leases:
             del self._runs[run.lease]
         while run.chunks:
             self._credits.give_back(run.chunks.popleft().size_bytes)
+        self._hold(run, 0)
         self._credits.wake_up()
         self._readable.notify_all()
         # A writer has to throw its open part away.
         self._claim(run)
 
     def _check(self, run: Run) -> None:
-        if run.order.ready or run.ending is not None or run.finished:
+        if run.order.ready or run.ending is not None or run.finished or run.crowds:
             self._claim(run)
 
     def _claim(self, run: Run) -> None:
@@ -255,6 +264,18 @@ class Leases:
             run.claimed = True
             self._to_write.append(run)
             self._writable.notify()
+
+    def _hold(self, run: Run, size_bytes: int) -> None:
+        self._credits.hold(size_bytes - run.held_bytes)
+        run.held_bytes = size_bytes
+
+    def _relieve(self) -> None:
+        """Have the part that holds the most committed early when together they hold too much."""
+        roomy = [run for run in self._runs.values() if not run.crowds]
+        if sum(run.held_bytes for run in roomy) > self._credits.most_held:
+            largest = max(roomy, key=lambda run: run.held_bytes)
+            largest.crowds = True
+            self._claim(largest)
 
     def _due(self, run: Run, now: float) -> bool:
         return run.part_since is not None and now - run.part_since >= self._interval

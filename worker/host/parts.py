@@ -111,8 +111,13 @@ class OpenPart:
     @property
     def size_bytes(self) -> int:
         """Bytes written and buffered, those of quarantined rows included."""
-        held: int = sum(batch.nbytes for batch in self._untyped)
-        return self._bad_bytes + held + (0 if self._writer is None else self._writer.size_bytes + self._writer.buffered_bytes)
+        return self.held_bytes + (0 if self._writer is None else self._writer.size_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory: of rows that wait for their types or for a row group worth writing, and of quarantined ones."""
+        untyped: int = sum(batch.nbytes for batch in self._untyped)
+        return self._bad_bytes + untyped + (0 if self._writer is None else self._writer.buffered_bytes)
 
     def add(self, run: Run, piece: Piece, chunk: Chunk) -> None:
         """Append a piece of `run`, read in `chunk`; it follows on the one before. Raises UserCodeError and OutputError."""

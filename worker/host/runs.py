@@ -58,6 +58,10 @@ class Run(Root):
         """Everything before this position is in a staged part."""
         self.part_since: float | None = None
         """When the open part was begun; None without one."""
+        self.held_bytes = 0
+        """Credit for what the open part holds in memory."""
+        self.crowds = False
+        """True while the open part is to be committed early, because it takes too much of the credit."""
         self.ending: Released | Failed | None = None
         """Last word about this lease, said when the finished prefix is staged."""
         self.part: OpenPart | None = None

@@ -51,7 +51,7 @@ class Writer:
             if run.part is None:
                 run.part = OpenPart(self._plan, run)
             run.part.add(run, piece, chunk)
-            self._leases.wrote(run, piece)
+            self._leases.wrote(run, piece, run.part.held_bytes)
             if run.part.size_bytes >= PART_BYTES:
                 self._stage(run)
         if close and run.part is not None:

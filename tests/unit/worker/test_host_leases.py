@@ -39,22 +39,19 @@ class Scene:
         assert self.leases.add_chunk(run, Chunk(start, stop, stop - start, NO_COLUMNS))
         self.leases.collect(Piece(run, start, stop, None))
 
-    def write(self, run: Run) -> list[tuple[int, int]]:
-        """Play the writer for one turn; return what it wrote."""
+    def write(self, run: Run, held: int = 0) -> list[tuple[int, int]]:
+        """Play the writer for one turn, whose part then holds so many bytes; return what it wrote."""
         assert self.leases.next_to_write() is run
         pieces, close = self.leases.ready(run)
         for piece in pieces:
-            self.leases.wrote(run, piece)
+            self.leases.wrote(run, piece, held)
         if close:
             self.leases.staged(run)
         self.leases.written(run)
         return [(piece.begin, piece.stop) for piece in pieces]
 
     def credit_is_back(self) -> bool:
-        free = self.credits.try_take(1000)
-        if free:
-            self.credits.give_back(1000)
-        return free
+        return self.credits.used_bytes == 0
 
 
 def test_leases_are_read_in_order_and_end_when_all_is_staged() -> None:
@@ -211,6 +208,50 @@ def test_an_open_part_is_staged_after_the_interval() -> None:
     assert scene.write(run) == [] and run.staged == 30 and not run.dropped
 
 
+def test_credit_shrinks_to_what_the_open_part_holds_and_the_rest_comes_back_when_it_is_staged() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 60)
+    assert scene.credits.used_bytes == 60
+    assert scene.write(run, held=25) == [(0, 60)] and scene.credits.used_bytes == 25
+    scene.feed(run, 60, 100)
+    assert scene.write(run, held=40) == [(60, 100)] and scene.credits.used_bytes == 0
+
+
+def test_credit_comes_back_from_a_part_that_is_given_up() -> None:
+    scene = Scene()
+    run = scene.start(1)
+    scene.feed(run, 0, 60)
+    scene.write(run, held=25)
+    scene.leases.cut(LeaseId(1, 1), Rows(50, 100))
+    assert run.dropped and scene.credits.used_bytes == 0
+
+
+def test_parts_that_hold_too_much_are_committed_early_the_largest_first() -> None:
+    scene = Scene()
+    runs = [scene.start(n) for n in range(3)]
+    for run, held in zip(runs, (200, 290, 10), strict=True):
+        scene.feed(run, 0, 20)
+        assert scene.write(run, held) == [(0, 20)]
+    assert not any(run.staged for run in runs), "500 of 1000 bytes are no trouble"
+    scene.feed(runs[2], 20, 40)
+    assert scene.write(runs[2], held=11) == [(20, 40)] and scene.credits.used_bytes == 501
+    assert scene.write(runs[1]) == [] and runs[1].staged == 20 and scene.credits.used_bytes == 211
+    scene.feed(runs[2], 40, 60)
+    assert scene.write(runs[2], held=700) == [(40, 60)] and runs[2].staged == 0
+    assert scene.write(runs[2]) == [] and runs[2].staged == 60, "a writer commits the part that it is at in its next turn"
+    assert scene.credits.used_bytes == 200
+
+
+def test_what_open_parts_hold_stops_no_reader_when_nothing_else_moves() -> None:
+    credits = Credits(1000)
+    credits.hold(5000)
+    assert credits.try_take(10) and not credits.try_take(10)
+    credits.give_back(10)
+    credits.hold(-4500)
+    assert credits.try_take(300) and credits.try_take(200) and not credits.try_take(1)
+
+
 def test_stop_ends_all_waits() -> None:
     scene = Scene()
     run = scene.start(1)
@@ -255,7 +296,7 @@ def test_a_cut_in_the_middle_of_a_writers_turn_ends_it() -> None:
     (first, second), _ = scene.leases.ready(run)
     chunk = scene.leases.chunk_of(run, first)
     assert chunk is not None and (chunk.start, chunk.stop) == (0, 30)
-    scene.leases.wrote(run, first)
+    scene.leases.wrote(run, first, 0)
     scene.leases.cut(LeaseId(1, 1), Rows(0, 0))
     assert scene.leases.chunk_of(run, second) is None
     scene.leases.written(run)

@@ -1,4 +1,4 @@
-"""Writers whose output place turns its back on them."""
+"""Writers on a real place: one that turns its back on them, and memory that is short."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from tests.unit.worker.test_parts import plan, spooled
 class Scene:
     """A writer in a thread of its own, on a real place."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, credits: Credits) -> None:
         self.said: list[Any] = []
         self.heard = threading.Semaphore(0)
         self.errors: list[BaseException] = []
-        self.leases = Leases(Credits(1000), self.hear, 3600.0)
+        self.credits = credits
+        self.leases = Leases(credits, self.hear, 3600.0)
         self.place = plan(folder)
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -49,11 +50,11 @@ class Scene:
             self.errors.append(error)
             self.heard.release()
 
-    def compute(self, n: int) -> Any:
-        """Have the writer finish ten rows of a new lease; return what it says."""
-        self.leases.start(Work(LeaseId(1, n), Shard(ShardId(n), (), 10, 0), Rows(0, 10)))
+    def compute(self, n: int, rows: int = 10) -> Any:
+        """Have the writer finish ten rows of a new lease of so many; return what it says."""
+        self.leases.start(Work(LeaseId(1, n), Shard(ShardId(n), (), rows, 0), Rows(0, rows)))
         run = self.leases.next_to_read()
-        assert run is not None and self.leases.add_chunk(run, Chunk(0, 10, 10, pa.record_batch({"x": np.arange(10)})))
+        assert run is not None and self.credits.try_take(10) and self.leases.add_chunk(run, Chunk(0, 10, 10, pa.record_batch({"x": np.arange(10)})))
         self.leases.collect(Piece(run, 0, 10, pa.record_batch({"y": np.arange(10)})))
         assert self.heard.acquire(timeout=10)
         assert not self.errors, self.errors
@@ -69,7 +70,7 @@ class Scene:
 def test_a_part_that_can_neither_be_staged_nor_removed_ends_its_lease_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    scene = Scene(tmp_path)
+    scene = Scene(tmp_path, Credits(1000))
     assert isinstance(scene.compute(1), Staged)
     staging = tmp_path / layout.folder(layout.STAGING)
     staging.rename(tmp_path / "away")
@@ -90,3 +91,13 @@ def test_a_part_that_can_neither_be_staged_nor_removed_ends_its_lease_and_nothin
     scene.stop()
     scene.place.place.close()
     assert not spooled(tmp_path)
+
+
+def test_rows_that_wait_for_a_row_group_are_committed_when_they_take_too_much_memory(tmp_path: Path) -> None:
+    """Long before the commit interval: ten rows are some hundred bytes, and half of the credit is less."""
+    credits = Credits(100)
+    scene = Scene(tmp_path, credits)
+    staged = scene.compute(1, rows=40)
+    assert isinstance(staged, Staged) and (staged.record.start, staged.record.stop) == (0, 10)
+    scene.stop()
+    assert credits.used_bytes == 0
