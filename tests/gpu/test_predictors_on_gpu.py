@@ -332,6 +332,17 @@ def test_kinds_of_jpeg_that_the_gpu_may_not_know_are_decoded_all_the_same(pil: A
     assert tuple(made.shape) == (3, 224, 224, 3) and all(made[row].float().std() > 10 for row in range(3))
 
 
+def test_decoding_ahead_of_a_busy_device_spoils_no_picture(pil: Any) -> None:
+    """The decoder does not wait for what the device has still to do with the pictures of the batch before."""
+    decoder = DecodeJpeg()
+    batches = [{"jpeg": column([jpeg(pil, 375, 500, 100 * n + seed) for seed in range(8)])} for n in range(6)]
+    alone = [decoder.submit(batch)["image"].cpu() for batch in batches]
+    torch.cuda._sleep(2 * 10**9)
+    ahead = [decoder.submit(batch)["image"] for batch in batches]
+    assert not torch.cuda.current_stream().query(), "the device has done it already, and this has shown nothing"
+    assert all(torch.equal(one.cpu(), other) for one, other in zip(ahead, alone, strict=True))
+
+
 def test_a_decoded_picture_goes_to_the_model_from_where_it_lies_on_the_device(pil: Any, steps: Path) -> None:
     caller = Caller(stage_of(steps, "Watch"), copy=False, front=stage_of(steps, "Decode"), rows=8)
     outcome = caller.run(pa.record_batch({"jpeg": [jpeg(pil, 375, 500, seed) for seed in range(8)]}), fused=True)

@@ -31,6 +31,8 @@ from antinfer.worker.predictors.spawn import THREAD_VARIABLES
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Loan, Slab, SlabWriter
 
+_STREAMS_AT_ONCE = 32
+"""As many as CUDA can have. Of more streams some share a queue: decoding, with a dozen of its own, waited there behind a whole model."""
 _NICE = 5
 """What runs a map stage gives way to what feeds devices: they idle when that waits for a core, and then all the others wait for them."""
 _PULSE_SECONDS = 0.1
@@ -59,6 +61,7 @@ def serve(descriptor: int, box: int) -> int:
         os.nice(_NICE)
     # Read by the driver when a device is first used, so it is in time for whatever user code does.
     os.environ.update({} if data["devices"] is None else {"CUDA_VISIBLE_DEVICES": ",".join(data["devices"])})
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(_STREAMS_AT_ONCE))
     try:
         faultpoints.hit("predictor.load", stage=data["stage"]["name"])
         _limit_threads(data["threads"])

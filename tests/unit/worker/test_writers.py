@@ -54,7 +54,11 @@ class Scene:
         """Have the writer finish ten rows of a new lease of so many; return what it says."""
         self.leases.start(Work(LeaseId(1, n), Shard(ShardId(n), (), rows, 0), Rows(0, rows)))
         run = self.leases.next_to_read()
-        assert run is not None and self.credits.try_take(10) and self.leases.add_chunk(run, Chunk(0, 10, 10, pa.record_batch({"x": np.arange(10)})))
+        assert (
+            run is not None
+            and self.credits.try_take(10)
+            and self.leases.add_chunk(run, Chunk(0, 10, 10, pa.record_batch({"x": np.arange(10)})))
+        )
         self.leases.collect(Piece(run, 0, 10, pa.record_batch({"y": np.arange(10)})))
         assert self.heard.acquire(timeout=10)
         assert not self.errors, self.errors
