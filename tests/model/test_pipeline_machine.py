@@ -58,7 +58,8 @@ class Numbers:
 
     def _rows(self, shard: Shard, start: int, stop: int) -> pa.RecordBatch:
         v = np.arange(start, min(stop, self._case.shards[shard.index][0])) + shard.index * GROW
-        return pa.record_batch({"v": v, "x": v, "name": [None if i % 5 == 0 else f"name {i}" for i in v.tolist()]})
+        names = pa.array([None if i % 5 == 0 else f"name {i}" for i in v.tolist()], pa.string())
+        return pa.record_batch({"v": v, "x": v, "name": names})
 
     def read(self, shard: Shard, start: int, stop: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
         end = min(stop, self._case.shards[shard.index][0])

@@ -18,6 +18,8 @@ from antinfer.core.scaling.values import Allowance, Desired, Observed
 _TOLD_ABOVE = 1.02
 _TOLD_BELOW = 0.98
 """An estimate is told when it is that much over what is allowed, and taken back when it is that much under it."""
+_TOLD_PART = 0.01
+"""Nor is it told that a job ends late by less than this part of its time: shortly before its end every death of a worker would be told."""
 
 _WORTH_STARTING = 2.0
 _WORTH_WAITING = 1.0
@@ -243,7 +245,8 @@ def _lateness(desired: Desired, outlook: Outlook, tally: Tally, was_late: bool, 
     if desired.deadline_at is None or not outlook.is_known:
         return False, ""
     left = desired.deadline_at - now
-    limit = left * (_TOLD_BELOW if was_late else _TOLD_ABOVE)
+    slack = _TOLD_PART * (desired.deadline_at - desired.started_at)
+    limit = left * _TOLD_BELOW if was_late else left * _TOLD_ABOVE + slack
     waiting = [worker for worker in tally.waiting() if now - worker.since >= desired.policy.pending_ms]
     if waiting:
         best = outlook.finish_ms(tally.placed)
