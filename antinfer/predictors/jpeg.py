@@ -194,7 +194,7 @@ class DecodeJpeg:
         made = torch.empty((count, 3, self._crop, self._crop), dtype=torch.uint8, device=device, memory_format=layout)
         for (height, width), rows in sizes.items():
             top, left, side = self._square(height, width)
-            # What slicing would give, in a third of the time: there are hundreds, and the model waits.
+            # What slicing would give, in half the time: there are hundreds of pictures, and the device may be waiting.
             at, strides = top * width + left, (height * width, width, 1)
             squares = torch.stack([whole[row].as_strided((3, side, side), strides, at) for row in rows])
             if side != self._crop:
