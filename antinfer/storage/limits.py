@@ -19,4 +19,5 @@ def too_many_shards(planned: str) -> UsageError:
 
 
 PART_BYTES: Final = 256 << 20
-"""At about this size a part is closed, in bytes as it is written; parts of slow work are closed earlier, by the commit interval."""
+"""At about this size a part is closed, in bytes as it is written; parts of slow work are closed earlier, by the commit interval, and so
+are parts that take too much memory."""

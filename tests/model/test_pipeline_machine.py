@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 from unittest.mock import patch
@@ -198,6 +199,8 @@ class World:
                 thread.join(PATIENCE_SECONDS)
         assert not any(thread.is_alive() for thread in self.threads)
         assert self._credits.used_bytes == 0, "credit was not given back"
+        spool = Path(self.place.local_spool())
+        assert not [path for path in spool.iterdir() if path.suffix != ".lock"], "a part was forgotten"
 
     def _tell(self) -> None:
         for action in self.holdings.take_actions():

@@ -1,4 +1,4 @@
-"""Credits in bytes: what a worker may hold of its leases at once, from the reader to the commit."""
+"""Credits in bytes: what a worker may hold of its leases at once, from the reader until it is staged for its commit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class Credits:
-    """A budget of bytes: of rows that move through the pipeline, and of what open parts hold of them until they are committed.
+    """A budget of bytes: of rows that move through the pipeline, and of what open parts hold of them until they are staged.
 
-    What moves always comes to its part in the end; so a demand for which there is no room is admitted when nothing else moves, and nothing
-    waits for room that never comes.
+    What moves comes to its part in the end, but for rows of a frame that wait for others (`overdraw`); so a demand for which there is no
+    room is admitted when nothing else moves, and nothing waits for room that never comes.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -59,7 +59,8 @@ class Credits:
         """Take note that open parts hold so many bytes more than before, or fewer; whether there is room or not."""
         with self._changed:
             self._held += more_bytes
-            self._changed.notify_all()
+            if more_bytes < 0:
+                self._changed.notify_all()
 
     def wake_up(self) -> None:
         with self._changed:

@@ -191,11 +191,13 @@ class Leases:
             self.rows_done += piece.stop - piece.begin
             if run.part_since is None:
                 run.part_since = time.monotonic()
+            if run.dropped:
+                return
+            # First of all, so that nobody is let in for room that there is not.
+            self._hold(run, held_bytes)
             while run.chunks and run.chunks[0].stop <= piece.stop:
                 self._credits.give_back(run.chunks.popleft().size_bytes)
-            if not run.dropped:
-                self._hold(run, held_bytes)
-                self._relieve()
+            self._relieve()
 
     def give_up(self, run: Run, failure: Callable[[LeaseId], Failed]) -> None:
         """Give the lease up at once: what was written cannot be staged."""
@@ -217,6 +219,9 @@ class Leases:
         with self._lock:
             run.claimed = False
             if run.dropped:
+                if run.part is not None:
+                    # It was dropped in the middle of the turn; the part is to be thrown away in another.
+                    self._claim(run)
                 return
             if run.staged >= run.stop:
                 if isinstance(run.ending, Released):
@@ -271,7 +276,8 @@ class Leases:
 
     def _relieve(self) -> None:
         """Have the part that holds the most committed early when together they hold too much."""
-        roomy = [run for run in self._runs.values() if not run.crowds]
+        # Of the others, which end anyway, the writers have been told.
+        roomy = [run for run in self._runs.values() if not (run.crowds or run.finished or run.ending is not None)]
         if sum(run.held_bytes for run in roomy) > self._credits.most_held:
             largest = max(roomy, key=lambda run: run.held_bytes)
             largest.crowds = True

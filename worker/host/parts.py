@@ -23,6 +23,7 @@ from antinfer.core.records import CommitRecord, ObjectKind, StagedObject
 from antinfer.errors import UserCodeError
 from antinfer.metrics import AccumulatorSet
 from antinfer.storage import failures, latetypes, layout, quarantine, rowhash, sinks
+from antinfer.storage.held import HeldBatches, apart
 from antinfer.storage.place import OutputPlace
 from antinfer.storage.quarantine import QuarantinedRow
 from antinfer.storage.sinks.base import PartWriter
@@ -56,8 +57,8 @@ class OutputPlan:
     code: str
 
     def bypass(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the columns of a source batch that do not go through the pipeline, without copying."""
-        return batch.select(list(dict.fromkeys((*self.carryover, *self.keep_columns))))
+        """Return the columns of a source batch that go around the pipeline; they do not keep the others in memory."""
+        return apart(batch.select(list(dict.fromkeys((*self.carryover, *self.keep_columns)))), batch)
 
     def join(self, shard: int, piece: Piece, chunk: Chunk) -> pa.RecordBatch | None:
         """Return the output rows of `piece`: row ids, carryover and results. Raises UserCodeError when a name is there twice."""
@@ -102,9 +103,10 @@ class OpenPart:
         self._retried = 0
         """Of the rows that came, those that the retry round takes."""
         self._bad: list[QuarantinedRow] = []
-        self._kept: list[pa.RecordBatch] = []
         self._bad_bytes = 0
-        self._untyped: list[pa.RecordBatch] = []
+        self._kept = HeldBatches()
+        """Their columns that are to be kept."""
+        self._untyped = HeldBatches()
         """Rows that wait until every column has had a value, and so a type."""
         self._began = time.monotonic()
 
@@ -116,8 +118,8 @@ class OpenPart:
     @property
     def held_bytes(self) -> int:
         """Bytes in memory: of rows that wait for their types or for a row group worth writing, and of quarantined ones."""
-        untyped: int = sum(batch.nbytes for batch in self._untyped)
-        return self._bad_bytes + untyped + (0 if self._writer is None else self._writer.buffered_bytes)
+        waiting = self._untyped.size_bytes + (0 if self._writer is None else self._writer.buffered_bytes)
+        return waiting + self._bad_bytes + self._kept.size_bytes
 
     def add(self, run: Run, piece: Piece, chunk: Chunk) -> None:
         """Append a piece of `run`, read in `chunk`; it follows on the one before. Raises UserCodeError and OutputError."""
@@ -139,7 +141,7 @@ class OpenPart:
         if batch is None:
             return
         self._accumulators.update_arrow(batch)
-        self._untyped.append(batch)
+        self._untyped.add(batch)
         if self._writer is not None or unify.is_known(batch.schema):
             self._write_down()
 
@@ -200,10 +202,9 @@ class OpenPart:
     def _write_down(self, *, last: bool = False) -> None:
         """Write the rows that waited for their types; the `last` ones of a part go as they are, unless another worker knows better."""
         gate = self._plan.gate
-        waiting, self._untyped = self._untyped, []
         if last and gate.schema is not None and not unify.is_known(gate.schema) and sinks.holds_types(self._plan.sink):
             gate.learn(latetypes.told(self._plan.place))
-        for batch in waiting:
+        for batch in self._untyped.take():
             fitting = gate.fit(batch)
             if self._writer is None:
                 self._writer = sinks.open_writer(self._plan.sink, self._path, fitting.schema, self._plan.options)
@@ -226,7 +227,7 @@ class OpenPart:
         """Write the local files of all objects; return the size of the part in bytes."""
         text = json.dumps(record.to_json(), separators=(",", ":"))
         if self._bad:
-            kept = pa.Table.from_batches(self._kept) if self._kept else None
+            kept = pa.Table.from_batches(self._kept.take()) if self._kept else None
             quarantine.write(self._file("quarantine"), self._bad, kept)
         size = 0 if self._writer is None else self._writer.close({layout.RECORD_KEY: text})
         if "record" in self._kinds():
@@ -247,8 +248,7 @@ class OpenPart:
         if self._plan.keep_columns:
             kept = take(chunk.kept.select(list(self._plan.keep_columns)), np.array(offsets, dtype=np.int64) - chunk.start)
             if kept is not None:
-                self._kept.append(kept)
-                self._bad_bytes += kept.nbytes
+                self._kept.add(kept)
 
 
 def _blocks(piece: Piece, chunk: Chunk) -> Iterator[Piece]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from antinfer.storage import failures
+from antinfer.storage.held import HeldBatches
 from antinfer.storage.sinks.base import PartWriter, choice, explained, take_options
 
 _CODECS: Final = ("zstd", "lz4", "none")
@@ -26,25 +27,26 @@ class ArrowPartWriter(PartWriter):
             self._file = pa.OSFile(path, "wb")
         # The file format has room for one dictionary per column, and every batch brings its own: they can only be merged at the end.
         self._holds = any(_has_dictionary(field.type) for field in schema)
-        self._held: list[pa.RecordBatch] = []
+        self._held = HeldBatches()
         with explained("arrow", path, schema, _probe):
             self._writer = pa.ipc.new_file(self._file, schema, options=settings)
 
     def _write(self, data: pa.RecordBatch | pa.Table) -> None:
         with explained("arrow", self.path, self.schema, _probe):
             if self._holds:
-                self._held.extend(data.to_batches() if isinstance(data, pa.Table) else (data,))
-                self.buffered_bytes += data.nbytes
+                for batch in data.to_batches() if isinstance(data, pa.Table) else (data,):
+                    self._held.add(batch)
+                self.buffered_bytes = self._held.size_bytes
             else:
                 self._writer.write(data)
 
     def _close(self, metadata: dict[str, str]) -> None:
         with explained("arrow", self.path, self.schema, _probe):
             if self._held:
-                self._writer.write_table(pa.Table.from_batches(self._held, self.schema))
+                self._writer.write_table(pa.Table.from_batches(self._held.take(), self.schema))
             self._writer.close()
             self._file.close()
-        self._held, self.buffered_bytes = [], 0
+        self.buffered_bytes = 0
 
     def _abort(self) -> None:
         self._file.close()

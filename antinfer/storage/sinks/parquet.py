@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from antinfer.errors import JobFileError
 from antinfer.storage import failures
+from antinfer.storage.held import HeldBatches
 from antinfer.storage.sinks.base import PartWriter, choice, explained, positive, take_options
 
 _OPTIONS: Final = ("compression", "compression_level", "row_group_bytes", "row_group_rows", "dictionary")
@@ -28,21 +29,21 @@ class ParquetPartWriter(PartWriter):
         take_options("parquet", options, _OPTIONS)
         self._group_bytes = positive(options, "row_group_bytes", _ROW_GROUP_BYTES)
         self._group_rows = positive(options, "row_group_rows", _ROW_GROUP_ROWS)
-        self._batches: list[pa.RecordBatch] = []
+        self._held = HeldBatches()
         self._buffered_rows = 0
         with self._explained():
             self._writer = pq.ParquetWriter(path, schema, **_settings(schema, options))
 
     def _write(self, data: pa.RecordBatch | pa.Table) -> None:
         for batch in data.to_batches() if isinstance(data, pa.Table) else (data,):
-            self._batches.append(batch)
+            self._held.add(batch)
             self._buffered_rows += batch.num_rows
-            self.buffered_bytes += batch.nbytes
+            self.buffered_bytes = self._held.size_bytes
             if self.buffered_bytes >= self._group_bytes or self._buffered_rows >= self._group_rows:
                 self._flush()
 
     def _close(self, metadata: dict[str, str]) -> None:
-        if self._batches:
+        if self._held:
             self._flush()
         with self._explained():
             if metadata:
@@ -55,8 +56,8 @@ class ParquetPartWriter(PartWriter):
 
     def _flush(self) -> None:
         with self._explained():
-            self._writer.write_table(pa.Table.from_batches(self._batches, self.schema), row_group_size=self._group_rows)
-        self._batches, self._buffered_rows, self.buffered_bytes = [], 0, 0
+            self._writer.write_table(pa.Table.from_batches(self._held.take(), self.schema), row_group_size=self._group_rows)
+        self._buffered_rows = self.buffered_bytes = 0
 
     def _explained(self) -> AbstractContextManager[None]:
         return explained("parquet", self.path, self.schema, _probe)

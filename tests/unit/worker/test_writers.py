@@ -6,6 +6,7 @@ import errno
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from antinfer.core.ranges import Rows
 from antinfer.storage import layout
 from antinfer.worker.host.credits import Credits
 from antinfer.worker.host.leases import Leases
+from antinfer.worker.host.parts import OpenPart
 from antinfer.worker.host.runs import Chunk
 from antinfer.worker.host.writers import Writer
 from antinfer.worker.hostlink import Failed, Staged, Work
@@ -50,8 +52,8 @@ class Scene:
             self.errors.append(error)
             self.heard.release()
 
-    def compute(self, n: int, rows: int = 10) -> Any:
-        """Have the writer finish ten rows of a new lease of so many; return what it says."""
+    def compute(self, n: int, rows: int = 10, *, says: bool = True) -> Any:
+        """Have the writer finish ten rows of a new lease of so many; return what it says, if it does."""
         self.leases.start(Work(LeaseId(1, n), Shard(ShardId(n), (), rows, 0), Rows(0, rows)))
         run = self.leases.next_to_read()
         assert (
@@ -62,7 +64,7 @@ class Scene:
         self.leases.collect(Piece(run, 0, 10, pa.record_batch({"y": np.arange(10)})))
         assert self.heard.acquire(timeout=10)
         assert not self.errors, self.errors
-        return self.said[-1]
+        return self.said[-1] if says else None
 
     def stop(self) -> None:
         self.leases.stop()
@@ -105,3 +107,23 @@ def test_rows_that_wait_for_a_row_group_are_committed_when_they_take_too_much_me
     assert isinstance(staged, Staged) and (staged.record.start, staged.record.stop) == (0, 10)
     scene.stop()
     assert credits.used_bytes == 0
+
+
+def test_a_part_whose_lease_is_taken_away_while_it_is_written_is_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(tmp_path, Credits(1000))
+    seen: list[list[str]] = []
+
+    def add_and_cut(part: OpenPart, *given: Any) -> None:
+        add(part, *given)
+        seen.append(spooled(tmp_path))
+        scene.leases.cut(LeaseId(1, 1), Rows(0, 0))
+        scene.heard.release()
+
+    add = OpenPart.add
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenPart, "add", add_and_cut)
+        scene.compute(1, rows=40, says=False)
+    assert isinstance(scene.compute(2), Staged), "the writer goes on"
+    assert seen == [[ANY]], "there was a part"
+    scene.stop()
+    assert not spooled(tmp_path) and scene.credits.used_bytes == 0
