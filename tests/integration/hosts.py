@@ -32,11 +32,15 @@ _SHARED = "memfd:antinfer"
 class HostProcess:
     """A host, and what it said."""
 
-    def __init__(self, document: str, output: str, *, isolated: bool = False) -> None:
+    def __init__(self, document: str, output: str, *, isolated: bool = False, files: int | None = None) -> None:
+        """`files`: how many it may have open at first."""
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE_SECONDS)
         with theirs:
             command = [sys.executable, "-m", "antinfer.worker.host", str(theirs.fileno())]
+            if files is not None:
+                # Not here: this process may have more open by now.
+                command = ["sh", "-c", 'ulimit -S -n "$0" && exec "$@"', str(files), *command]
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         self._socket = ours
         self._lines = ours.makefile("rb")
@@ -134,8 +138,8 @@ class Job:
     def document(self) -> str:
         return RunDocument(self.spec, self.schema, "code-1").to_json()
 
-    def host(self, *, isolated: bool = False) -> HostProcess:
-        return HostProcess(self.document, self.output, isolated=isolated)
+    def host(self, *, isolated: bool = False, files: int | None = None) -> HostProcess:
+        return HostProcess(self.document, self.output, isolated=isolated, files=files)
 
     def work(self, shard: int, start: int = 0, stop: int | None = None, *, n: int | None = None, quarantine: str = "") -> hostlink.Work:
         known = self.shards[shard]

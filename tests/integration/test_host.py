@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import threading
 from pathlib import Path
@@ -233,13 +232,7 @@ def test_functions_may_run_in_processes(tmp_path: Path) -> None:
 def test_many_processes_do_not_run_out_of_descriptors(tmp_path: Path) -> None:
     make_input(tmp_path, [400])
     job = Job(tmp_path, CODE, pipeline=[{"predict": "steps:Identity", "concurrency": 6, "batch_size": 4}], carryover=["x"])
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (40, before[1]))
-    try:
-        host = job.host()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    with host:
+    with job.host(files=40) as host:
         host.wait_for(hostlink.Ready)
         host.send(job.work(0))
         assert [record.rows_out for record in collect(host, [job.work(0)])] == [400]
