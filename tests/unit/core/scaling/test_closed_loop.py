@@ -151,26 +151,23 @@ def test_a_pod_that_stays_for_ever_is_not_waited_for(seed: int) -> None:
 @given(
     seed=SEEDS,
     share=SHARES,
-    # Of fewer, one more or less makes a greater difference than a tenth.
-    workers=st.floats(4, 15),
+    workers=st.floats(3, 14),
     minutes=st.integers(12, 30),
     lives=st.sampled_from([None, 4, 10]),
     spot=st.floats(0.6, 1.4),
 )
-@example(seed=2465, share=0.0, workers=9.235141556342882 / 1.3542822698958037, minutes=29, lives=4, spot=1.3542822698958037)
-@example(seed=901749037, share=0.0, workers=8.366423221765622 / 0.9462136543240427, minutes=24, lives=4, spot=0.9462136543240427)
+@example(seed=2465, share=0.0, workers=9.235141556342882, minutes=29, lives=4, spot=1.3542822698958037)
+@example(seed=901749037, share=0.0, workers=8.366423221765622, minutes=24, lives=4, spot=0.9462136543240427)
 @example(seed=1, share=0.0, workers=14.0, minutes=12, lives=4, spot=1.0)
-@example(seed=19, share=0.0, workers=4.0, minutes=12, lives=4, spot=0.6)
+@example(seed=19, share=0.0, workers=4.0 * 0.6, minutes=12, lives=4, spot=0.6)
 def test_a_deadline_that_can_be_kept_is_kept_within_a_tenth(
     seed: int, share: float, workers: float, minutes: int, lives: int | None, spot: float
 ) -> None:
-    """`workers`: how many the deadline takes while none is lost."""
     deadline, rate = minutes * MINUTE, {PROTECTED: 0.05, PREEMPTIBLE: 0.05 * spot}
     places = {PROTECTED: 40, PREEMPTIBLE: 40}
     wish = desired(most=30, on_demand=share, deadline_at=deadline)
     lives_ms = None if lives is None else lives * MINUTE
-    rows = workers * (share * rate[PROTECTED] + (1 - share) * rate[PREEMPTIBLE]) * deadline
-    cluster = Cluster(wish, rows, random.Random(seed), places, rate, lives_ms=lives_ms, task_rows=300)
+    cluster = Cluster(wish, workers * 0.05 * deadline, random.Random(seed), places, rate, lives_ms=lives_ms, task_rows=300)
     cluster.run(2 * deadline)
     assert cluster.done_at is not None
     assert 0.9 * deadline <= cluster.done_at <= deadline, cluster.done_at / deadline
