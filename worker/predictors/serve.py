@@ -32,7 +32,8 @@ from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Loan, Slab, SlabWriter
 
 _STREAMS_AT_ONCE = 32
-"""As many as CUDA can have. Of more streams some share a queue: decoding, with a dozen of its own, waited there behind a whole model."""
+"""As many queues as CUDA can have. Streams that share one wait for each other: with eight, decoding on a dozen of its own stood still
+while a model ran."""
 _NICE = 5
 """What runs a map stage gives way to what feeds devices: they idle when that waits for a core, and then all the others wait for them."""
 _PULSE_SECONDS = 0.1
