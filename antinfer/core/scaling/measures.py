@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 
 from antinfer.core.scaling.values import Measure
 
@@ -20,12 +21,24 @@ class _ClassMeter:
     work_ms: float = 0.0
     rows: float = 0.0
     lost_ms: float = 0.0
+    lost_squares: float = 0.0
+    """Sum of the squares of what was lost each time, in ms**2: the variance of `lost_ms`, as deaths come independently of each other."""
     startup_ms: float | None = None
 
     @classmethod
     def of(cls, measure: Measure) -> _ClassMeter:
-        lost_ms = _LEAST_LOST_OF_MS * measure.loss / (1 - measure.loss)
-        return cls(_LEAST_MS, measure.rate * _LEAST_MS, lost_ms, measure.startup_ms)
+        whole_ms = _LEAST_LOST_OF_MS / (1 - measure.loss)
+        lost_ms, error_ms = whole_ms * measure.loss, whole_ms * measure.loss_error
+        return cls(_LEAST_MS, measure.rate * _LEAST_MS, lost_ms, error_ms**2, measure.startup_ms)
+
+    def measure(self) -> Measure:
+        whole_ms = max(self.work_ms, _LEAST_LOST_OF_MS) + self.lost_ms
+        return Measure(
+            rate=self.rows / self.work_ms,
+            loss=self.lost_ms / whole_ms,
+            startup_ms=None if self.startup_ms is None else round(self.startup_ms),
+            loss_error=sqrt(self.lost_squares) / whole_ms,
+        )
 
 
 class Meter:
@@ -43,6 +56,7 @@ class Meter:
         meter.work_ms = meter.work_ms * fading + worker_ms
         meter.rows = meter.rows * fading + rows
         meter.lost_ms *= fading
+        meter.lost_squares *= fading**2
 
     def note_start(self, worker_class: str, ms: int) -> None:
         """A worker took so long from its start to its first rows."""
@@ -53,19 +67,13 @@ class Meter:
         """A worker was taken away with rows computed that nobody has committed; another has to start in its place."""
         meter = self._of(worker_class)
         rate = meter.rows / meter.work_ms if meter.work_ms else 0.0
-        meter.lost_ms += (meter.startup_ms or 0.0) + (wasted_rows / rate if rate else 0.0)
+        lost_ms = (meter.startup_ms or 0.0) + (wasted_rows / rate if rate else 0.0)
+        meter.lost_ms += lost_ms
+        meter.lost_squares += lost_ms**2
 
     def measures(self) -> dict[str, Measure]:
         """Return what is known, by class."""
-        return {
-            name: Measure(
-                rate=meter.rows / meter.work_ms,
-                loss=meter.lost_ms / (max(meter.work_ms, _LEAST_LOST_OF_MS) + meter.lost_ms),
-                startup_ms=None if meter.startup_ms is None else round(meter.startup_ms),
-            )
-            for name, meter in self._classes.items()
-            if meter.rows and meter.work_ms >= _LEAST_MS
-        }
+        return {name: meter.measure() for name, meter in self._classes.items() if meter.rows and meter.work_ms >= _LEAST_MS}
 
     def _of(self, worker_class: str) -> _ClassMeter:
         return self._classes.setdefault(worker_class, _ClassMeter())

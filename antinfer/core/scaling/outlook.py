@@ -15,11 +15,18 @@ MS_PER_HOUR = 3_600_000
 class Outlook:
     """The rest of a job as a function of how many workers it has."""
 
-    def __init__(self, desired: Desired, observed: Observed, tally: Tally) -> None:
+    def __init__(self, desired: Desired, observed: Observed, tally: Tally, errors: float = 0.0) -> None:
+        """
+        Args:
+            desired: what is wanted.
+            observed: what is seen.
+            tally: the workers of `observed`.
+            errors: standard errors by which more is lost to preemption than what was measured.
+        """
         self._desired = desired
         self._remaining = observed.remaining_rows
         self._ready = {name: len(each.ready) for name, each in tally.by_class.items()}
-        self._speeds = _speeds(observed.measures)
+        self._speeds = _speeds(observed.measures, errors)
         measured = [measure.startup_ms for measure in observed.measures.values() if measure.startup_ms is not None]
         self.startup_ms = max(measured, default=desired.policy.startup_ms)
         """Time until a worker that is started now computes rows."""
@@ -78,9 +85,10 @@ def most_that(holds: Callable[[int], bool], low: int, high: int) -> int:
     return high if first is None else max(low, first - 1)
 
 
-def _speeds(measures: Mapping[str, Measure]) -> dict[str, float]:
+def _speeds(measures: Mapping[str, Measure], errors: float) -> dict[str, float]:
     """Return rows per ms by class; a class that nothing is known about is taken to be as fast as the other."""
-    known = {name: measure.rate * (1.0 - min(max(measure.loss, 0.0), 0.99)) for name, measure in measures.items() if measure.rate > 0}
+    losses = {name: min(max(each.loss + errors * each.loss_error, 0.0), 0.99) for name, each in measures.items()}
+    known = {name: each.rate * (1.0 - losses[name]) for name, each in measures.items() if each.rate > 0}
     if not known:
         return {}
     other = next(iter(known.values()))

@@ -21,6 +21,11 @@ _TOLD_BELOW = 0.98
 _TOLD_PART = 0.01
 """Nor is it told that a job ends late by less than this part of its time: shortly before its end every death of a worker would be told."""
 
+_LESS_LOST = -2.0
+_MORE_LOST = 1.0
+"""Standard errors of what preemption takes. A job is told to be late when it would be with so much less lost, and gives workers back when
+fewer are enough with so much more: a few deaths are no rate yet."""
+
 _WORTH_STARTING = 2.0
 _WORTH_WAITING = 1.0
 """Times as long as its start takes that a worker must have something to do, to be started, and to go on waiting for a place."""
@@ -94,7 +99,7 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
     first = last if last.wanted else replace(last, wanted=max(desired.least, tally.placed, 1))
     bounded = replace(first, wanted=min(max(first.wanted, desired.least, 1), desired.most))
     if desired.deadline_at is not None:
-        aim = _by_deadline(desired, outlook, bounded, desired.deadline_at, now)
+        aim = _by_deadline(desired, outlook, Outlook(desired, observed, tally, _MORE_LOST), bounded, desired.deadline_at, now)
     else:
         aim = _by_capacity(desired, tally, bounded, now)
     cap = desired.most if limits.ceiling is None else min(desired.most, max(limits.ceiling, desired.least))
@@ -108,15 +113,15 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
     aim = replace(aim, ebb=_ebb(desired, observed, tally, aim, now))
     if aim.ebb is not None:
         total = min(total, aim.ebb)
-    late, late_text = _lateness(desired, outlook, tally, last.is_late, min(cap, affordable), now)
+    late, late_text = _lateness(desired, Outlook(desired, observed, tally, _LESS_LOST), tally, last.is_late, min(cap, affordable), now)
     dear, dear_text = _dearness(desired, outlook, limits, max(total, 1), last.is_dear)
     tells = (Tell(Topic.DEADLINE, late_text), Tell(Topic.BUDGET, dear_text))
     return Decision(replace(aim, total=total, is_late=late, is_dear=dear), tells, is_spent=aim.affordable == 0)
 
 
 # -- policies -----------------------------------------------------------------------------------------------------------------------
-def _by_deadline(desired: Desired, outlook: Outlook, aim: Aim, deadline_at: int, now: int) -> Aim:
-    """Return as many workers as let the job end shortly before its deadline."""
+def _by_deadline(desired: Desired, outlook: Outlook, cautious: Outlook, aim: Aim, deadline_at: int, now: int) -> Aim:
+    """Return as many workers as let the job end shortly before its deadline; of fewer `cautious` says whether they are enough."""
     if not outlook.is_known:
         return aim
     policy, whole = desired.policy, deadline_at - desired.started_at
@@ -129,14 +134,20 @@ def _by_deadline(desired: Desired, outlook: Outlook, aim: Aim, deadline_at: int,
     if is_near:
         # Too late to steer: a few more workers if they still help, and none is given back any more.
         goal = latest = left_until(1.0)
-    enough = least_that(lambda total: outlook.finish_ms(total) <= goal, max(desired.least, 1), desired.most)
+
+    def enough(by: Outlook) -> int:
+        least = least_that(lambda total: by.finish_ms(total) <= goal, max(desired.least, 1), desired.most)
+        return desired.most if least is None else least
+
     current = outlook.finish_ms(aim.wanted)
     if current > latest:
-        return replace(aim, wanted=max(aim.wanted, desired.most if enough is None else enough), fewer_since=None, fewer=0)
-    if is_near or enough is None or enough >= aim.wanted or current >= left_until(policy.early):
+        return replace(aim, wanted=max(aim.wanted, enough(outlook)), fewer_since=None, fewer=0)
+    fewer = enough(cautious)
+    if is_near or fewer >= aim.wanted or current >= left_until(policy.early):
         return replace(aim, fewer_since=None, fewer=0)
-    since, fewer = (now, enough) if aim.fewer_since is None else (aim.fewer_since, max(aim.fewer, enough))
-    if now - since < policy.settle_ms:
+    since, fewer = (now, fewer) if aim.fewer_since is None else (aim.fewer_since, max(aim.fewer, fewer))
+    # In a short job, and near its end, for a shorter time: nothing makes up for the time that they save meanwhile.
+    if now - since < min(policy.settle_ms, policy.settle_part * goal):
         return replace(aim, fewer_since=since, fewer=fewer)
     return replace(aim, wanted=fewer, fewer_since=None, fewer=0)
 

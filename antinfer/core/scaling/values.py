@@ -67,7 +67,8 @@ class ScalingPolicy:
     """Parts of the time up to the deadline. Workers are added when the job would end after `late`, given back when it would end before
     `early`, and either way as many as let it end at `aim`: between the two nothing happens, so that no noise makes workers come and go."""
     settle_ms: int = 60_000
-    """How long fewer workers must have been enough before any is given back."""
+    settle_part: float = 0.1
+    """How long fewer workers must have been enough before any is given back, and the part of the time left that this is at most."""
     probes: float = 0.1
     """Share of the workers, at least one, that may wait for a place when the job takes what it can get: the scheduler, or what adds nodes,
     sees by them that more are wanted."""
@@ -231,6 +232,8 @@ class Measure:
     """Share of a worker's time, 0 to 1, that preemption takes: rows computed again, and replacements that start."""
     startup_ms: int | None = None
     """Time from the start of a worker to its first rows; None: none has got there yet."""
+    loss_error: float = 0.0
+    """Standard error of `loss`: few deaths say little of how many there will be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,10 @@ def test_a_pod_that_stays_for_ever_is_not_waited_for(seed: int) -> None:
 @example(seed=901749037, share=0.0, workers=8.366423221765622, minutes=24, lives=4, spot=0.9462136543240427)
 @example(seed=1, share=0.0, workers=14.0, minutes=12, lives=4, spot=1.0)
 @example(seed=19, share=0.0, workers=4.0 * 0.6, minutes=12, lives=4, spot=0.6)
+@example(seed=0, share=0.0, workers=3.0, minutes=12, lives=4, spot=1.25)
+@example(seed=24148, share=0.25, workers=3.0, minutes=15, lives=4, spot=1.23046875)
+@example(seed=2652120312, share=0.0, workers=3.3631002217660697, minutes=16, lives=4, spot=1.0)
+@example(seed=5, share=0.0, workers=14.0, minutes=12, lives=4, spot=0.6)
 def test_a_deadline_that_can_be_kept_is_kept_within_a_tenth(
     seed: int, share: float, workers: float, minutes: int, lives: int | None, spot: float
 ) -> None:

@@ -44,6 +44,21 @@ def test_who_is_taken_away_at_once_shows_little_of_what_will_be() -> None:
     assert meter.measures()["preemptible"].loss == pytest.approx(0.5, rel=0.1), "as soon as there is more to go by, it counts in full"
 
 
+@pytest.mark.parametrize("deaths", [1, 4, 25])
+def test_a_loss_is_the_surer_the_more_deaths_it_comes_from(deaths: int) -> None:
+    """The error of a number of events that come independently of each other is its square root."""
+    meter = Meter()
+    meter.note_start("preemptible", 30_000)
+    meter.note_work("preemptible", worker_ms=deaths * 600_000, rows=deaths * 30_000, ms=1)
+    for _ in range(deaths):
+        meter.note_taken("preemptible", 0)
+    measure = meter.measures()["preemptible"]
+    assert measure.loss == pytest.approx(30 / 630, rel=1e-6)
+    assert measure.loss_error == pytest.approx(measure.loss / deaths**0.5, rel=1e-6)
+    (again,) = Meter({"preemptible": measure}).measures().values()
+    assert again.loss == pytest.approx(measure.loss) and again.loss_error == pytest.approx(measure.loss_error)
+
+
 def test_what_is_long_ago_counts_less() -> None:
     meter = Meter()
     for _ in range(3_600):

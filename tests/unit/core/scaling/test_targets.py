@@ -91,6 +91,33 @@ def test_what_was_enough_only_for_a_moment_is_forgotten() -> None:
     assert decided(wish, workers(20), aim, 70_000, remaining_rows=8 * RATE * HOUR).aim.total == 20
 
 
+@pytest.mark.parametrize(("left", "after"), [(HOUR // 2, 60_000), (400_000, 40_000), (250_000, 25_000)])
+def test_near_the_end_fewer_need_to_be_enough_for_a_tenth_of_the_time_left(left: int, after: int) -> None:
+    wish, aim, start = desired(most=50, deadline_at=HOUR), Aim(wanted=20), round(0.95 * HOUR) - left
+    measures = {PREEMPTIBLE: Measure(RATE, startup_ms=0)}
+    for at, total in ((0, 20), (0.8 * after, 20), (after, 10)):
+        aim = decided(wish, workers(20), aim, start + round(at), remaining_rows=9.9 * RATE * (left - at), measures=measures).aim
+        assert aim.total == total
+
+
+def test_workers_are_given_back_when_fewer_are_enough_although_more_may_be_lost_than_it_seems() -> None:
+    wish, totals = desired(most=50, deadline_at=HOUR), []
+    for error in (0.0, 0.1):
+        aim = Aim(wanted=20, fewer_since=-60_000)
+        measures = {PREEMPTIBLE: Measure(RATE, 0.1, startup_ms=0, loss_error=error)}
+        totals.append(decided(wish, workers(20), aim, remaining_rows=14.4 * RATE * HOUR * 0.95 * 0.9, measures=measures).aim.total)
+    assert totals == [15, 17], "14.4 in 0.9 of their time, 14.4 in 0.8 of it"
+
+
+def test_a_job_is_late_only_when_it_is_with_less_lost_than_it_seems() -> None:
+    wish, last = desired(most=20, deadline_at=HOUR), Aim(wanted=20)
+    for error, is_late in ((0.0, True), (0.05, True), (0.1, False)):
+        measures = {PREEMPTIBLE: Measure(RATE, 0.2, startup_ms=0, loss_error=error)}
+        decision = decided(wish, workers(20), last, remaining_rows=20 * RATE * HOUR * 0.95, measures=measures)
+        assert decision.aim.is_late == is_late == bool(told(decision, Topic.DEADLINE))
+        assert decision.aim.total == 20, "whatever is told, it has as many as that would take"
+
+
 def test_a_deadline_that_cannot_be_kept_takes_all_there_may_be_and_says_how_late() -> None:
     decision = decided(desired(most=10, deadline_at=HOUR), workers(10), Aim(wanted=10), remaining_rows=15 * RATE * HOUR)
     assert decision.aim.total == 10
