@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -67,6 +68,8 @@ class Begun:
     fused: bool
     ticket: Any = None
     fault: Fault | None = None
+    made: Future[Any] | None = None
+    """What the stage in front makes of it aside; nothing was submitted yet."""
 
 
 _MOST_CHILDREN = 1_000_000
@@ -143,11 +146,22 @@ class Caller:
         if not self.is_asynchronous:
             return Begun(batch, fused)
         try:
-            return Begun(batch, fused, self._owner.submit(self._form(batch, fused=fused)))
+            made = self._form(batch, fused=fused)
+            return Begun(batch, fused, made=made) if isinstance(made, Future) else Begun(batch, fused, self._owner.submit(made))
         except UserCodeError:
             raise
         except Exception as error:  # noqa: BLE001 - user code may raise anything
             return Begun(batch, fused, fault=Fault.of(error))
+
+    def go_on(self, begun: Begun) -> Begun:
+        """Submit what the stage in front has made of a batch, once it has (`Begun.made`)."""
+        assert begun.made is not None
+        try:
+            return Begun(begun.batch, begun.fused, self._owner.submit(self._picked(begun.made.result())))
+        except UserCodeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            return Begun(begun.batch, begun.fused, fault=Fault.of(error))
 
     def is_done(self, begun: Begun) -> bool:
         """Tell whether there is no sense in waiting before `end`: it would not block, or nobody can say."""
@@ -166,12 +180,14 @@ class Caller:
 
         Raises UserCodeError when the code breaks its contract.
         """
+        if begun.made is not None:
+            begun = self.go_on(begun)
         if begun.fault is not None:
             return begun.fault
         if self._stage.kind in ("flat_map", "filter"):
             return self._run_rows(begun.batch)
         try:
-            made = [self._owner.collect(begun.ticket) if self.is_asynchronous else self._call(self._form(begun.batch, fused=begun.fused))]
+            made = [self._owner.collect(begun.ticket) if self.is_asynchronous else self._call(self._formed(begun.batch, fused=begun.fused))]
             return Outcome(self._read(made, begun.batch.num_rows, copy=self._copy if copy is None else copy))
         except UserCodeError:
             raise
@@ -183,8 +199,16 @@ class Caller:
         faultpoints.hit("user.call", stage=self._stage.where, rows=batch)
         if fused:
             made = self._front(batches.to_format(batch, "numpy", writable=False))
-            return made if self._stage.columns is None else {name: made[name] for name in self._stage.columns if name in made}
+            return made if isinstance(made, Future) else self._picked(made)
         return batches.to_format(batch, self._stage.batch_format, writable=not self.is_asynchronous, scratch=self._scratch)
+
+    def _formed(self, batch: pa.RecordBatch, *, fused: bool) -> Any:
+        made = self._form(batch, fused=fused)
+        return self._picked(made.result()) if isinstance(made, Future) else made
+
+    def _picked(self, made: Any) -> Any:
+        """Return those of the columns that the stage in front has made that this one is called with."""
+        return made if self._stage.columns is None else {name: made[name] for name in self._stage.columns if name in made}
 
     def _read(self, made: list[Any], rows: int, *, copy: bool) -> pa.RecordBatch:
         where = self._stage.where

@@ -10,6 +10,7 @@ import io
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ class DecodeJpeg:
     """Decodes a column of JPEG files to ``uint8[rows, crop, crop, 3]``.
 
     `__call__` decodes on the CPU, with OpenCV or else Pillow. As `on_gpu` of a stage in front of a predictor, `submit` decodes in the
-    predictor's process on its device (torchvision, nvJPEG), and the pictures stay there. A file that is damaged is a bad row; the other
-    rows of its batch go on.
+    predictor's process on its device (torchvision, nvJPEG), in a thread of its own, and the pictures stay there. A file that is damaged is
+    a bad row; the other rows of its batch go on.
     """
 
     def __init__(self, column: str = "jpeg", into: str = "image", resize: int = 256, crop: int = 224, keep: Sequence[str] = ()) -> None:
@@ -50,6 +51,7 @@ class DecodeJpeg:
         self._crop = crop
         self._keep = list(keep)
         self._decode: Callable[[bytes], Image] | None = None
+        self._aside: ThreadPoolExecutor | None = None
         self._read: deque[tuple[Any, list[Any]]] = deque()
         """Whole pictures that the device may still read, each batch with an event behind that."""
 
@@ -57,6 +59,11 @@ class DecodeJpeg:
         """Make sure, as `on_gpu` of a stage, that the device can be used. Raises UserCodeError when a library is missing."""
         if _torch().cuda.is_available():
             _require_torchvision()
+
+    def teardown(self) -> None:
+        """End the thread."""
+        if self._aside is not None:
+            self._aside.shutdown()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Decode on the CPU. Raises BadRows naming the rows that cannot be decoded."""
@@ -72,15 +79,25 @@ class DecodeJpeg:
             raise BadRows(bad)
         return {self._into: images, **{name: batch[name] for name in self._keep}}
 
-    def submit(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Decode on the GPU, without waiting for it; on the CPU where there is none. Raises BadRows and UserCodeError."""
+    def submit(self, batch: Mapping[str, Any]) -> dict[str, Any] | Future[dict[str, Any]]:
+        """Decode on the GPU, in a thread that does one batch after the other, so that whoever launches the model need not wait for this.
+
+        Where there is no GPU, decode at once on the CPU. Raises, or has the future raise, BadRows and UserCodeError.
+        """
         torch = _torch()
         if not torch.cuda.is_available():
             return self(batch)
+        if self._aside is None:
+            self._aside = ThreadPoolExecutor(1, "decode-jpeg")
+        return self._aside.submit(self._decode_on_gpu, batch, torch.cuda.current_device())
+
+    def _decode_on_gpu(self, batch: Mapping[str, Any], device: int) -> dict[str, Any]:
+        import torch
+
         bad: dict[int, str] = {}
         files = self._files(batch)
         # As the model's own inputs are made: one that is compiled would be compiled again for others.
-        with torch.inference_mode():
+        with torch.cuda.device(device), torch.inference_mode():
             whole, small = self._on_gpu(files, bad)
             if bad:
                 raise BadRows(bad)

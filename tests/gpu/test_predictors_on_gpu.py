@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ LIES_AT = []
 class Decode(DecodeJpeg):
     def submit(self, batch):
         made = super().submit(batch)
-        LIES_AT.append(made["image"].data_ptr())
+        made.add_done_callback(lambda done: LIES_AT.append(done.result()["image"].data_ptr()))
         return made
 
 class Watch(Predict):
@@ -313,12 +314,19 @@ def column(files: list[bytes]) -> np.ndarray[Any, Any]:
     return made
 
 
+def on_device(decoder: DecodeJpeg, batch: dict[str, Any]) -> torch.Tensor:
+    made = decoder.submit(batch)
+    assert isinstance(made, Future)
+    image: torch.Tensor = made.result()["image"]
+    return image
+
+
 def test_gpu_and_cpu_decode_alike(pil: Any) -> None:
     sizes = [(375, 500), (500, 375), (375, 500), (224, 224), (100, 90), (375, 500)]
     files = [jpeg(pil, *size, seed) for seed, size in enumerate(sizes)]
     files.append(jpeg(pil, 300, 300, 9, mode="L"))
     batch = {"jpeg": column(files)}
-    on_gpu = DecodeJpeg().submit(batch)["image"]
+    on_gpu = on_device(DecodeJpeg(), batch)
     assert on_gpu.is_cuda and on_gpu.dtype == torch.uint8 and tuple(on_gpu.shape) == (7, 224, 224, 3)
     difference = np.abs(on_gpu.cpu().numpy().astype(int) - DecodeJpeg()(batch)["image"].astype(int))
     # Both are free in how they scale colours up, which shows where pictures are scaled up too.
@@ -328,7 +336,7 @@ def test_gpu_and_cpu_decode_alike(pil: Any) -> None:
 
 def test_kinds_of_jpeg_that_the_gpu_may_not_know_are_decoded_all_the_same(pil: Any) -> None:
     files = [jpeg(pil, 300, 400, 1), jpeg(pil, 300, 400, 2, mode="CMYK"), jpeg(pil, 300, 400, 3)]
-    made = DecodeJpeg().submit({"jpeg": column(files)})["image"]
+    made = on_device(DecodeJpeg(), {"jpeg": column(files)})
     assert tuple(made.shape) == (3, 224, 224, 3) and all(made[row].float().std() > 10 for row in range(3))
 
 
@@ -336,9 +344,9 @@ def test_decoding_ahead_of_a_busy_device_spoils_no_picture(pil: Any) -> None:
     """The decoder does not wait for what the device has still to do with the pictures of the batch before."""
     decoder = DecodeJpeg()
     batches = [{"jpeg": column([jpeg(pil, 375, 500, 100 * n + seed) for seed in range(8)])} for n in range(6)]
-    alone = [decoder.submit(batch)["image"].cpu() for batch in batches]
+    alone = [on_device(decoder, batch).cpu() for batch in batches]
     torch.cuda._sleep(2 * 10**9)
-    ahead = [decoder.submit(batch)["image"] for batch in batches]
+    ahead = [on_device(decoder, batch) for batch in batches]
     assert not torch.cuda.current_stream().query(), "the device has done it already, and this has shown nothing"
     assert all(torch.equal(one.cpu(), other) for one, other in zip(ahead, alone, strict=True))
 

@@ -37,7 +37,9 @@ pytestmark = pytest.mark.timeout(120)
 
 CODE = """
 import atexit, os, signal, time
+from concurrent.futures import ThreadPoolExecutor
 import numpy as np
+from antinfer.errors import BadRows
 
 class Overlaps:
     def __init__(self, seconds=0.0, bad=(), hungry=0, log=""):
@@ -112,6 +114,23 @@ class Decode:
     def __call__(self, batch):
         raise AssertionError("this is the CPU's way")
 
+class DecodeAside(Decode):
+    def __init__(self, seconds=0.0, bad=(), hungry=0, log=""):
+        self.seconds, self.bad, self.hungry, self.log = seconds, set(bad), hungry, log
+        self.aside = ThreadPoolExecutor(1)
+    def submit(self, batch):
+        return self.aside.submit(self.decode, batch["raw"])
+    def decode(self, raw):
+        time.sleep(self.seconds)
+        if self.hungry and len(raw) > self.hungry:
+            raise MemoryError(f"{len(raw)} rows")
+        bad = {row: "no picture" for row, value in enumerate(raw.tolist()) if value in self.bad}
+        if bad:
+            raise BadRows(bad)
+        return {**Decode.submit(self, {"raw": raw}), "more": raw}
+    def teardown(self):
+        self.aside.shutdown()
+
 def on_cpu(batch):
     return {"x": batch["raw"] * 10}
 
@@ -139,6 +158,13 @@ class Bench:
         self.column = column
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
+
+    def behind(self, front: StageCall, rows: int) -> None:
+        """Put a hybrid stage in front whose work the predictor does."""
+        limits = BatchLimits(rows)
+        raw = Call(front, limits, 1, in_processes=False)
+        self.flow = Flow([raw, Call(self.stage, limits, 1, in_processes=True, hybrid=0, on_gpu=front, gpu_share=1.0)], self.collect)
+        self.node = 1
 
     def stage_of(self, target: str, **args: Any) -> StageCall:
         return StageCall(target, "predict", f"bench_steps:{target}", str(self.folder), args, tolerant=True)
@@ -273,16 +299,44 @@ def test_a_row_that_fits_into_no_memory_is_quarantined_alone(make: Any) -> None:
 def test_raw_rows_go_through_the_front_first(make: Any) -> None:
     bench: Bench = make("Overlaps", 4, column="raw")
     front = bench.stage_of("Decode")
-    limits = BatchLimits(4)
-    raw = Call(front, limits, 1, in_processes=False)
-    bench.flow = Flow([raw, Call(bench.stage, limits, 1, in_processes=True, hybrid=0, on_gpu=front, gpu_share=1.0)], bench.collect)
-    bench.node = 1
+    bench.behind(front, 4)
     bench.start(front=front, sizing=None)
     bench.put(0, 12)
     bench.wait(12)
     assert not bench.root.bad
     assert [bench.found[at]["x"] for at in range(12)] == [10 * at for at in range(12)]
     assert bench.flow.statistics()[1].fused_rows == 12
+
+
+@pytest.mark.parametrize("target", ["Overlaps", "Tells", "Plain"])
+def test_what_the_front_makes_aside_is_whole_in_order_and_its_bad_rows_are_named(make: Any, target: str) -> None:
+    bench: Bench = make(target, 4, column="raw")
+    bench.stage = replace(bench.stage, columns=("x",))
+    front = bench.stage_of("DecodeAside", seconds=0.01, bad=[5, 8, 11], hungry=3)
+    bench.behind(front, 4)
+    bench.start(front=front, sizing=None)
+    bench.put(0, 40)
+    bench.wait(40)
+    assert {at: bad.error for at, bad in bench.root.bad.items()} == dict.fromkeys([5, 8, 11], "no picture")
+    assert {at: row["x"] for at, row in bench.found.items()} == {at: 10 * at for at in range(40) if at not in (5, 8, 11)}
+
+
+def test_a_batch_overtakes_those_that_the_front_still_works_on_but_none_that_it_has_done(make: Any) -> None:
+    bench: Bench = make("Tells", 4, seconds=0.5, column="raw")
+    front = bench.stage_of("DecodeAside", seconds=0.2)
+    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
+    try:
+        message = process.receive(60)
+        assert message is not None and message.data["is"] == "ready"
+        for slot in range(5):
+            process.send(slot, pa.record_batch({"x" if slot else "raw": [slot] * 4}), fused=not slot)
+        answers = [process.receive(30) for _ in range(5)]
+        slots = [each.data["slot"] for each in answers if each is not None]
+        # The two that fill the model's queue were there before; the others, although sent long before, were not.
+        assert slots == [1, 2, 0, 3, 4]
+    finally:
+        process.stop()
+        process.close()
 
 
 def test_a_predictor_retires_after_the_batches_under_way(make: Any, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ _WORTH = 0.02
 SLOTS = 3
 """Batches under way in one process: one is computed, one is on its way to the device, and one is being written. They are timed together:
 they overlap, one that is collected late makes the next one look short, and only their sum is true."""
+_FRONT_SLOTS = 2
+"""So many more where the stage in front works in that process, too: one that it works on, and one that waits for it."""
 _WINDOWS_IN_DOUBT = 3
 """Windows that are timed before a size is found not to pay: a single one says little."""
 _MEMORY_SHARE = 0.85
@@ -25,6 +27,11 @@ _MEMORY_SHARE = 0.85
 _GOOD_BATCHES = 64
 """After running out of memory, so many batches must do well before more rows are tried again; twice as many after each failure."""
 _LONGEST_PATIENCE = 1 << 14
+
+
+def slots_of(*, has_front: bool) -> int:
+    """Return how many batches may be under way in one process, with or without a stage in front that works there."""
+    return SLOTS + _FRONT_SLOTS * has_front
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +73,17 @@ class _Trial:
     windows: int = 0
     free_bytes: int | None = None
 
-    def count(self, sample: Sample) -> bool:
-        """Count a batch; true when it ends a window."""
+    def count(self, sample: Sample, slots: int) -> bool:
+        """Count a batch; true when it ends a window of `slots`."""
         window = self.begun.get(sample.executor)
         if window is None:
             # The first one of a process warms it up, compiles, or finds its memory.
             self.begun[sample.executor] = []
             return False
         window.append(sample.seconds)
-        if len(window) < SLOTS:
+        if len(window) < slots:
             return False
-        self.best = max(self.best, sample.rows * SLOTS / sum(window))
+        self.best = max(self.best, sample.rows * slots / sum(window))
         self.windows += 1
         window.clear()
         return True
@@ -85,7 +92,7 @@ class _Trial:
 class BatchSizePolicy:
     """Decides the rows of a batch of one stage. Tell it of every batch (`observe`) and of those that did not fit (`ran_out`)."""
 
-    def __init__(self, rows: int, most: int, *, max_bytes: int | None = None, probes: bool) -> None:
+    def __init__(self, rows: int, most: int, *, max_bytes: int | None = None, probes: bool, slots: int = SLOTS) -> None:
         """Begin with `rows`.
 
         Args:
@@ -93,8 +100,10 @@ class BatchSizePolicy:
             most: Never more rows than this.
             max_bytes: Never more bytes than this in one batch, so far as rows are of one size; None: no limit.
             probes: Search for the best size; otherwise `rows` is what the user chose, and only memory changes it.
+            slots: Batches under way in one process.
         """
         self.rows = rows
+        self._slots = slots
         self._most = most
         self._max_bytes = max_bytes
         self._probing = probes
@@ -121,7 +130,7 @@ class BatchSizePolicy:
         trial = self._trials.setdefault((self.rows, sample.fused), _Trial())
         if sample.free_bytes is not None:
             trial.free_bytes = sample.free_bytes
-        return self._judge(trial, sample) if trial.count(sample) else None
+        return self._judge(trial, sample) if trial.count(sample, self._slots) else None
 
     def ran_out(self, rows: int) -> Decision | None:
         """Learn that a batch of `rows` rows did not fit into memory; None when later batches are smaller already."""

@@ -303,13 +303,13 @@ def _calls(stages: Sequence[StageSpec]) -> list[StageSpec]:
 def _most_processes(calls: Sequence[StageSpec], cpus: int) -> int:
     """Return how many processes of a map stage work at first: with too few of them a device waits until somebody has found that out.
 
-    All cores but one are shared among the stages that are left to us; a device that does some of their work as well takes a quarter of them
-    to be fed. A model on the CPU wants them itself, and who is slower nobody knows.
+    All cores but one are shared among the stages that are left to us; a device that does some of their work as well takes three in ten of
+    them to be fed. A model on the CPU wants them itself, and who is slower nobody knows.
     """
     left = [stage for stage in calls if stage.kind != "predict" and not isinstance(stage.concurrency, int) and not _is_idle(stage)]
     if not left or any(stage.kind == "predict" and not stage.num_gpus for stage in calls):
         return _AUTO_COPIES
-    cores = cpus * 3 // 4 if any(stage.on_gpu and stage.gpu_share != 0 for stage in calls) else cpus - 1
+    cores = cpus * 7 // 10 if any(stage.on_gpu and stage.gpu_share != 0 for stage in calls) else cpus - 1
     return max(_AUTO_COPIES, int(cores / sum(stage.num_cpus for stage in left)))
 
 

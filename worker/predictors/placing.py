@@ -13,6 +13,7 @@ from antinfer.rpc.values import KEPT_DECISIONS
 from antinfer.spec.devices import Devices, Gpus, GpuWish, place
 from antinfer.worker.host.machine import MachineReader
 from antinfer.worker.pipeline.assembler import Assembled
+from antinfer.worker.pipeline.batchsize import slots_of
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.pipeline.leaks import lifetime
 from antinfer.worker.pipeline.stagecalls import Standing
@@ -179,4 +180,5 @@ def _wish(call: Call) -> GpuWish:
 
 def _sizing(node: int, call: Call, feed: Feed, *, probes: bool) -> Sizing:
     is_auto = probes and call.stage.kind == "predict" and call.limits.max_bytes is not None
-    return Sizing(node, call.stage, feed, max_bytes=call.limits.max_bytes, probes=is_auto)
+    slots = slots_of(has_front=call.on_gpu is not None)
+    return Sizing(node, call.stage, feed, max_bytes=call.limits.max_bytes, probes=is_auto, slots=slots)

@@ -18,7 +18,7 @@ from antinfer.worker import deaths
 from antinfer.worker.calls import select_columns
 from antinfer.worker.deaths import Death, DeathKind
 from antinfer.worker.pipeline.assembler import Assembled
-from antinfer.worker.pipeline.batchsize import SLOTS, Sample
+from antinfer.worker.pipeline.batchsize import Sample, slots_of
 from antinfer.worker.pipeline.leaks import Enough, Memory
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.restarts import Restarts
@@ -101,6 +101,7 @@ class Predictor:
         self.devices = devices
         """What the process may see of the GPUs; None: all."""
         self._front = front
+        self._most_slots = slots_of(has_front=front is not None)
         self._sizing = Sizing(node, stage, feed) if sizing is None else sizing
         self._care = Care() if care is None else care
         self.load_seconds = 0.0
@@ -220,10 +221,10 @@ class Predictor:
     def _slots(self) -> int:
         # A batch under suspicion runs alone, so that nobody else is blamed for its deaths.
         suspects = [*self._under_way.values(), *list(self._again)[:1]]
-        return 1 if any(call.deaths for call in suspects) else SLOTS
+        return 1 if any(call.deaths for call in suspects) else self._most_slots
 
     def _hand_over(self, call: Assembled) -> None:
-        slot = next(slot for slot in range(SLOTS) if slot not in self._under_way)
+        slot = next(slot for slot in range(self._most_slots) if slot not in self._under_way)
         self._under_way[slot] = call
         stage = self._front if call.fused and self._front is not None else self._stage
         batch = call.batch(lambda batch: select_columns(batch, stage))

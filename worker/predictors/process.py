@@ -16,7 +16,7 @@ from antinfer.worker import deaths, families
 from antinfer.worker.blackbox import WHERE_ARE_YOU
 from antinfer.worker.deaths import Death
 from antinfer.worker.pipeline import arrays
-from antinfer.worker.pipeline.batchsize import SLOTS
+from antinfer.worker.pipeline.batchsize import slots_of
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
@@ -48,7 +48,7 @@ class PredictorProcess:
         self._channel = Channel(started.end)
         self._box = started.box
         self._ooms = started.ooms
-        self._writers = [SlabWriter("antinfer-batch") for _ in range(SLOTS)]
+        self._writers = [SlabWriter("antinfer-batch") for _ in range(slots_of(has_front=front is not None))]
         self._results: dict[int, Slab] = {}
         self._stage = stage
         self._send(

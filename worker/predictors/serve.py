@@ -1,7 +1,8 @@
 """The predictor's side: one copy of a stage's user code in a process of its own.
 
 Plain user code is given one batch after the other. Asynchronous code (`worker.calls`) is given the next batch while the last one is being
-computed; when one of them fails, all that were begun are ended first, so that what is tried again runs alone.
+computed; when one of them fails, all that were begun are ended first, so that what is tried again runs alone. A stage in front that works in
+this process may do so aside (its `submit` returns a future): batches that do not need it go on meanwhile, so answers come in any order.
 """
 
 from __future__ import annotations
@@ -113,16 +114,19 @@ class _Server:
         self._full = rows
         self._inputs: dict[int, Slab] = {}
         self._outputs: dict[int, SlabWriter] = {}
+        self._coming: deque[_Job] = deque()
+        """Batches on which the stage in front still works, oldest first."""
         self._jobs: deque[_Job] = deque()
+        """Batches that are being computed, oldest first. One that comes ready to be computed overtakes those that still come."""
         self._counted = 0.0
         """Everything before this moment is in the seconds of some batch."""
         self._largest = 0
 
     def run(self) -> None:
         while True:
-            if self._jobs and (len(self._jobs) >= self._caller.depth or not self._more_comes()):
-                self._end(self._jobs.popleft())
-                continue
+            # What the stage in front has done goes first: it was there before anything that waits to be read.
+            while self._is_made or len(self._jobs) >= self._caller.depth or not self._more_comes():
+                self._go_on()
             message = self._channel.receive()
             if message is None:
                 return
@@ -136,14 +140,29 @@ class _Server:
         self._caller.close()
 
     def _more_comes(self) -> bool:
-        """Wait for a message as long as nobody waits for a result; false when it is time to end the oldest batch."""
-        begun, patience = self._jobs[0].begun, 0.0
-        assert begun is not None
-        while not self._channel.has_more(patience):
-            if self._caller.is_done(begun):
+        """Wait for a message as long as nobody waits for a result, or with one; false when there is something to go on with."""
+        patience = 0.0
+        while (self._jobs or self._coming) and not self._channel.has_more(patience):
+            if self._is_made or (self._jobs and self._caller.is_done(_begun(self._jobs[0]))):
                 return False
             patience = _LOOK_SECONDS
         return True
+
+    @property
+    def _is_made(self) -> bool:
+        """The stage in front has done its part of the oldest batch there, which can be submitted."""
+        if not self._coming or len(self._jobs) >= self._caller.depth:
+            return False
+        made = _begun(self._coming[0]).made
+        return made is not None and made.done()
+
+    def _go_on(self) -> None:
+        if not self._is_made:
+            self._end(self._jobs.popleft())
+            return
+        job = self._coming.popleft()
+        job.begun = self._caller.go_on(_begun(job))
+        self._admit(job)
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
     def _begin(self, message: Message) -> None:
@@ -159,17 +178,25 @@ class _Server:
         assert loan.batch is not None
         began = time.monotonic()
         begun = self._caller.begin(loan.batch, fused=data["fused"])
-        job, fault = _Job(slot, loan, begun, began, loan.batch.num_rows), begun.fault
+        job = _Job(slot, loan, begun, began, loan.batch.num_rows)
         # It holds on to the batch, which lies in the slab.
         del begun
-        if fault is None:
-            self._jobs.append(job)
-        else:
+        self._admit(job)
+
+    def _admit(self, job: _Job) -> None:
+        """Put a batch where it is waited for."""
+        begun = _begun(job)
+        if begun.fault is not None:
+            fault = begun.fault
+            del begun
             self._fail(job, fault)
+        elif begun.made is not None:
+            self._coming.append(job)
+        else:
+            self._jobs.append(job)
 
     def _end(self, job: _Job) -> None:
-        assert job.begun is not None
-        ended = self._caller.end(job.begun)
+        ended = self._caller.end(_begun(job))
         if isinstance(ended, Fault):
             self._fail(job, ended)
         else:
@@ -192,12 +219,11 @@ class _Server:
             self._answer(each, self._recover(each, ended) if isinstance(ended, Fault) else ended)
 
     def _recover(self, job: _Job, fault: Fault) -> Outcome:
-        assert job.begun is not None
-        fused = job.begun.fused
+        fused = _begun(job).fused
         if fault.no_memory:
             # It may have been short of the memory that others held, who are gone now.
-            return self._caller.run(job.begun.batch, fused=fused)
-        return self._caller.recover(job.begun.batch, fault, fused=fused)
+            return self._caller.run(_begun(job).batch, fused=fused)
+        return self._caller.recover(_begun(job).batch, fault, fused=fused)
 
     def _answer(self, job: _Job, outcome: Outcome) -> None:
         faultpoints.hit("predictor.answer", rows=job.rows)
@@ -239,6 +265,11 @@ class _Server:
             self._caller.tell("unregister", old.view())
         self._inputs[slot] = slab = Slab(descriptor, os.fstat(descriptor).st_size)
         self._caller.tell("register", slab.view())
+
+
+def _begun(job: _Job) -> Begun:
+    assert job.begun is not None
+    return job.begun
 
 
 def _with_rows(outcome: Outcome) -> pa.RecordBatch:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from antinfer.storage.cache import cache_dir
-from antinfer.worker.pipeline.batchsize import FIRST_ROWS, BatchSizePolicy, Decision, Sample
+from antinfer.worker.pipeline.batchsize import FIRST_ROWS, SLOTS, BatchSizePolicy, Decision, Sample
 from antinfer.worker.pipeline.stagecalls import StageCall
 
 _LOG = logging.getLogger("antinfer.predictors")
@@ -69,6 +69,7 @@ class Sizing:
         *,
         max_bytes: int | None = None,
         probes: bool = False,
+        slots: int = SLOTS,
         memory: SizeMemory | None = None,
     ) -> None:
         """Start with the size that `flow` has for `node`, the user's or the most that is allowed.
@@ -79,6 +80,7 @@ class Sizing:
             flow: Told of every decision.
             max_bytes: Most bytes of a batch.
             probes: Search for the best size, from a small one on.
+            slots: Batches under way in one process.
             memory: Where found sizes are kept; default: the user's cache folder.
         """
         self._node = node
@@ -90,7 +92,7 @@ class Sizing:
         most = flow.batch_rows(node)
         first = min(FIRST_ROWS, most)
         probes = probes and flow.set_batch_rows(node, first)
-        self._policy = BatchSizePolicy(first if probes else most, most, max_bytes=max_bytes, probes=probes)
+        self._policy = BatchSizePolicy(first if probes else most, most, max_bytes=max_bytes, probes=probes, slots=slots)
 
     def ready(self, device: str, dtype: str) -> None:
         """Learn what a predictor runs on; the first one decides what is recalled."""

@@ -85,6 +85,10 @@ class Watch:
     def spoke(self, slot: int | None = None) -> None:
         """Take note of a sign of life; with `slot` it answered the batch there."""
         with self._guard:
+            if slot is not None and slot != next(iter(self._owed), slot):
+                # It has overtaken the oldest one, of whose life that is no sign.
+                self._owed.pop(slot, None)
+                return
             seconds = self._clock.restart(time.monotonic())
             call = next(iter(self._owed.values()), None)
             if slot is not None:

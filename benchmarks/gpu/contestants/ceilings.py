@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,7 +75,12 @@ def _our_decoder() -> Callable[[list[bytes]], object]:
     from antinfer.predictors import DecodeJpeg
 
     decoder = DecodeJpeg("jpeg", "pixels")
-    return lambda jpegs: decoder.submit({"jpeg": jpegs})
+
+    def decoded(jpegs: list[bytes]) -> object:
+        made = decoder.submit({"jpeg": jpegs})
+        return made.result() if isinstance(made, Future) else made
+
+    return decoded
 
 
 def _plain_decoder(device: str) -> Callable[[list[bytes]], object]:

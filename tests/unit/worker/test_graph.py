@@ -51,7 +51,7 @@ ON_CPU = {"predict": "m:P"}
     [
         ([{"map_batches": "m:f"}, ON_GPU], 16, [15, 1]),
         ([{"map_batches": "m:f"}], 16, [15]),
-        ([{"map_batches": "m:f", "on_gpu": "m:F"}, ON_GPU], 16, [12, 1]),
+        ([{"map_batches": "m:f", "on_gpu": "m:F"}, ON_GPU], 16, [11, 1]),
         ([{"map_batches": "m:f"}, ON_CPU], 16, [4, 1]),
         ([{"map_batches": "m:f"}, ON_GPU], 2, [2, 1]),
         ([{"map_batches": "m:f"}, {"flat_map": "m:g"}, ON_GPU], 16, [7, 7, 1]),
@@ -62,7 +62,7 @@ ON_CPU = {"predict": "m:P"}
         ([{"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 0}, ON_GPU], 16, [15, 1]),
         ([{"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 1}, ON_GPU], 16, [1, 1]),
         ([{"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 1, "concurrency": [2, 9]}, ON_GPU], 16, [2, 1]),
-        ([{"filter": "m:f"}, {"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 1}, ON_GPU], 16, [12, 1, 1]),
+        ([{"filter": "m:f"}, {"map_batches": "m:f", "on_gpu": "m:F", "gpu_share": 1}, ON_GPU], 16, [11, 1, 1]),
     ],
 )
 def test_processes_work_on_all_cores_that_no_model_wants(stages: list[dict[str, Any]], cpus: int, processes: list[int]) -> None:

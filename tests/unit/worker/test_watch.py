@@ -1,0 +1,63 @@
+"""What counts as a sign of life of a process that owes several batches. Time is virtual."""
+
+from __future__ import annotations
+
+import pytest
+
+from antinfer.worker.pipeline.assembler import Assembled
+from antinfer.worker.predictors import watch
+from antinfer.worker.predictors.watch import LOOK_SECONDS, Patience, Watch
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(watch, "time", clock)
+    return clock
+
+
+def started() -> Watch:
+    """Return what watches a process that has done its first batch, which may take longer."""
+    it = Watch(Patience(timeout=8.0))
+    it.is_ready(1.0)
+    it.handed(0, Assembled([]))
+    it.spoke(0)
+    return it
+
+
+def suspected_after(it: Watch, clock: Clock, seconds: float) -> Assembled | None:
+    """Look as often as a listener does for so long; return the batch that is overdue."""
+    until = clock.now + seconds
+    while clock.now < until:
+        clock.now += LOOK_SECONDS
+        if (overdue := it.overdue()) is not None:
+            return overdue.call
+    return None
+
+
+def test_an_answer_of_a_batch_that_has_overtaken_the_oldest_is_no_sign_that_this_one_lives(clock: Clock) -> None:
+    it, oldest = started(), Assembled([])
+    it.handed(0, oldest)
+    for slot in (1, 2, 1, 2):
+        it.handed(slot, Assembled([]))
+        assert suspected_after(it, clock, 1.75) is None
+        it.spoke(slot)
+    assert suspected_after(it, clock, 1.5) is oldest
+    assert clock.now > 8.0
+
+
+def test_the_next_one_has_its_own_time_from_the_answer_of_the_oldest_on(clock: Clock) -> None:
+    it, younger = started(), Assembled([])
+    it.handed(0, Assembled([]))
+    it.handed(1, younger)
+    assert suspected_after(it, clock, 7.75) is None
+    it.spoke(0)
+    assert suspected_after(it, clock, 7.75) is None
+    assert suspected_after(it, clock, 0.75) is younger
