@@ -1,8 +1,8 @@
 """The predictor's side: one copy of a stage's user code in a process of its own.
 
 Plain user code is given one batch after the other. Asynchronous code (`worker.calls`) is given the next batch while the last one is being
-computed; when one of them fails, all that were begun are ended first, so that what is tried again runs alone. A stage in front that works in
-this process may do so aside (its `submit` returns a future): batches that do not need it go on meanwhile, so answers come in any order.
+computed; when one of them fails, all that were begun are ended first, so that what is tried again runs alone. A stage in front that works
+in this process may do so aside (its `submit` returns a future): batches that do not need it go on meanwhile, so answers come in any order.
 """
 
 from __future__ import annotations
