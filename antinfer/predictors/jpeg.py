@@ -88,22 +88,10 @@ class DecodeJpeg:
         if not torch.cuda.is_available():
             return self(batch)
         if self._aside is None:
+            # Here, where its absence is not the fault of a row.
+            _require_torchvision()
             self._aside = ThreadPoolExecutor(1, "decode-jpeg")
         return self._aside.submit(self._decode_on_gpu, batch, torch.cuda.current_device())
-
-    def _decode_on_gpu(self, batch: Mapping[str, Any], device: int) -> dict[str, Any]:
-        import torch
-
-        bad: dict[int, str] = {}
-        files = self._files(batch)
-        # As the model's own inputs are made: one that is compiled would be compiled again for others.
-        with torch.cuda.device(device), torch.inference_mode():
-            whole, small = self._on_gpu(files, bad)
-            if bad:
-                raise BadRows(bad)
-            images = self._scaled(len(files), whole, small)
-            self._keep_until_read([*whole.values()])
-            return {self._into: images.permute(0, 2, 3, 1), **{name: batch[name] for name in self._keep}}
 
     def _files(self, batch: Mapping[str, Any]) -> Sequence[bytes]:
         for name in (self._column, *self._keep):
@@ -162,12 +150,24 @@ class DecodeJpeg:
         return (height - side) // 2, (width - side) // 2, side
 
     # -- GPU -------------------------------------------------------------------------------------------------------------------------
+    def _decode_on_gpu(self, batch: Mapping[str, Any], device: int) -> dict[str, Any]:
+        import torch
+
+        bad: dict[int, str] = {}
+        files = self._files(batch)
+        # As the model's own inputs are made: one that is compiled would be compiled again for others.
+        with torch.cuda.device(device), torch.inference_mode():
+            whole, small = self._on_gpu(files, bad)
+            if bad:
+                raise BadRows(bad)
+            images = self._scaled(len(files), whole, small)
+            self._keep_until_read([*whole.values()])
+            return {self._into: images.permute(0, 2, 3, 1), **{name: batch[name] for name in self._keep}}
+
     def _on_gpu(self, files: Sequence[bytes], bad: dict[int, str]) -> tuple[dict[int, Any], dict[int, Any]]:
         """Return whole pictures and small ones by row, as ``uint8[3, height, width]`` on the device; put rows without one into `bad`."""
         import torch
 
-        # Here, where its absence is not the fault of a row.
-        _require_torchvision()
         whole: dict[int, Any] = {}
         small: dict[int, Any] = {}
         todo = [list(range(len(files)))]
