@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -68,8 +68,13 @@ class Begun:
     fused: bool
     ticket: Any = None
     fault: Fault | None = None
-    made: Future[Any] | None = None
+    coming: Future[Any] | None = None
     """What the stage in front makes of it aside; nothing was submitted yet."""
+
+    @property
+    def bare(self) -> Begun:
+        """The same as if it had not begun: nothing of what was made of it is kept."""
+        return Begun(self.batch, self.fused)
 
 
 _MOST_CHILDREN = 1_000_000
@@ -114,7 +119,7 @@ class Caller:
 
     def close(self) -> None:
         """Run the user's ``teardown``, if there is one. Raises UserCodeError when it fails."""
-        for owner in (self._owner, self._front_owner):
+        for owner in (self._front_owner, self._owner):
             if hasattr(owner, "teardown"):
                 self._guarded("teardown()", owner.teardown)
 
@@ -142,26 +147,31 @@ class Caller:
         return self.recover(batch, ended, fused=fused) if isinstance(ended, Fault) else ended
 
     def begin(self, batch: pa.RecordBatch, *, fused: bool = False) -> Begun:
-        """Submit `batch` to an asynchronous class; others compute in `end`. At most `depth` batches may be begun and not ended."""
-        if not self.is_asynchronous:
-            return Begun(batch, fused)
+        """Submit `batch` to an asynchronous class; others compute in `end`. At most `depth` batches may be submitted and not ended.
+
+        Where the stage in front works aside, nothing is submitted yet (`Begun.coming`): `submit` does so.
+        """
+        begun = Begun(batch, fused)
+        return self._submitted(begun, lambda: self._form(batch, fused=fused)) if self.is_asynchronous else begun
+
+    def submit(self, begun: Begun) -> Begun:
+        """Submit what the stage in front makes of a batch, waiting for it if need be."""
+        coming, begun = begun.coming, begun.bare
+        assert coming is not None
+        error = _error_of(coming)
+        # Not raised here: exception and frames would keep each other alive, and with them the batch and what lies on the device.
+        if isinstance(error, Exception) and not isinstance(error, UserCodeError):
+            return replace(begun, fault=Fault.of(error))
+        return self._submitted(begun, lambda: self._picked(coming.result()))
+
+    def _submitted(self, begun: Begun, form: Callable[[], Any]) -> Begun:
         try:
-            made = self._form(batch, fused=fused)
-            return Begun(batch, fused, made=made) if isinstance(made, Future) else Begun(batch, fused, self._owner.submit(made))
+            made = form()
+            return replace(begun, coming=made) if isinstance(made, Future) else replace(begun, ticket=self._owner.submit(made))
         except UserCodeError:
             raise
         except Exception as error:  # noqa: BLE001 - user code may raise anything
-            return Begun(batch, fused, fault=Fault.of(error))
-
-    def go_on(self, begun: Begun) -> Begun:
-        """Submit what the stage in front has made of a batch, once it has (`Begun.made`)."""
-        assert begun.made is not None
-        try:
-            return Begun(begun.batch, begun.fused, self._owner.submit(self._picked(begun.made.result())))
-        except UserCodeError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            return Begun(begun.batch, begun.fused, fault=Fault.of(error))
+            return replace(begun, fault=Fault.of(error))
 
     def is_done(self, begun: Begun) -> bool:
         """Tell whether there is no sense in waiting before `end`: it would not block, or nobody can say."""
@@ -174,20 +184,20 @@ class Caller:
             return True
 
     def end(self, begun: Begun, *, copy: bool | None = None) -> Outcome | Fault:
-        """Return what user code made of a batch, or why it raised. Batches are ended in the order in which they were begun.
+        """Return what user code made of a batch, or why it raised. Batches are ended in the order in which they were submitted.
 
         With `copy` the outcome outlives later calls, whose results may lie in the same memory; default: as the constructor was told.
 
         Raises UserCodeError when the code breaks its contract.
         """
-        if begun.made is not None:
-            begun = self.go_on(begun)
+        if begun.coming is not None:
+            begun = self.submit(begun)
         if begun.fault is not None:
             return begun.fault
         if self._stage.kind in ("flat_map", "filter"):
             return self._run_rows(begun.batch)
         try:
-            made = [self._owner.collect(begun.ticket) if self.is_asynchronous else self._call(self._formed(begun.batch, fused=begun.fused))]
+            made = [self._owner.collect(begun.ticket) if self.is_asynchronous else self._call(self._arguments(begun))]
             return Outcome(self._read(made, begun.batch.num_rows, copy=self._copy if copy is None else copy))
         except UserCodeError:
             raise
@@ -202,9 +212,14 @@ class Caller:
             return made if isinstance(made, Future) else self._picked(made)
         return batches.to_format(batch, self._stage.batch_format, writable=not self.is_asynchronous, scratch=self._scratch)
 
-    def _formed(self, batch: pa.RecordBatch, *, fused: bool) -> Any:
-        made = self._form(batch, fused=fused)
-        return self._picked(made.result()) if isinstance(made, Future) else made
+    def _arguments(self, begun: Begun) -> Any:
+        """Return what a class is called with that computes at once, for which the stage in front cannot work aside."""
+        made = self._form(begun.batch, fused=begun.fused)
+        try:
+            return self._picked(made.result()) if isinstance(made, Future) else made
+        finally:
+            # As in `submit`.
+            del made
 
     def _picked(self, made: Any) -> Any:
         """Return those of the columns that the stage in front has made that this one is called with."""
@@ -227,7 +242,7 @@ class Caller:
         return unify.concat([self._gate.fit(part) for part in parts])
 
     def recover(self, batch: pa.RecordBatch, fault: Fault, *, fused: bool = False) -> Outcome:
-        """Run `batch` again after `fault`, in halves, until the rows that are to blame stand alone. No batch may be begun meanwhile."""
+        """Run `batch` again after `fault`, in halves, until the rows that are to blame stand alone. No other may be submitted meanwhile."""
         good: list[tuple[NDArray[np.int64], pa.RecordBatch]] = []
         bad: list[tuple[int, BadRow]] = []
         todo: list[tuple[NDArray[np.int64], Fault]] = [(np.arange(batch.num_rows, dtype=np.int64), fault)]
@@ -338,6 +353,13 @@ class Caller:
             raise UserCodeError(
                 f"{self._stage.where}: {what} raised {type(error).__name__}: {error}", user_traceback=user_traceback(error)
             ) from error
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
 
 
 def _nothing() -> None:

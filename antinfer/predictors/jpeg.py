@@ -61,9 +61,9 @@ class DecodeJpeg:
             _require_torchvision()
 
     def teardown(self) -> None:
-        """End the thread."""
+        """End the thread, once it has done the batch at hand."""
         if self._aside is not None:
-            self._aside.shutdown()
+            self._aside.shutdown(cancel_futures=True)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Decode on the CPU. Raises BadRows naming the rows that cannot be decoded."""

@@ -121,6 +121,9 @@ class DecodeAside(Decode):
     def submit(self, batch):
         return self.aside.submit(self.decode, batch["raw"])
     def decode(self, raw):
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(f"{raw[0]}\\n")
         time.sleep(self.seconds)
         if self.hungry and len(raw) > self.hungry:
             raise MemoryError(f"{len(raw)} rows")
@@ -130,6 +133,35 @@ class DecodeAside(Decode):
         return {**Decode.submit(self, {"raw": raw}), "more": raw}
     def teardown(self):
         self.aside.shutdown()
+
+class Unit:
+    # A piece of the memory of a device.
+    used = 0
+    def __init__(self, most):
+        self.is_held = Unit.used < most
+        if not self.is_held:
+            raise MemoryError(f"all {most} are used")
+        Unit.used += 1
+    def __del__(self):
+        Unit.used -= self.is_held
+
+class DecodeIntoMemory(Decode):
+    def __init__(self, most):
+        self.most = most
+        self.aside = ThreadPoolExecutor(1)
+    def submit(self, batch):
+        return self.aside.submit(lambda: {"x": batch["raw"] * 10, "unit": Unit(self.most)})
+
+class ComputesInMemory:
+    def __init__(self, most):
+        self.most = most
+    def submit(self, batch):
+        return batch, Unit(self.most), time.monotonic() + 0.02
+    def done(self, ticket):
+        return time.monotonic() >= ticket[2]
+    def collect(self, ticket):
+        time.sleep(max(0.0, ticket[2] - time.monotonic()))
+        return {"x": ticket[0]["x"]}
 
 def on_cpu(batch):
     return {"x": batch["raw"] * 10}
@@ -330,13 +362,60 @@ def test_a_batch_overtakes_those_that_the_front_still_works_on_but_none_that_it_
         assert message is not None and message.data["is"] == "ready"
         for slot in range(5):
             process.send(slot, pa.record_batch({"x" if slot else "raw": [slot] * 4}), fused=not slot)
-        answers = [process.receive(30) for _ in range(5)]
-        slots = [each.data["slot"] for each in answers if each is not None]
+        answers = [process.receive(30) for _ in range(7)]
+        assert [each.data["slot"] for each in answers if each is not None and each.data["is"] in ("aside", "made")] == [0, 0]
+        slots = [each.data["slot"] for each in answers if each is not None and each.data["is"] == "result"]
         # The two that fill the model's queue were there before; the others, although sent long before, were not.
         assert slots == [1, 2, 0, 3, 4]
     finally:
         process.stop()
         process.close()
+
+
+@pytest.mark.parametrize("most", [2, 4, 6])
+def test_a_row_that_fits_alone_is_not_held_for_too_large_because_others_are_on_the_device(make: Any, most: int) -> None:
+    bench: Bench = make("ComputesInMemory", 4, column="raw", most=most)
+    front = bench.stage_of("DecodeIntoMemory", most=most)
+    bench.behind(front, 4)
+    bench.start(front=front, sizing=None)
+    bench.put(0, 40)
+    bench.wait(40)
+    assert not bench.root.bad
+    assert {at: row["x"] for at, row in bench.found.items()} == {at: 10 * at for at in range(40)}
+
+
+def test_nothing_of_a_batch_outlives_the_error_of_the_front(make: Any) -> None:
+    bench: Bench = make("Tells", 4, column="raw")
+    front = bench.stage_of("DecodeAside", bad=[1])
+    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
+    try:
+        kept = []
+        for _ in range(20):
+            process.send(0, pa.record_batch({"raw": [0, 1, 2, 3]}), fused=True)
+            while (message := process.receive(60)) is not None and message.data["is"] != "result":
+                pass
+            assert message is not None and [row for row, _, _ in message.data["bad"]] == [1]
+            kept.append(message.data["kept"])
+        assert not any(kept), "a slab that is kept is lost, and another one is made"
+    finally:
+        process.stop()
+        process.close()
+
+
+def test_a_front_that_is_at_work_is_not_given_what_nobody_waits_for_any_more(make: Any, tmp_path: Path) -> None:
+    bench: Bench = make("Tells", 4, column="raw")
+    log = tmp_path / "log"
+    front = bench.stage_of("DecodeAside", seconds=1.0, log=str(log))
+    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
+    try:
+        for slot in range(5):
+            process.send(slot, pa.record_batch({"raw": [slot] * 4}), fused=True)
+        wait_until(log.exists, "the first one in the front")
+    finally:
+        process.stop()
+    assert process._process.returncode == 0
+    process.close()
+    assert log.read_text().splitlines() == ["0"]
 
 
 def test_a_predictor_retires_after_the_batches_under_way(make: Any, tmp_path: Path) -> None:

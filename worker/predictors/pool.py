@@ -112,7 +112,7 @@ class Predictor:
         self._again: deque[Assembled] = deque()
         """Batches to be run again, oldest first, before new ones."""
         self._under_way: dict[int, Assembled] = {}
-        """Slot -> batch, oldest first: the first one is being computed."""
+        """Slot -> batch, oldest first."""
         self._sent_bytes: dict[int, int] = {}
         self._setups = Restarts(_DEATHS_IN_SETUP, random.getrandbits(32))
         self._work = Restarts(_DEATHS_AT_WORK, random.getrandbits(32))
@@ -309,6 +309,8 @@ class Predictor:
             death = deaths.hung(overdue.seconds, overdue.limit.reason, self._stack)
         self._overdue, self._stack, self._enough = None, "", None
         calls = list(self._under_way.values())
+        if overdue is not None:
+            calls.sort(key=lambda call: call is not overdue.call)
         self._under_way.clear()
         self._sent_bytes.clear()
         about = {"stage": self._stage.name, "death": death.kind.value, "rows": calls[0].rows if calls else 0}
@@ -321,7 +323,8 @@ class Predictor:
         )
         self._care.note(death.kind.cause, f"restarted after {death.kind.value}: its process {death.how}", calls[0] if calls else None)
         pause = self._pause(death)
-        # One that answered while it was being ended for hanging is past it.
+        # The oldest one is held to blame: if it was not, it does well alone, and the next one is the oldest. One that answered while it was
+        # being ended for hanging is past it.
         if calls and (overdue is None or overdue.call is calls[0]):
             calls[0].deaths += 1
             calls[:1] = self._suspect(calls[0], death)
@@ -449,8 +452,12 @@ class Predictor:
                 message = None
             if message is None and (self._stopping or process is self._dismissed):
                 return
-            if message is not None and _heard(message, watch):
-                continue
+            if message is not None:
+                is_all = _heard(message, watch)
+                # One thread of it may hang while the other goes on.
+                has_ended = has_ended or self._end_overdue(process, watch)
+                if is_all:
+                    continue
             self._inbox.append(message)
             self._feed.wake_up(self._node)
             if message is None:
@@ -473,6 +480,12 @@ def _heard(message: Message, watch: Watch) -> bool:
     match message.data["is"]:
         case "alive":
             watch.spoke()
+            return True
+        case "aside":
+            watch.put_aside(message.data["slot"])
+            return True
+        case "made":
+            watch.made(message.data["slot"])
             return True
         case "ready":
             watch.is_ready(message.data["load_seconds"])

@@ -7,15 +7,19 @@ in this process may do so aside (its `submit` returns a future): batches that do
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import mmap
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections import deque
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -94,19 +98,22 @@ class _Job:
 
     slot: int
     loan: Loan
-    begun: Begun | None
-    """None once it is ended: it holds on to the batch."""
+    begun: Begun
     began: float
     rows: int
+    is_made: threading.Event = field(default_factory=threading.Event)
+    """The stage in front has done its part aside, and the host knows."""
 
     def give_back(self) -> bool:
-        self.begun = None
+        # It holds on to the batch.
+        del self.begun
         return self.loan.give_back()
 
 
 class _Server:
     def __init__(self, channel: Channel, caller: Caller, rows: int, box: int) -> None:
         self._channel = channel
+        self._sending = threading.Lock()
         self._caller = caller
         self._box = box
         self._pulse_at = self._weighed_at = 0.0
@@ -117,52 +124,55 @@ class _Server:
         self._coming: deque[_Job] = deque()
         """Batches on which the stage in front still works, oldest first."""
         self._jobs: deque[_Job] = deque()
-        """Batches that are being computed, oldest first. One that comes ready to be computed overtakes those that still come."""
+        """Batches that are being computed, oldest first; they overtake those that still come."""
         self._counted = 0.0
         """Everything before this moment is in the seconds of some batch."""
         self._largest = 0
 
     def run(self) -> None:
+        try:
+            is_told = self._served()
+        finally:
+            # Nobody waits for them any more, but the end of the process would.
+            for job in self._coming:
+                assert job.begun.coming is not None
+                job.begun.coming.cancel()
+        if is_told:
+            self._caller.close()
+
+    def _served(self) -> bool:
+        """Serve until the host says stop (true) or is gone."""
         while True:
             # What the stage in front has done goes first: it was there before anything that waits to be read.
-            while self._is_made or len(self._jobs) >= self._caller.depth or not self._more_comes():
-                self._go_on()
+            while self._may_submit or len(self._jobs) >= self._caller.depth or not self._more_comes():
+                if self._may_submit:
+                    self._submit(self._coming.popleft())
+                else:
+                    self._end(self._jobs.popleft())
             message = self._channel.receive()
             if message is None:
-                return
+                return False
             match message.data["is"]:
                 case "batch":
                     self._begin(message)
                 case "threads":
                     _limit_threads(message.data["threads"])
                 case _:
-                    break
-        self._caller.close()
+                    return True
 
     def _more_comes(self) -> bool:
         """Wait for a message as long as nobody waits for a result, or with one; false when there is something to go on with."""
         patience = 0.0
         while (self._jobs or self._coming) and not self._channel.has_more(patience):
-            if self._is_made or (self._jobs and self._caller.is_done(_begun(self._jobs[0]))):
+            if self._may_submit or (self._jobs and self._caller.is_done(self._jobs[0].begun)):
                 return False
             patience = _LOOK_SECONDS
         return True
 
     @property
-    def _is_made(self) -> bool:
-        """The stage in front has done its part of the oldest batch there, which can be submitted."""
-        if not self._coming or len(self._jobs) >= self._caller.depth:
-            return False
-        made = _begun(self._coming[0]).made
-        return made is not None and made.done()
-
-    def _go_on(self) -> None:
-        if not self._is_made:
-            self._end(self._jobs.popleft())
-            return
-        job = self._coming.popleft()
-        job.begun = self._caller.go_on(_begun(job))
-        self._admit(job)
+    def _may_submit(self) -> bool:
+        """The stage in front has done its part of the oldest batch there, and there is room for it."""
+        return len(self._jobs) < self._caller.depth and bool(self._coming) and self._coming[0].is_made.is_set()
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
     def _begin(self, message: Message) -> None:
@@ -185,18 +195,28 @@ class _Server:
 
     def _admit(self, job: _Job) -> None:
         """Put a batch where it is waited for."""
-        begun = _begun(job)
-        if begun.fault is not None:
-            fault = begun.fault
-            del begun
-            self._fail(job, fault)
-        elif begun.made is not None:
+        if job.begun.fault is not None:
+            self._fail(job, job.begun.fault)
+        elif job.begun.coming is not None:
             self._coming.append(job)
+            self._send({"is": "aside", "slot": job.slot})
+            job.begun.coming.add_done_callback(partial(self._made, job.slot, job.is_made))
         else:
             self._jobs.append(job)
 
+    def _made(self, slot: int, is_made: threading.Event, future: Future[Any]) -> None:
+        """Say, in the thread of the stage in front, that this has done its part: it may be long until ours looks."""
+        # When the host is gone our thread hears of it.
+        with contextlib.suppress(ConnectionError):
+            self._send({"is": "made", "slot": slot})
+        is_made.set()
+
+    def _submit(self, job: _Job) -> None:
+        job.begun = self._caller.submit(job.begun)
+        self._admit(job)
+
     def _end(self, job: _Job) -> None:
-        ended = self._caller.end(_begun(job))
+        ended = self._caller.end(job.begun)
         if isinstance(ended, Fault):
             self._fail(job, ended)
         else:
@@ -208,22 +228,42 @@ class _Server:
         if fault.no_memory and job.rows > 1:
             kept = not job.give_back()
             _release_memory()
-            self._channel.send({"is": "oom", "slot": job.slot, "kept": kept, "seconds": self._seconds(job), "error": fault.error})
+            self._send({"is": "oom", "slot": job.slot, "kept": kept, "seconds": self._seconds(job), "error": fault.error})
             return
-        # In the order in which they were begun; a batch that was submitted fails before those that are still to be collected.
-        others = [(other, self._caller.end(other.begun, copy=True)) for other in self._jobs if other.begun is not None]
+        ended: list[tuple[_Job, Outcome | Fault]] = [(job, fault)]
+        ended += [(other, self._caller.end(other.begun, copy=True)) for other in self._jobs]
         self._jobs.clear()
+        for each, _ in ended:
+            each.begun = each.begun.bare
+        put_off = self._wait_for_front(drop=fault.no_memory)
         if fault.no_memory:
             _release_memory()
-        for each, ended in [(job, fault), *others]:
-            self._answer(each, self._recover(each, ended) if isinstance(ended, Fault) else ended)
+        for each, outcome in ended:
+            self._answer(each, self._recover(each, outcome) if isinstance(outcome, Fault) else outcome)
+        for each in put_off:
+            each.begun = self._caller.begin(each.begun.batch, fused=each.begun.fused)
+            self._admit(each)
+
+    def _wait_for_front(self, *, drop: bool) -> list[_Job]:
+        """Wait until the stage in front has nothing left to do, so that it is free for what is tried again; return what was dropped."""
+        for job in self._coming:
+            job.is_made.wait()
+            self._pulse()
+        if not drop:
+            return []
+        dropped = list(self._coming)
+        self._coming.clear()
+        for job in dropped:
+            job.begun = job.begun.bare
+            job.is_made = threading.Event()
+        return dropped
 
     def _recover(self, job: _Job, fault: Fault) -> Outcome:
-        fused = _begun(job).fused
+        fused = job.begun.fused
         if fault.no_memory:
-            # It may have been short of the memory that others held, who are gone now.
-            return self._caller.run(_begun(job).batch, fused=fused)
-        return self._caller.recover(_begun(job).batch, fault, fused=fused)
+            # It may have been short of the memory that others held, who have let go of it.
+            return self._caller.run(job.begun.batch, fused=fused)
+        return self._caller.recover(job.begun.batch, fault, fused=fused)
 
     def _answer(self, job: _Job, outcome: Outcome) -> None:
         faultpoints.hit("predictor.answer", rows=job.rows)
@@ -234,7 +274,7 @@ class _Server:
         free = _free_memory() if job.rows > self._largest else None
         self._largest = max(self._largest, job.rows)
         answer = {"is": "result", "slot": job.slot, "length": length, "bad": bad, "seconds": seconds, "free": free, "memory": self._weigh()}
-        self._channel.send({**answer, "kept": not job.give_back()}, fresh)
+        self._send({**answer, "kept": not job.give_back()}, fresh)
 
     def _seconds(self, job: _Job) -> float:
         """Return the time since a batch was begun, without what was counted for others."""
@@ -257,7 +297,11 @@ class _Server:
         now = time.monotonic()
         if now - self._pulse_at >= _PULSE_SECONDS:
             self._pulse_at = now
-            self._channel.send({"is": "alive"})
+            self._send({"is": "alive"})
+
+    def _send(self, data: dict[str, Any], descriptor: int | None = None) -> None:
+        with self._sending:
+            self._channel.send(data, descriptor)
 
     def _map(self, slot: int, descriptor: int) -> None:
         old = self._inputs.pop(slot, None)
@@ -265,11 +309,6 @@ class _Server:
             self._caller.tell("unregister", old.view())
         self._inputs[slot] = slab = Slab(descriptor, os.fstat(descriptor).st_size)
         self._caller.tell("register", slab.view())
-
-
-def _begun(job: _Job) -> Begun:
-    assert job.begun is not None
-    return job.begun
 
 
 def _with_rows(outcome: Outcome) -> pa.RecordBatch:

@@ -55,19 +55,34 @@ class Overdue:
     limit: Limit
 
 
+@dataclass(slots=True)
+class _Thread:
+    """One thread of a process that calls user code."""
+
+    clock: Stopwatch
+    """Since its last sign of life."""
+    is_first: bool = True
+    """It has not come back from any batch."""
+
+
 class Watch:
-    """One process, or one thread that calls user code. All methods may be called from several threads."""
+    """One process, or one thread that calls user code. All methods may be called from several threads.
+
+    A process has a second thread, of a stage in front that works aside: each has to live by itself, whatever the other one says.
+    """
 
     def __init__(self, patience: Patience, *, least_seconds: float = 0.0) -> None:
         """The process sets up from now on; nothing in it is suspected before `least_seconds`, unless the user says so."""
         self._patience = patience
         self._least = 0.0 if patience.is_given else least_seconds
         self._guard = threading.Lock()
-        self._clock = Stopwatch(time.monotonic(), LOOK_SECONDS)
+        now = time.monotonic()
+        self._main, self._front = _Thread(Stopwatch(now, LOOK_SECONDS)), _Thread(Stopwatch(now, LOOK_SECONDS))
         self._owed: dict[int, Assembled] = {}
-        """Slot -> batch; the first one is being computed."""
+        """Slot -> batch, oldest first: of those that are not aside the first one is held to be the one that is computed."""
+        self._aside: set[int] = set()
+        """Slots of those on which the stage in front works."""
         self._is_ready = False
-        self._is_first = True
 
     def is_ready(self, seconds: float) -> None:
         """Take note that it is set up, which took it `seconds`."""
@@ -78,34 +93,55 @@ class Watch:
     def handed(self, slot: int, call: Assembled) -> None:
         """Take note that it is about to be given a batch."""
         with self._guard:
-            if not self._owed:
-                self._clock.restart(time.monotonic())
+            if self._oldest(self._main) is None:
+                self._main.clock.restart(time.monotonic())
             self._owed[slot] = call
+
+    def put_aside(self, slot: int) -> None:
+        """Take note that the stage in front has a batch to work on."""
+        with self._guard:
+            if not self._aside:
+                self._front.clock.restart(time.monotonic())
+            self._aside.add(slot)
+
+    def made(self, slot: int) -> None:
+        """Take note that the stage in front has done its part of a batch."""
+        with self._guard:
+            self._came_back(self._front, is_done=True)
+            if self._oldest(self._main) is None:
+                self._main.clock.restart(time.monotonic())
+            self._aside.discard(slot)
 
     def spoke(self, slot: int | None = None) -> None:
         """Take note of a sign of life; with `slot` it answered the batch there."""
         with self._guard:
-            if slot is not None and slot != next(iter(self._owed), slot):
-                # It has overtaken the oldest one, of whose life that is no sign.
-                self._owed.pop(slot, None)
-                return
-            seconds = self._clock.restart(time.monotonic())
-            call = next(iter(self._owed.values()), None)
+            self._came_back(self._main, is_done=slot is not None)
             if slot is not None:
                 self._owed.pop(slot, None)
-            if call is not None:
-                self._patience.came_back(call.rows, seconds, first=self._is_first)
-                self._is_first = self._is_first and slot is None
+                self._aside.discard(slot)
 
     def overdue(self) -> Overdue | None:
         """Return what did not come back in time. To be asked every `LOOK_SECONDS` or sooner."""
         with self._guard:
-            seconds = self._clock.look(time.monotonic())
-            call = next(iter(self._owed.values()), None)
-            if call is not None:
-                limit = self._patience.limit(call.rows, first=self._is_first, suspect=bool(call.deaths))
-            elif self._is_ready:
-                return None
-            else:
-                limit = self._patience.setup_limit
-            return Overdue(call, seconds, limit) if seconds > max(limit.seconds, self._least) else None
+            for thread in (self._main, self._front):
+                seconds = thread.clock.look(time.monotonic())
+                call = self._oldest(thread)
+                if call is not None:
+                    limit = self._patience.limit(call.rows, first=thread.is_first, suspect=bool(call.deaths))
+                elif self._is_ready or thread is self._front:
+                    continue
+                else:
+                    limit = self._patience.setup_limit
+                if seconds > max(limit.seconds, self._least):
+                    return Overdue(call, seconds, limit)
+            return None
+
+    def _oldest(self, thread: _Thread) -> Assembled | None:
+        return next((call for slot, call in self._owed.items() if (slot in self._aside) is (thread is self._front)), None)
+
+    def _came_back(self, thread: _Thread, *, is_done: bool) -> None:
+        seconds = thread.clock.restart(time.monotonic())
+        call = self._oldest(thread)
+        if call is not None:
+            self._patience.came_back(call.rows, seconds, first=thread.is_first)
+            thread.is_first = thread.is_first and not is_done

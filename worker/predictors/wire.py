@@ -9,6 +9,8 @@
                          {"is": "stop"}
     predictor -> host    {"is": "ready", "load_seconds": x, "device": name, "dtype": name}
                          {"is": "alive"}                                    a sign of life within a batch of many calls
+                         {"is": "aside", "slot": s}                         the stage in front works on the batch in a thread of its own
+                         {"is": "made", "slot": s}                          and has done so
                          {"is": "failed", "error": ..., "hint": ..., "traceback": ..., "hopeless": bool}
                          {"is": "result", "slot": s, "length": n, "bad": [[row, error, traceback], ...], "kept": bool, "seconds": x,
                           "free": bytes | null, "memory": [own, shared, device] | null}

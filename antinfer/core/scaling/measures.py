@@ -28,16 +28,18 @@ class _ClassMeter:
     @classmethod
     def of(cls, measure: Measure) -> _ClassMeter:
         whole_ms = _LEAST_LOST_OF_MS / (1 - measure.loss)
-        lost_ms, error_ms = whole_ms * measure.loss, whole_ms * measure.loss_error
+        lost_ms, error_ms = whole_ms * measure.loss, whole_ms * measure.loss_error / (1 - measure.loss)
         return cls(_LEAST_MS, measure.rate * _LEAST_MS, lost_ms, error_ms**2, measure.startup_ms)
 
     def measure(self) -> Measure:
         whole_ms = max(self.work_ms, _LEAST_LOST_OF_MS) + self.lost_ms
+        loss = self.lost_ms / whole_ms
         return Measure(
             rate=self.rows / self.work_ms,
-            loss=self.lost_ms / whole_ms,
+            loss=loss,
             startup_ms=None if self.startup_ms is None else round(self.startup_ms),
-            loss_error=sqrt(self.lost_squares) / whole_ms,
+            # What is lost makes the whole longer, too.
+            loss_error=sqrt(self.lost_squares) / whole_ms * (1 - loss),
         )
 
 
@@ -67,7 +69,7 @@ class Meter:
         """A worker was taken away with rows computed that nobody has committed; another has to start in its place."""
         meter = self._of(worker_class)
         rate = meter.rows / meter.work_ms if meter.work_ms else 0.0
-        lost_ms = (meter.startup_ms or 0.0) + (wasted_rows / rate if rate else 0.0)
+        lost_ms = (meter.startup_ms or 0.0) + (min(wasted_rows / rate, meter.work_ms) if rate else 0.0)
         meter.lost_ms += lost_ms
         meter.lost_squares += lost_ms**2
 

@@ -23,8 +23,8 @@ _TOLD_PART = 0.01
 
 _LESS_LOST = -2.0
 _MORE_LOST = 1.0
-"""Standard errors of what preemption takes. A job is told to be late when it would be with so much less lost, and gives workers back when
-fewer are enough with so much more: a few deaths are no rate yet."""
+"""Standard errors of what preemption takes: a few deaths are no rate yet. A job is told to be late when it would be with so much less lost,
+for a word taken back is worse than one that comes later; it gives workers back when fewer are enough with so much more."""
 
 _WORTH_STARTING = 2.0
 _WORTH_WAITING = 1.0
@@ -99,7 +99,8 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
     first = last if last.wanted else replace(last, wanted=max(desired.least, tally.placed, 1))
     bounded = replace(first, wanted=min(max(first.wanted, desired.least, 1), desired.most))
     if desired.deadline_at is not None:
-        aim = _by_deadline(desired, outlook, Outlook(desired, observed, tally, _MORE_LOST), bounded, desired.deadline_at, now)
+        cautious = Outlook(desired, observed, tally, _MORE_LOST)
+        aim = _by_deadline(desired, outlook, cautious, bounded, desired.deadline_at, now)
     else:
         aim = _by_capacity(desired, tally, bounded, now)
     cap = desired.most if limits.ceiling is None else min(desired.most, max(limits.ceiling, desired.least))
@@ -113,7 +114,8 @@ def decide(desired: Desired, observed: Observed, tally: Tally, last: Aim, limits
     aim = replace(aim, ebb=_ebb(desired, observed, tally, aim, now))
     if aim.ebb is not None:
         total = min(total, aim.ebb)
-    late, late_text = _lateness(desired, Outlook(desired, observed, tally, _LESS_LOST), tally, last.is_late, min(cap, affordable), now)
+    hopeful = Outlook(desired, observed, tally, _LESS_LOST)
+    late, late_text = _lateness(desired, outlook, hopeful, tally, last.is_late, min(cap, affordable), now)
     dear, dear_text = _dearness(desired, outlook, limits, max(total, 1), last.is_dear)
     tells = (Tell(Topic.DEADLINE, late_text), Tell(Topic.BUDGET, dear_text))
     return Decision(replace(aim, total=total, is_late=late, is_dear=dear), tells, is_spent=aim.affordable == 0)
@@ -251,24 +253,20 @@ def _used(limits: Limits, unit: Callable[[str], float]) -> float:
 
 
 # -- what is said -------------------------------------------------------------------------------------------------------------------
-def _lateness(desired: Desired, outlook: Outlook, tally: Tally, was_late: bool, most: int, now: int) -> tuple[bool, str]:
-    """Tell whether the deadline cannot be kept, and say why."""
+def _lateness(desired: Desired, outlook: Outlook, hopeful: Outlook, tally: Tally, was_late: bool, most: int, now: int) -> tuple[bool, str]:
+    """Tell whether the deadline cannot be kept even as `hopeful` sees it, and say why."""
     if desired.deadline_at is None or not outlook.is_known:
         return False, ""
     left = desired.deadline_at - now
     slack = _TOLD_PART * (desired.deadline_at - desired.started_at)
     limit = left * _TOLD_BELOW if was_late else left * _TOLD_ABOVE + slack
     waiting = [worker for worker in tally.waiting() if now - worker.since >= desired.policy.pending_ms]
-    if waiting:
-        best = outlook.finish_ms(tally.placed)
-        if best > limit:
-            return True, (
-                f"the job will end {_after(best - left)} its deadline with the {tally.placed} workers that have a place; "
-                f"{len(waiting)} more wait for one"
-            )
-    best = outlook.finish_ms(most) if most else inf
-    if best > limit:
-        return True, f"the job will end {_after(best - left)} its deadline even with the {most} workers that it may have"
+    if waiting and hopeful.finish_ms(tally.placed) > limit:
+        after, where = _after(outlook.finish_ms(tally.placed) - left), f"with the {tally.placed} workers that have a place"
+        return True, f"the job will end {after} its deadline {where}; {len(waiting)} more wait for one"
+    if not most or hopeful.finish_ms(most) > limit:
+        after = _after(outlook.finish_ms(most) - left if most else inf)
+        return True, f"the job will end {after} its deadline even with the {most} workers that it may have"
     return False, ""
 
 

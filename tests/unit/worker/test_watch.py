@@ -42,18 +42,39 @@ def suspected_after(it: Watch, clock: Clock, seconds: float) -> Assembled | None
     return None
 
 
-def test_an_answer_of_a_batch_that_has_overtaken_the_oldest_is_no_sign_that_this_one_lives(clock: Clock) -> None:
-    it, oldest = started(), Assembled([])
-    it.handed(0, oldest)
+def test_what_others_do_is_no_sign_that_the_stage_in_front_lives(clock: Clock) -> None:
+    it, hanging = started(), Assembled([])
+    it.handed(0, hanging)
+    it.put_aside(0)
     for slot in (1, 2, 1, 2):
         it.handed(slot, Assembled([]))
+        it.spoke()
         assert suspected_after(it, clock, 1.75) is None
         it.spoke(slot)
-    assert suspected_after(it, clock, 1.5) is oldest
-    assert clock.now > 8.0
+    assert suspected_after(it, clock, 1.5) is hanging
 
 
-def test_the_next_one_has_its_own_time_from_the_answer_of_the_oldest_on(clock: Clock) -> None:
+def test_what_the_stage_in_front_does_is_no_sign_that_the_model_lives(clock: Clock) -> None:
+    it, hanging = started(), Assembled([])
+    it.handed(0, hanging)
+    for slot in (1, 2):
+        it.handed(slot, Assembled([]))
+        it.put_aside(slot)
+        assert suspected_after(it, clock, 3.5) is None
+        it.made(slot)
+    assert suspected_after(it, clock, 1.5) is hanging
+
+
+def test_a_batch_that_the_front_has_done_is_the_oldest_again(clock: Clock) -> None:
+    it, oldest = started(), Assembled([])
+    it.handed(0, oldest)
+    it.put_aside(0)
+    it.handed(1, Assembled([]))
+    it.made(0)
+    assert suspected_after(it, clock, 9.0) is oldest
+
+
+def test_the_next_one_has_its_own_time_from_the_answer_of_the_one_before_on(clock: Clock) -> None:
     it, younger = started(), Assembled([])
     it.handed(0, Assembled([]))
     it.handed(1, younger)

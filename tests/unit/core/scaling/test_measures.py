@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from statistics import mean, stdev
+
 import pytest
 
 from antinfer.core.scaling.measures import Meter
@@ -44,19 +47,35 @@ def test_who_is_taken_away_at_once_shows_little_of_what_will_be() -> None:
     assert meter.measures()["preemptible"].loss == pytest.approx(0.5, rel=0.1), "as soon as there is more to go by, it counts in full"
 
 
-@pytest.mark.parametrize("deaths", [1, 4, 25])
-def test_a_loss_is_the_surer_the_more_deaths_it_comes_from(deaths: int) -> None:
-    """The error of a number of events that come independently of each other is its square root."""
+@pytest.mark.parametrize(("startup_s", "life_s", "loss"), [(30, 600, 0.05), (120, 300, 0.28), (600, 120, 0.82)])
+def test_a_loss_is_told_with_the_error_that_chance_gives_it(startup_s: int, life_s: int, loss: float) -> None:
+    """Half an hour of work, over and over: deaths that come by chance make the loss differ as much as it says itself."""
+    rng, seen, told = random.Random(7), [], []
+    for _ in range(200):
+        meter, dies_at = Meter(), rng.expovariate(1 / life_s)
+        meter.note_start("preemptible", 1_000 * startup_s)
+        for at in range(10, 1_810, 10):
+            meter.note_work("preemptible", worker_ms=10_000, rows=500, ms=10_000)
+            while dies_at <= at:
+                meter.note_taken("preemptible", 0)
+                dies_at += rng.expovariate(1 / life_s)
+        measure = meter.measures()["preemptible"]
+        seen.append(measure.loss)
+        told.append(measure.loss_error)
+        (again,) = Meter({"preemptible": measure}).measures().values()
+        assert again.loss == pytest.approx(measure.loss) and again.loss_error == pytest.approx(measure.loss_error)
+    assert mean(seen) == pytest.approx(loss, abs=0.03)
+    assert mean(error**2 for error in told) ** 0.5 == pytest.approx(stdev(seen), rel=0.2)
+
+
+def test_days_without_a_row_are_reckoned_with_as_well() -> None:
     meter = Meter()
     meter.note_start("preemptible", 30_000)
-    meter.note_work("preemptible", worker_ms=deaths * 600_000, rows=deaths * 30_000, ms=1)
-    for _ in range(deaths):
-        meter.note_taken("preemptible", 0)
-    measure = meter.measures()["preemptible"]
-    assert measure.loss == pytest.approx(30 / 630, rel=1e-6)
-    assert measure.loss_error == pytest.approx(measure.loss / deaths**0.5, rel=1e-6)
-    (again,) = Meter({"preemptible": measure}).measures().values()
-    assert again.loss == pytest.approx(measure.loss) and again.loss_error == pytest.approx(measure.loss_error)
+    meter.note_work("preemptible", worker_ms=1_000_000, rows=100_000, ms=1)
+    for _ in range(120):
+        meter.note_work("preemptible", worker_ms=3_600_000, rows=0, ms=3_600_000)
+        meter.note_taken("preemptible", 100)
+    assert 0 < meter.measures()["preemptible"].loss < 1
 
 
 def test_what_is_long_ago_counts_less() -> None:
