@@ -402,6 +402,26 @@ def test_nothing_of_a_batch_outlives_the_error_of_the_front(make: Any) -> None:
         process.close()
 
 
+def test_a_batch_that_fails_lives_while_it_waits_for_the_front(make: Any) -> None:
+    """Otherwise it would be held to blame when the front hangs."""
+    bench: Bench = make("Tells", 4, column="raw", bad=[9])
+    front = bench.stage_of("DecodeAside", seconds=1.5)
+    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
+    try:
+        process.send(0, pa.record_batch({"raw": [0, 1, 2, 3]}), fused=True)
+        process.send(1, pa.record_batch({"x": [9, 10, 11, 12]}))
+        said: list[tuple[str, Any]] = []
+        while ("result", 0) not in said:
+            message = process.receive(60)
+            assert message is not None
+            said.append((message.data["is"], message.data.get("slot")))
+        assert said[said.index(("aside", 0)) : said.index(("made", 0))].count(("alive", None)) >= 5
+        assert said.index(("made", 0)) < said.index(("result", 1))
+    finally:
+        process.stop()
+        process.close()
+
+
 def test_a_front_that_is_at_work_is_not_given_what_nobody_waits_for_any_more(make: Any, tmp_path: Path) -> None:
     bench: Bench = make("Tells", 4, column="raw")
     log = tmp_path / "log"

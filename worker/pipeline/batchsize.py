@@ -19,7 +19,7 @@ SLOTS = 3
 """Batches under way in one process: one is computed, one is on its way to the device, and one is being written. They are timed together:
 they overlap, one that is collected late makes the next one look short, and only their sum is true."""
 _FRONT_SLOTS = 2
-"""So many more where the stage in front works in that process, too: one that it works on, and one that waits for it."""
+"""So many more where the stage in front works in that process, too, so that neither waits for the other one's next batch."""
 _WINDOWS_IN_DOUBT = 3
 """Windows that are timed before a size is found not to pay: a single one says little."""
 _MEMORY_SHARE = 0.85

@@ -102,7 +102,7 @@ class Predictor:
         """What the process may see of the GPUs; None: all."""
         self._front = front
         self._most_slots = slots_of(has_front=front is not None)
-        self._sizing = Sizing(node, stage, feed) if sizing is None else sizing
+        self._sizing = Sizing(node, stage, feed, slots=self._most_slots) if sizing is None else sizing
         self._care = Care() if care is None else care
         self.load_seconds = 0.0
         """Time that the user code took to set up, the last time."""

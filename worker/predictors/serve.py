@@ -247,8 +247,9 @@ class _Server:
     def _wait_for_front(self, *, drop: bool) -> list[_Job]:
         """Wait until the stage in front has nothing left to do, so that it is free for what is tried again; return what was dropped."""
         for job in self._coming:
-            job.is_made.wait()
-            self._pulse()
+            # Whether that one hangs is watched by itself: we live.
+            while not job.is_made.wait(_PULSE_SECONDS):
+                self._pulse()
         if not drop:
             return []
         dropped = list(self._coming)

@@ -148,7 +148,7 @@ def _by_deadline(desired: Desired, outlook: Outlook, cautious: Outlook, aim: Aim
     if is_near or fewer >= aim.wanted or current >= left_until(policy.early):
         return replace(aim, fewer_since=None, fewer=0)
     since, fewer = (now, fewer) if aim.fewer_since is None else (aim.fewer_since, max(aim.fewer, fewer))
-    # In a short job, and near its end, for a shorter time: nothing makes up for the time that they save meanwhile.
+    # Near the end for a shorter time: nothing makes up for what too many have done meanwhile.
     if now - since < min(policy.settle_ms, policy.settle_part * goal):
         return replace(aim, fewer_since=since, fewer=fewer)
     return replace(aim, wanted=fewer, fewer_since=None, fewer=0)

@@ -67,8 +67,9 @@ class ScalingPolicy:
     """Parts of the time up to the deadline. Workers are added when the job would end after `late`, given back when it would end before
     `early`, and either way as many as let it end at `aim`: between the two nothing happens, so that no noise makes workers come and go."""
     settle_ms: int = 60_000
+    """How long fewer workers must have been enough before any is given back, at most."""
     settle_part: float = 0.2
-    """How long fewer workers must have been enough before any is given back, and the part of the time left that this is at most."""
+    """The part of the time left for which they must have been, when that is shorter."""
     probes: float = 0.1
     """Share of the workers, at least one, that may wait for a place when the job takes what it can get: the scheduler, or what adds nodes,
     sees by them that more are wanted."""
