@@ -1,11 +1,10 @@
-"""Predictor processes: batches overlap, memory runs out, raw rows come, processes retire; through a real flow, without a host around it."""
+"""Predictor processes: batches overlap, memory runs out, processes retire; through a real flow, without a host around it."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,230 +19,22 @@ import pytest
 from antinfer.spec.canonical import document_json
 from antinfer.spec.schema import JobSpec
 from antinfer.worker.host.early import start_predictors
-from antinfer.worker.host.flow import Flow
 from antinfer.worker.hostlink import Setup
-from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.batchsize import SLOTS
-from antinfer.worker.pipeline.graph import Call
-from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
-from antinfer.worker.predictors.pool import Predictor
 from antinfer.worker.predictors.process import PredictorProcess
-from antinfer.worker.predictors.sizing import SizeMemory, Sizing
+from antinfer.worker.predictors.sizing import Sizing
 from tests.integration.hosts import Job, is_alive, wait_until
+from tests.integration.predictorbench import CODE, Bench, benches
 
 pytestmark = pytest.mark.timeout(120)
-
-CODE = """
-import atexit, os, signal, time
-from concurrent.futures import ThreadPoolExecutor
-import numpy as np
-from antinfer.errors import BadRows
-
-class Overlaps:
-    def __init__(self, seconds=0.0, bad=(), hungry=0, log=""):
-        self.seconds, self.bad, self.hungry, self.log = seconds, set(bad), hungry, log
-        self.open, self.views, self.most, self.sizes = [], 0, 0, []
-    def expect(self, rows):
-        self.note(f"expect {rows}")
-    def register(self, view):
-        self.views += 1
-        assert isinstance(view, memoryview) and not view.readonly
-    def unregister(self, view):
-        self.views -= 1
-    def teardown(self):
-        self.note("torn down")
-    def note(self, text):
-        if self.log:
-            with open(self.log, "a") as file:
-                file.write(text + "\\n")
-    def submit(self, batch):
-        x = batch["x"]
-        assert not x.flags.writeable
-        if self.hungry and len(x) > self.hungry:
-            raise MemoryError(f"{len(x)} rows")
-        # One after the other, as a device does.
-        begins = max(time.monotonic(), self.open[-1][1] if self.open else 0.0)
-        self.open.append((x, begins + self.seconds))
-        self.most = max(self.most, len(self.open))
-        return self.open[-1]
-    def collect(self, ticket):
-        assert self.open.pop(0) is ticket
-        x, ready = ticket
-        time.sleep(max(0.0, ready - time.monotonic()))
-        if set(x.tolist()) & self.bad:
-            raise ValueError("bad row")
-        n = len(x)
-        return {"x": x, "most": np.full(n, self.most), "views": np.full(n, self.views), "rows": np.full(n, n)}
-
-class Tells(Overlaps):
-    def done(self, ticket):
-        return time.monotonic() >= ticket[1]
-
-class Plain:
-    def __init__(self, hungry=0, die=()):
-        self.hungry, self.die = hungry, set(die)
-    def __call__(self, batch):
-        x = batch["x"]
-        if self.hungry and len(x) > self.hungry:
-            raise MemoryError(f"{len(x)} rows")
-        if 7 in x and self.hungry == 1:
-            raise MemoryError("this row alone")
-        if set(x.tolist()) & self.die:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {"x": x, "rows": np.full(len(x), len(x)), "devices": [os.environ.get("CUDA_VISIBLE_DEVICES", "all")] * len(x)}
-
-class Leaves:
-    def __init__(self, log):
-        atexit.register(self.note, "at exit")
-        self.log = log
-    def __call__(self, batch):
-        return {"x": batch["x"], "nice": np.full(len(batch["x"]), os.nice(0))}
-    def teardown(self):
-        self.note("torn down")
-    def note(self, text):
-        with open(self.log, "a") as file:
-            file.write(text + "\\n")
-
-class Decode:
-    def submit(self, batch):
-        made = batch["raw"] * 10
-        made.flags.writeable = False
-        return {"x": made}
-    def __call__(self, batch):
-        raise AssertionError("this is the CPU's way")
-
-class DecodeAside(Decode):
-    def __init__(self, seconds=0.0, bad=(), hungry=0, log=""):
-        self.seconds, self.bad, self.hungry, self.log = seconds, set(bad), hungry, log
-        self.aside = ThreadPoolExecutor(1)
-    def submit(self, batch):
-        return self.aside.submit(self.decode, batch["raw"])
-    def decode(self, raw):
-        if self.log:
-            with open(self.log, "a") as file:
-                file.write(f"{raw[0]}\\n")
-        time.sleep(self.seconds)
-        if self.hungry and len(raw) > self.hungry:
-            raise MemoryError(f"{len(raw)} rows")
-        bad = {row: "no picture" for row, value in enumerate(raw.tolist()) if value in self.bad}
-        if bad:
-            raise BadRows(bad)
-        return {**Decode.submit(self, {"raw": raw}), "more": raw}
-    def teardown(self):
-        self.aside.shutdown()
-
-class Unit:
-    # A piece of the memory of a device.
-    used = 0
-    def __init__(self, most):
-        self.is_held = Unit.used < most
-        if not self.is_held:
-            raise MemoryError(f"all {most} are used")
-        Unit.used += 1
-    def __del__(self):
-        Unit.used -= self.is_held
-
-class DecodeIntoMemory(Decode):
-    def __init__(self, most):
-        self.most = most
-        self.aside = ThreadPoolExecutor(1)
-    def submit(self, batch):
-        return self.aside.submit(lambda: {"x": batch["raw"] * 10, "unit": Unit(self.most)})
-
-class ComputesInMemory:
-    def __init__(self, most):
-        self.most = most
-    def submit(self, batch):
-        return batch, Unit(self.most), time.monotonic() + 0.02
-    def done(self, ticket):
-        return time.monotonic() >= ticket[2]
-    def collect(self, ticket):
-        time.sleep(max(0.0, ticket[2] - time.monotonic()))
-        return {"x": ticket[0]["x"]}
-
-def on_cpu(batch):
-    return {"x": batch["raw"] * 10}
-
-class Slow:
-    def __init__(self):
-        time.sleep(60)
-    def __call__(self, batch):
-        return batch
-"""
-
-
-class Bench:
-    """A flow with one node, fed by hand; what comes out, by position."""
-
-    def __init__(self, folder: Path, target: str, rows: int, column: str = "x", **args: Any) -> None:
-        (folder / "bench_steps.py").write_text(CODE)
-        self.folder = folder
-        self.stage = self.stage_of(target, **args)
-        self.found: dict[int, dict[str, Any]] = {}
-        self.flow = Flow([Call(self.stage, BatchLimits(rows), 1, in_processes=True)], self.collect)
-        self.memory = SizeMemory(folder / "sizes")
-        self.sizing = Sizing(0, self.stage, self.flow, memory=self.memory)
-        self.root = Root(0)
-        self.node = 0
-        self.column = column
-        self.threads: list[threading.Thread] = []
-        self.errors: list[BaseException] = []
-
-    def behind(self, front: StageCall, rows: int) -> None:
-        """Put a hybrid stage in front whose work the predictor does."""
-        limits = BatchLimits(rows)
-        raw = Call(front, limits, 1, in_processes=False)
-        self.flow = Flow([raw, Call(self.stage, limits, 1, in_processes=True, hybrid=0, on_gpu=front, gpu_share=1.0)], self.collect)
-        self.node = 1
-
-    def stage_of(self, target: str, **args: Any) -> StageCall:
-        return StageCall(target, "predict", f"bench_steps:{target}", str(self.folder), args, tolerant=True)
-
-    def start(self, **keys: Any) -> Predictor:
-        predictor = Predictor(self.node, self.stage, self.flow, threads=1, **{"sizing": self.sizing, **keys})
-
-        def run() -> None:
-            try:
-                predictor.run()
-            except BaseException as error:  # noqa: BLE001 - shown by the test
-                self.errors.append(error)
-
-        self.threads.append(threading.Thread(target=run, daemon=True))
-        self.threads[-1].start()
-        return predictor
-
-    def put(self, begin: int, rows: int) -> None:
-        self.flow.put(Piece(self.root, begin, begin + rows, pa.record_batch({self.column: np.arange(begin, begin + rows)})))
-
-    def wait(self, rows: int) -> None:
-        wait_until(lambda: self.errors or len(self.found) + len(self.root.bad) >= rows, f"{rows} rows")  # type: ignore[arg-type, return-value]
-        assert not self.errors, self.errors
-
-    def stop(self) -> None:
-        self.flow.stop()
-        for thread in self.threads:
-            thread.join(30)
-            assert not thread.is_alive()
-
-    def collect(self, piece: Piece) -> None:
-        if piece.batch is not None:
-            for row, values in enumerate(piece.batch.to_pylist()):
-                assert self.found.setdefault(piece.position(row), values) is values
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Any]:
-    benches: list[Bench] = []
-
-    def start(*args: Any, **keys: Any) -> Bench:
-        benches.append(Bench(tmp_path, *args, **keys))
-        return benches[-1]
-
-    yield start
-    for bench in benches:
-        bench.stop()
+    with benches(tmp_path) as make:
+        yield make
 
 
 def test_batches_overlap_and_time_is_counted_once(make: Any) -> None:
@@ -326,116 +117,6 @@ def test_a_row_that_fits_into_no_memory_is_quarantined_alone(make: Any) -> None:
     bench.wait(16)
     assert list(bench.root.bad) == [7] and "this row alone" in bench.root.bad[7].error
     assert predictor._process.pid == before
-
-
-def test_raw_rows_go_through_the_front_first(make: Any) -> None:
-    bench: Bench = make("Overlaps", 4, column="raw")
-    front = bench.stage_of("Decode")
-    bench.behind(front, 4)
-    bench.start(front=front, sizing=None)
-    bench.put(0, 12)
-    bench.wait(12)
-    assert not bench.root.bad
-    assert [bench.found[at]["x"] for at in range(12)] == [10 * at for at in range(12)]
-    assert bench.flow.statistics()[1].fused_rows == 12
-
-
-@pytest.mark.parametrize("target", ["Overlaps", "Tells", "Plain"])
-def test_what_the_front_makes_aside_is_whole_in_order_and_its_bad_rows_are_named(make: Any, target: str) -> None:
-    bench: Bench = make(target, 4, column="raw")
-    bench.stage = replace(bench.stage, columns=("x",))
-    front = bench.stage_of("DecodeAside", seconds=0.01, bad=[5, 8, 11], hungry=3)
-    bench.behind(front, 4)
-    bench.start(front=front, sizing=None)
-    bench.put(0, 40)
-    bench.wait(40)
-    assert {at: bad.error for at, bad in bench.root.bad.items()} == dict.fromkeys([5, 8, 11], "no picture")
-    assert {at: row["x"] for at, row in bench.found.items()} == {at: 10 * at for at in range(40) if at not in (5, 8, 11)}
-
-
-def test_a_batch_overtakes_those_that_the_front_still_works_on_but_none_that_it_has_done(make: Any) -> None:
-    bench: Bench = make("Tells", 4, seconds=0.5, column="raw")
-    front = bench.stage_of("DecodeAside", seconds=0.2)
-    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
-    try:
-        message = process.receive(60)
-        assert message is not None and message.data["is"] == "ready"
-        for slot in range(5):
-            process.send(slot, pa.record_batch({"x" if slot else "raw": [slot] * 4}), fused=not slot)
-        answers = [process.receive(30) for _ in range(7)]
-        assert [each.data["slot"] for each in answers if each is not None and each.data["is"] in ("aside", "made")] == [0, 0]
-        slots = [each.data["slot"] for each in answers if each is not None and each.data["is"] == "result"]
-        # The two that fill the model's queue were there before; the others, although sent long before, were not.
-        assert slots == [1, 2, 0, 3, 4]
-    finally:
-        process.stop()
-        process.close()
-
-
-@pytest.mark.parametrize("most", [2, 4, 6])
-def test_a_row_that_fits_alone_is_not_held_for_too_large_because_others_are_on_the_device(make: Any, most: int) -> None:
-    bench: Bench = make("ComputesInMemory", 4, column="raw", most=most)
-    front = bench.stage_of("DecodeIntoMemory", most=most)
-    bench.behind(front, 4)
-    bench.start(front=front, sizing=None)
-    bench.put(0, 40)
-    bench.wait(40)
-    assert not bench.root.bad
-    assert {at: row["x"] for at, row in bench.found.items()} == {at: 10 * at for at in range(40)}
-
-
-def test_nothing_of_a_batch_outlives_the_error_of_the_front(make: Any) -> None:
-    bench: Bench = make("Tells", 4, column="raw")
-    front = bench.stage_of("DecodeAside", bad=[1])
-    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
-    try:
-        kept = []
-        for _ in range(20):
-            process.send(0, pa.record_batch({"raw": [0, 1, 2, 3]}), fused=True)
-            while (message := process.receive(60)) is not None and message.data["is"] != "result":
-                pass
-            assert message is not None and [row for row, _, _ in message.data["bad"]] == [1]
-            kept.append(message.data["kept"])
-        assert not any(kept), "a slab that is kept is lost, and another one is made"
-    finally:
-        process.stop()
-        process.close()
-
-
-def test_a_batch_that_fails_lives_while_it_waits_for_the_front(make: Any) -> None:
-    """Otherwise it would be held to blame when the front hangs."""
-    bench: Bench = make("Tells", 4, column="raw", bad=[9])
-    front = bench.stage_of("DecodeAside", seconds=1.5)
-    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
-    try:
-        process.send(0, pa.record_batch({"raw": [0, 1, 2, 3]}), fused=True)
-        process.send(1, pa.record_batch({"x": [9, 10, 11, 12]}))
-        said: list[tuple[str, Any]] = []
-        while ("result", 0) not in said:
-            message = process.receive(60)
-            assert message is not None
-            said.append((message.data["is"], message.data.get("slot")))
-        assert said[said.index(("aside", 0)) : said.index(("made", 0))].count(("alive", None)) >= 5
-        assert said.index(("made", 0)) < said.index(("result", 1))
-    finally:
-        process.stop()
-        process.close()
-
-
-def test_a_front_that_is_at_work_is_not_given_what_nobody_waits_for_any_more(make: Any, tmp_path: Path) -> None:
-    bench: Bench = make("Tells", 4, column="raw")
-    log = tmp_path / "log"
-    front = bench.stage_of("DecodeAside", seconds=1.0, log=str(log))
-    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
-    try:
-        for slot in range(5):
-            process.send(slot, pa.record_batch({"raw": [slot] * 4}), fused=True)
-        wait_until(log.exists, "the first one in the front")
-    finally:
-        process.stop()
-    assert process._process.returncode == 0
-    process.close()
-    assert log.read_text().splitlines() == ["0"]
 
 
 def test_a_predictor_retires_after_the_batches_under_way(make: Any, tmp_path: Path) -> None:
