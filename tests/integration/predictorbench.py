@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -216,17 +214,3 @@ class Bench:
         if piece.batch is not None:
             for row, values in enumerate(piece.batch.to_pylist()):
                 assert self.found.setdefault(piece.position(row), values) is values
-
-
-@contextmanager
-def benches(folder: Path) -> Iterator[Callable[..., Bench]]:
-    """Give something that makes benches, called as `Bench` without its folder; all are stopped at the end."""
-    made: list[Bench] = []
-
-    def make(*args: Any, **keys: Any) -> Bench:
-        made.append(Bench(folder, *args, **keys))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.stop()

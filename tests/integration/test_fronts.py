@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,13 @@ import pytest
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.process import PredictorProcess
 from tests.integration.hosts import wait_until
-from tests.integration.predictorbench import Bench, benches
+from tests.integration.predictorbench import Bench
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Any]:
-    with benches(tmp_path) as make:
-        yield make
-
-
-def test_raw_rows_go_through_the_front_first(make: Any) -> None:
-    bench: Bench = make("Overlaps", 4, column="raw")
+def test_raw_rows_go_through_the_front_first(make_bench: Any) -> None:
+    bench: Bench = make_bench("Overlaps", 4, column="raw")
     front = bench.stage_of("Decode")
     bench.behind(front, 4)
     bench.start(front=front, sizing=None)
@@ -37,8 +30,8 @@ def test_raw_rows_go_through_the_front_first(make: Any) -> None:
 
 
 @pytest.mark.parametrize("target", ["Overlaps", "Tells", "Plain"])
-def test_what_the_front_makes_aside_is_whole_in_order_and_its_bad_rows_are_named(make: Any, target: str) -> None:
-    bench: Bench = make(target, 4, column="raw")
+def test_what_the_front_makes_aside_is_whole_in_order_and_its_bad_rows_are_named(make_bench: Any, target: str) -> None:
+    bench: Bench = make_bench(target, 4, column="raw")
     bench.stage = replace(bench.stage, columns=("x",))
     front = bench.stage_of("DecodeAside", seconds=0.01, bad=[5, 8, 11], hungry=3)
     bench.behind(front, 4)
@@ -49,8 +42,8 @@ def test_what_the_front_makes_aside_is_whole_in_order_and_its_bad_rows_are_named
     assert {at: row["x"] for at, row in bench.found.items()} == {at: 10 * at for at in range(40) if at not in (5, 8, 11)}
 
 
-def test_a_batch_overtakes_those_that_the_front_still_works_on_but_none_that_it_has_done(make: Any) -> None:
-    bench: Bench = make("Tells", 4, seconds=0.5, column="raw")
+def test_a_batch_overtakes_those_that_the_front_still_works_on_but_none_that_it_has_done(make_bench: Any) -> None:
+    bench: Bench = make_bench("Tells", 4, seconds=0.5, column="raw")
     front = bench.stage_of("DecodeAside", seconds=0.2)
     process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
     try:
@@ -69,8 +62,8 @@ def test_a_batch_overtakes_those_that_the_front_still_works_on_but_none_that_it_
 
 
 @pytest.mark.parametrize("most", [2, 4, 6])
-def test_a_row_that_fits_alone_is_not_held_for_too_large_because_others_are_on_the_device(make: Any, most: int) -> None:
-    bench: Bench = make("ComputesInMemory", 4, column="raw", most=most)
+def test_a_row_that_fits_alone_is_not_held_for_too_large_because_others_are_on_the_device(make_bench: Any, most: int) -> None:
+    bench: Bench = make_bench("ComputesInMemory", 4, column="raw", most=most)
     front = bench.stage_of("DecodeIntoMemory", most=most)
     bench.behind(front, 4)
     bench.start(front=front, sizing=None)
@@ -80,8 +73,8 @@ def test_a_row_that_fits_alone_is_not_held_for_too_large_because_others_are_on_t
     assert {at: row["x"] for at, row in bench.found.items()} == {at: 10 * at for at in range(40)}
 
 
-def test_nothing_of_a_batch_outlives_the_error_of_the_front(make: Any) -> None:
-    bench: Bench = make("Tells", 4, column="raw")
+def test_nothing_of_a_batch_outlives_the_error_of_the_front(make_bench: Any) -> None:
+    bench: Bench = make_bench("Tells", 4, column="raw")
     front = bench.stage_of("DecodeAside", bad=[1])
     process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
     try:
@@ -98,9 +91,9 @@ def test_nothing_of_a_batch_outlives_the_error_of_the_front(make: Any) -> None:
         process.close()
 
 
-def test_a_batch_that_fails_lives_while_it_waits_for_the_front(make: Any) -> None:
+def test_a_batch_that_fails_lives_while_it_waits_for_the_front(make_bench: Any) -> None:
     """Otherwise it would be held to blame when the front hangs."""
-    bench: Bench = make("Tells", 4, column="raw", bad=[9])
+    bench: Bench = make_bench("Tells", 4, column="raw", bad=[9])
     front = bench.stage_of("DecodeAside", seconds=1.5)
     process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
     try:
@@ -118,8 +111,8 @@ def test_a_batch_that_fails_lives_while_it_waits_for_the_front(make: Any) -> Non
         process.close()
 
 
-def test_a_front_that_is_at_work_is_not_given_what_nobody_waits_for_any_more(make: Any, tmp_path: Path) -> None:
-    bench: Bench = make("Tells", 4, column="raw")
+def test_a_front_that_is_at_work_is_not_given_what_nobody_waits_for_any_more(make_bench: Any, tmp_path: Path) -> None:
+    bench: Bench = make_bench("Tells", 4, column="raw")
     log = tmp_path / "log"
     front = bench.stage_of("DecodeAside", seconds=1.0, log=str(log))
     process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)

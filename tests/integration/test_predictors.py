@@ -6,7 +6,6 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,19 +25,13 @@ from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.process import PredictorProcess
 from antinfer.worker.predictors.sizing import Sizing
 from tests.integration.hosts import Job, is_alive, wait_until
-from tests.integration.predictorbench import CODE, Bench, benches
+from tests.integration.predictorbench import CODE, Bench
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Any]:
-    with benches(tmp_path) as make:
-        yield make
-
-
-def test_batches_overlap_and_time_is_counted_once(make: Any) -> None:
-    bench: Bench = make("Overlaps", 10, seconds=0.2)
+def test_batches_overlap_and_time_is_counted_once(make_bench: Any) -> None:
+    bench: Bench = make_bench("Overlaps", 10, seconds=0.2)
     predictor = bench.start()
     assert predictor.wait_ready(30)
     began = time.monotonic()
@@ -55,8 +48,8 @@ def test_batches_overlap_and_time_is_counted_once(make: Any) -> None:
 
 
 @pytest.mark.parametrize(("target", "most"), [("Tells", 2), ("Overlaps", 1)])
-def test_a_late_batch_is_begun_before_the_one_at_work_is_waited_for(make: Any, target: str, most: int) -> None:
-    bench: Bench = make(target, 10, seconds=1.0)
+def test_a_late_batch_is_begun_before_the_one_at_work_is_waited_for(make_bench: Any, target: str, most: int) -> None:
+    bench: Bench = make_bench(target, 10, seconds=1.0)
     assert bench.start().wait_ready(30)
     bench.put(0, 10)
     wait_until(lambda: bench.flow.statistics()[0].rows_in == 10, "the first is taken")
@@ -67,8 +60,8 @@ def test_a_late_batch_is_begun_before_the_one_at_work_is_waited_for(make: Any, t
     assert {row["most"] for at, row in bench.found.items() if at >= 10} == {most}
 
 
-def test_bad_rows_among_overlapping_batches_spoil_no_other(make: Any) -> None:
-    bench: Bench = make("Overlaps", 16, bad=[3, 40, 41, 159])
+def test_bad_rows_among_overlapping_batches_spoil_no_other(make_bench: Any) -> None:
+    bench: Bench = make_bench("Overlaps", 16, bad=[3, 40, 41, 159])
     bench.start()
     for begin in range(0, 160, 16):
         bench.put(begin, 16)
@@ -79,10 +72,10 @@ def test_bad_rows_among_overlapping_batches_spoil_no_other(make: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "gives_way"), [("predict", False), ("map_batches", True)])
 def test_a_process_ends_in_order_and_what_runs_maps_gives_way_to_what_feeds_devices(
-    make: Any, tmp_path: Path, kind: Any, gives_way: bool
+    make_bench: Any, tmp_path: Path, kind: Any, gives_way: bool
 ) -> None:
     log = tmp_path / "log"
-    bench: Bench = make("Leaves", 8, log=str(log))
+    bench: Bench = make_bench("Leaves", 8, log=str(log))
     bench.stage = replace(bench.stage, kind=kind)
     predictor = bench.start()
     bench.put(0, 8)
@@ -96,8 +89,8 @@ def test_a_process_ends_in_order_and_what_runs_maps_gives_way_to_what_feeds_devi
 
 
 @pytest.mark.parametrize("target", ["Overlaps", "Plain"])
-def test_memory_that_runs_out_halves_batches_and_loses_no_row(make: Any, tmp_path: Path, target: str) -> None:
-    bench: Bench = make(target, 64, hungry=10)
+def test_memory_that_runs_out_halves_batches_and_loses_no_row(make_bench: Any, tmp_path: Path, target: str) -> None:
+    bench: Bench = make_bench(target, 64, hungry=10)
     predictor = bench.start()
     for begin in range(0, 640, 64):
         bench.put(begin, 64)
@@ -108,8 +101,8 @@ def test_memory_that_runs_out_halves_batches_and_loses_no_row(make: Any, tmp_pat
     assert predictor.is_ready and predictor._process is not None
 
 
-def test_a_row_that_fits_into_no_memory_is_quarantined_alone(make: Any) -> None:
-    bench: Bench = make("Plain", 8, hungry=1)
+def test_a_row_that_fits_into_no_memory_is_quarantined_alone(make_bench: Any) -> None:
+    bench: Bench = make_bench("Plain", 8, hungry=1)
     predictor = bench.start()
     assert predictor.wait_ready(30) and predictor._process is not None
     before = predictor._process.pid
@@ -119,9 +112,9 @@ def test_a_row_that_fits_into_no_memory_is_quarantined_alone(make: Any) -> None:
     assert predictor._process.pid == before
 
 
-def test_a_predictor_retires_after_the_batches_under_way(make: Any, tmp_path: Path) -> None:
+def test_a_predictor_retires_after_the_batches_under_way(make_bench: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    bench: Bench = make("Overlaps", 10, seconds=0.2, log=str(log))
+    bench: Bench = make_bench("Overlaps", 10, seconds=0.2, log=str(log))
     predictor = bench.start()
     assert predictor.wait_ready(30)
     bench.put(0, 100)
@@ -139,21 +132,21 @@ def test_a_predictor_retires_after_the_batches_under_way(make: Any, tmp_path: Pa
     assert [bench.found[at]["x"] for at in range(100)] == list(range(100))
 
 
-def test_one_that_waits_or_still_loads_retires_at_once(make: Any) -> None:
-    idle: Bench = make("Plain", 10)
+def test_one_that_waits_or_still_loads_retires_at_once(make_bench: Any) -> None:
+    idle: Bench = make_bench("Plain", 10)
     waiting = idle.start()
     assert waiting.wait_ready(30)
     waiting.retire()
     idle.threads[0].join(20)
     assert not idle.threads[0].is_alive()
-    loading: Bench = make("Slow", 10)
+    loading: Bench = make_bench("Slow", 10)
     loading.start().retire()
     loading.threads[0].join(20)
     assert not loading.threads[0].is_alive() and not loading.errors
 
 
-def test_one_that_dies_while_retiring_loses_nothing(make: Any) -> None:
-    bench: Bench = make("Plain", 4, die=[5])
+def test_one_that_dies_while_retiring_loses_nothing(make_bench: Any) -> None:
+    bench: Bench = make_bench("Plain", 4, die=[5])
     predictor = bench.start()
     assert predictor.wait_ready(30)
     bench.put(0, 12)
@@ -166,8 +159,8 @@ def test_one_that_dies_while_retiring_loses_nothing(make: Any) -> None:
     assert list(bench.root.bad) == [5] and len(bench.found) == 11
 
 
-def test_the_size_is_found_and_remembered(make: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bench: Bench = make("Overlaps", 256, seconds=0.05)
+def test_the_size_is_found_and_remembered(make_bench: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench: Bench = make_bench("Overlaps", 256, seconds=0.05)
     caplog.set_level("INFO", "antinfer.predictors")
     sizing = Sizing(0, bench.stage, bench.flow, max_bytes=600, probes=True, memory=bench.memory)
     assert bench.flow.batch_rows(0) == 8
@@ -180,7 +173,7 @@ def test_the_size_is_found_and_remembered(make: Any, tmp_path: Path, caplog: pyt
     lines = [record.message for record in caplog.records if getattr(record, "action", "") == "batch_size"]
     assert len(lines) == 4 and "trying 16" in lines[0] and "MiB" in lines[-1]
     assert bench.memory.recall(bench.stage, "CPU", "") == 64
-    again: Bench = make("Overlaps", 256, seconds=0.05)
+    again: Bench = make_bench("Overlaps", 256, seconds=0.05)
     sizing = Sizing(0, again.stage, again.flow, probes=True, memory=again.memory)
     assert again.start(sizing=sizing).wait_ready(30)
     wait_until(lambda: again.flow.batch_rows(0) == 64, "the size of the first run")
