@@ -116,19 +116,20 @@ class Book:
         if told is None:
             return
         if entry.computed is None:
-            entry.computed = 0 if entry.is_ours else told
-            entry.has_begun = entry.computed > 0
+            # In which time it has computed what it tells of first is not known: that counts for no rate.
+            entry.computed = told
+            entry.has_begun = told > 0 and not entry.is_ours
         elif known.leases and self._at is not None:
             entry.uncounted_ms += now - self._at
         news = max(0, told - entry.computed)
-        if news and not entry.has_begun:
+        entry.computed += news
+        if told > 0 and not entry.has_begun:
             entry.has_begun = True
             self.meter.note_start(pod.worker_class, now - pod.created_at)
         if news or entry.uncounted_ms >= _SILENT_MS:
             work["ms"] += entry.uncounted_ms
             work["rows"] += news
             entry.uncounted_ms = 0
-        entry.computed += news
 
     def _seen(self, pod: PodFacts, entry: _Entry, known: WorkerSight | None, now: int) -> WorkerSeen:
         facts = replace(pod, has_session=known is not None, was_ready=entry.ready_at is not None, was_asked=entry.was_asked)

@@ -67,6 +67,16 @@ def test_what_a_worker_had_done_before_we_came_counts_for_nothing() -> None:
     assert abs(observed.measures["preemptible"].rate - 0.05) < 1e-9
 
 
+def test_rows_that_were_computed_before_the_first_look_are_in_no_rate() -> None:
+    """The master heard of a worker before its pod was to be seen; when it began to compute is known nearly as well then."""
+    bench = Bench()
+    for second in range(2, 13):
+        observed = bench.look(second * 1_000, known=WorkerSight(leases=1, computed_rows=400 + second * 50))
+    measure = observed.measures["preemptible"]
+    assert abs(measure.rate - 0.05) < 1e-9
+    assert measure.startup_ms == 1_000
+
+
 def test_a_master_that_has_heard_nothing_yet_measures_nothing() -> None:
     """Workers find it one after the other, and tell of all that they have ever computed."""
     bench = Bench("job-0-1")
