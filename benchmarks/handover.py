@@ -1,8 +1,9 @@
 """How fast large batches go to a predictor process and back: the flow and the process of a worker, with models that cost nothing.
 
 A batch is 256 pictures of 224 x 224 x 3 bytes, 38.5 MB. GB/s counts the bytes of the batch once a way: there is one way, there and back are
-two. The peers carry the same bytes: a pipe between two processes, pickled, as ``multiprocessing`` does it; and one copy in memory, the
-least that handing over what lies somewhere else can cost.
+two. One in four pieces is put together on its way. Where a stage in a process makes these, the bytes go from there through the worker into
+the predictor, and are counted once. The peers carry the same bytes: a pipe between two processes, pickled, as ``multiprocessing`` does it;
+and one copy in memory, the least that handing over what lies somewhere else can cost.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ import numpy as np
 import pyarrow as pa
 
 from antinfer import read_parquet
+from antinfer.spec.dataset import BatchFormat
 from antinfer.worker.host.flow import Flow
-from antinfer.worker.pipeline import graph
-from antinfer.worker.pipeline.graph import Call
+from antinfer.worker.pipeline import arrays, graph
 from antinfer.worker.pipeline.pieces import Piece, Root
-from antinfer.worker.predictors import spawn
-from antinfer.worker.predictors.pool import Predictor
+from antinfer.worker.predictors.placing import PredictorPlaces
 from benchmarks.contest import by_turns
 from benchmarks.report import Result
 
@@ -42,6 +42,8 @@ def measure(quick: bool) -> list[Result]:
     cases: dict[str, tuple[str, int, Callable[[], float]]] = {
         "there, Arrow": ("There", 1, lambda: _through_predictor("There", "arrow", batches)),
         "there, numpy": ("There", 1, lambda: _through_predictor("There", "numpy", batches)),
+        "there, in four pieces": ("There", 1, lambda: _through_predictor("There", "numpy", batches, pieces=4)),
+        "there, from a stage in a process": ("There", 1, lambda: _through_predictor("There", "numpy", batches, pieces=4, made=True)),
         "there and back, Arrow": ("ThereAndBack", 2, lambda: _through_predictor("ThereAndBack", "arrow", batches)),
         "there and back, numpy": ("ThereAndBack", 2, lambda: _through_predictor("ThereAndBack", "numpy", batches)),
         "peer: pickled through a pipe, there": ("", 1, lambda: _through_pipe(batches)),
@@ -62,48 +64,49 @@ def measure(quick: bool) -> list[Result]:
     ]
 
 
-def _through_predictor(model: str, batch_format: str, batches: int) -> float:
-    """Return seconds a batch, once everything runs."""
-    stage = read_parquet("in").predict(f"file:{_STEPS}:{model}", batch_size=_ROWS, batch_format=batch_format)
-    nodes = graph.build(stage.write_parquet("out").spec, cpus=1)
-    call = nodes[0]
-    assert isinstance(call, Call)
-    room, done = threading.Semaphore(_IN_FLIGHT), threading.Semaphore(0)
+def _through_predictor(model: str, batch_format: BatchFormat, batches: int, *, pieces: int = 1, made: bool = False) -> float:
+    """Return seconds a batch that comes in so many `pieces`, once everything runs; `made`: by a stage in a process of its own."""
+    source, rows = read_parquet("in"), _ROWS // pieces
+    if made:
+        source = source.map_batches(f"file:{_STEPS}:Makes", batch_size=rows, workers_as="processes", concurrency=1)
+    source = source.predict(f"file:{_STEPS}:{model}", batch_size=_ROWS, batch_format=batch_format)
+    nodes = graph.build(source.write_parquet("out").spec, cpus=1)
+    room, done = threading.Semaphore(_IN_FLIGHT * pieces), threading.Semaphore(0)
 
     def collect(piece: Piece) -> None:
-        assert piece.rows == _ROWS
+        assert piece.rows == rows
         room.release()
         done.release()
 
     flow = Flow(nodes, collect)
-    predictor = Predictor(0, call.stage, flow, threads=1, started=spawn.start(1))
-    thread = threading.Thread(target=predictor.run)
-    thread.start()
-    batch, root = _batch(), Root(0)
+    predictors = [predictor for _, predictor in PredictorPlaces(nodes, flow, 1, ()).first()]
+    threads = [threading.Thread(target=predictor.run) for predictor in predictors]
+    for thread in threads:
+        thread.start()
+    batch, root = pa.record_batch({"n": np.arange(rows)}) if made else _batch(rows), Root(0)
     try:
-        while not predictor.wait_ready(1.0):
-            assert thread.is_alive(), "the predictor has failed"
+        while not all(predictor.wait_ready(1.0) for predictor in predictors):
+            assert all(thread.is_alive() for thread in threads), "a process has failed"
         started = 0.0
-        for n in range(_WARM_UP + batches):
+        for n in range((_WARM_UP + batches) * pieces):
             room.acquire()
-            if n == _WARM_UP:
-                for _ in range(_WARM_UP):
+            if n == _WARM_UP * pieces:
+                for _ in range(_WARM_UP * pieces):
                     done.acquire()
                 started = time.perf_counter()
-            flow.put(Piece(root, n * _ROWS, (n + 1) * _ROWS, batch))
-        for _ in range(batches):
+            flow.put(Piece(root, n * rows, (n + 1) * rows, batch))
+        for _ in range(batches * pieces):
             done.acquire()
         return (time.perf_counter() - started) / batches
     finally:
         flow.stop()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
-def _batch() -> pa.RecordBatch:
-    values = pa.array(np.arange(_ROWS * int(np.prod(_SHAPE)), dtype=np.uint32).astype(np.uint8))
-    storage = pa.FixedSizeListArray.from_arrays(values, int(np.prod(_SHAPE)))
-    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.uint8(), _SHAPE), storage)
-    return pa.RecordBatch.from_arrays([tensors], names=["pixels"])
+def _batch(rows: int) -> pa.RecordBatch:
+    pictures = np.arange(rows * int(np.prod(_SHAPE)), dtype=np.uint32).astype(np.uint8).reshape(rows, *_SHAPE)
+    return pa.RecordBatch.from_arrays([arrays.from_tensor(pictures)], names=["pixels"])
 
 
 def _through_pipe(batches: int) -> float:

@@ -6,13 +6,16 @@ nothing is left behind when both processes die.
 
 from __future__ import annotations
 
+import heapq
 import mmap
 import os
 import weakref
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from antinfer.worker.layout import ALIGNMENT, Column, Divided, Layout, Loose, divide, read
 from antinfer.worker.pipeline import arrays
 
 _PAGE = mmap.PAGESIZE
@@ -33,15 +36,19 @@ class Slab:
             os.close(descriptor)
         self.size_bytes = size_bytes
 
-    def write(self, batch: pa.RecordBatch) -> int | None:
-        """Write `batch` as an Arrow IPC stream from the start of the slab; return its length in bytes, None when it does not fit."""
+    def write(self, batch: Divided) -> Layout | None:
+        """Write `batch` from the start of the slab; return how it lies there, None when it does not fit."""
         sink = pa.FixedSizeBufferWriter(pa.py_buffer(self._map))
         # One core alone copies less than a fast device computes.
         sink.set_memcopy_threads(max(1, min(_MOST_COPIERS, pa.cpu_count() // _CORES_A_COPIER)))
         try:
-            with pa.ipc.new_stream(sink, batch.schema) as stream:
-                stream.write_batch(batch)
-            return int(sink.tell())
+            columns = tuple(_write_column(sink, column) for column in batch.columns)
+            stream = None
+            if batch.rest is not None:
+                stream = _align(sink)
+                with pa.ipc.new_stream(sink, batch.rest.schema) as writer:
+                    writer.write_batch(batch.rest)
+            return Layout(int(sink.tell()), stream, columns)
         except OSError:
             # The one way in which writing to memory fails: there is not enough of it.
             return None
@@ -52,22 +59,24 @@ class Slab:
         """Return the whole memory, for those who tell a device of it; it must not be kept."""
         return memoryview(self._map)
 
-    def lend(self, length: int) -> Loan:
-        """Return the batch that the other side wrote, `length` bytes long, without a copy."""
-        return Loan(memoryview(self._map)[:length])
+    def lend(self, layout: Layout, returned: Callable[[], object] | None = None) -> Loan:
+        """Return the batch that the other side wrote, without a copy; `returned` is called, in any thread, once nobody holds on to it."""
+        return Loan(memoryview(self._map)[: layout.length], layout, returned)
 
-    def read(self, length: int) -> pa.RecordBatch:
+    def read(self, layout: Layout) -> pa.RecordBatch:
         """Return a copy of the batch that the other side wrote; the slab may be used again at once."""
-        return _decode(pa.py_buffer(arrays.copy(np.frombuffer(self._map, dtype=np.uint8, count=length))))
+        return read(pa.py_buffer(arrays.copy(np.frombuffer(self._map, dtype=np.uint8, count=layout.length))), layout)
 
 
 class Loan:
     """A batch that lies in a slab: valid until the writer uses the slab again."""
 
-    def __init__(self, view: memoryview) -> None:
-        self.batch: pa.RecordBatch | None = _decode(pa.py_buffer(view))
+    def __init__(self, view: memoryview, layout: Layout, returned: Callable[[], object] | None = None) -> None:
+        self.batch: pa.RecordBatch | None = read(pa.py_buffer(view), layout)
         """The rows; None once given back."""
         self._watch = weakref.ref(view)
+        if returned is not None:
+            weakref.finalize(view, returned).atexit = False
 
     def give_back(self) -> bool:
         """Let go of the batch; False when somebody else still holds on to its memory, which must then not be used again."""
@@ -82,20 +91,25 @@ class SlabWriter:
         self._name = name
         self._slab: Slab | None = None
 
-    def write(self, batch: pa.RecordBatch) -> tuple[int, int | None]:
-        """Write `batch`; return its length and, when the slab is a new one, a descriptor for the other side, to be closed by the caller.
+    def write(self, parts: Sequence[pa.RecordBatch]) -> tuple[Layout, int | None]:
+        """Write the batch that consists of `parts`, which agree on every type they know.
+
+        Returns how it lies there and, when the slab is a new one, a descriptor for the other side, to be closed by the caller.
 
         Raises OSError when there is no memory left.
         """
-        wanted = pa.ipc.get_record_batch_size(batch) + int(batch.schema.serialize().size) + _FRAMING_BYTES
+        batch = divide(parts)
+        wanted = batch.size_bytes + _FRAMING_BYTES
+        if batch.rest is not None:
+            wanted += pa.ipc.get_record_batch_size(batch.rest) + int(batch.rest.schema.serialize().size)
         fresh: int | None = None
         while True:
             if self._slab is None or self._slab.size_bytes < wanted:
                 fresh = self._grow(wanted, fresh)
             assert self._slab is not None
-            length = self._slab.write(batch)
-            if length is not None:
-                return length, fresh
+            layout = self._slab.write(batch)
+            if layout is not None:
+                return layout, fresh
             # Dictionaries travel beside the batch and are in no estimate.
             wanted = 2 * self._slab.size_bytes
 
@@ -118,6 +132,38 @@ class SlabWriter:
         return descriptor
 
 
-def _decode(buffer: pa.Buffer) -> pa.RecordBatch:
-    with pa.ipc.open_stream(buffer) as stream:
-        return stream.read_next_batch()
+class SlabShelf:
+    """The writing end of several slabs, by number: each is used again once the reader has given it back."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._writers: list[SlabWriter] = []
+        self._free: list[int] = []
+
+    def write(self, batch: pa.RecordBatch) -> tuple[int, Layout, int | None]:
+        """Write `batch` into the free slab with the lowest number; return that number, and what `SlabWriter.write` returns."""
+        if self._free:
+            number = heapq.heappop(self._free)
+        else:
+            number = len(self._writers)
+            self._writers.append(SlabWriter(self._name))
+        return number, *self._writers[number].write([batch])
+
+    def give_back(self, numbers: Iterable[int]) -> None:
+        """Take slabs back that the reader is done with."""
+        for number in numbers:
+            heapq.heappush(self._free, number)
+
+
+def _write_column(sink: pa.NativeFile, column: Loose) -> Column:
+    starts = []
+    for pieces in column.buffers:
+        starts.append(_align(sink))
+        for piece in pieces:
+            sink.write(piece)
+    return Column(column.at, column.name, column.kind, column.shape, tuple(starts), column.sizes)
+
+
+def _align(sink: pa.NativeFile) -> int:
+    sink.write(bytes(-sink.tell() % ALIGNMENT))
+    return int(sink.tell())

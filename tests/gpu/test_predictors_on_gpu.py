@@ -194,11 +194,11 @@ class Lent:
     """A batch in memory that `caller` has pinned, as it lies there in a worker."""
 
     def __init__(self, caller: Caller, batch: pa.RecordBatch) -> None:
-        length, fresh = SlabWriter("test").write(batch)
+        layout, fresh = SlabWriter("test").write([batch])
         assert fresh is not None
         self.slab = Slab(fresh, os.fstat(fresh).st_size)
         caller.tell("register", self.slab.view())
-        self._lent = self.slab.lend(length)
+        self._lent = self.slab.lend(layout)
 
     @property
     def batch(self) -> pa.RecordBatch:

@@ -50,7 +50,7 @@ def test_a_batch_overtakes_those_that_the_front_still_works_on_but_none_that_it_
         message = process.receive(60)
         assert message is not None and message.data["is"] == "ready"
         for slot in range(5):
-            process.send(slot, pa.record_batch({"x" if slot else "raw": [slot] * 4}), fused=not slot)
+            process.send(slot, [pa.record_batch({"x" if slot else "raw": [slot] * 4})], fused=not slot)
         answers = [process.receive(30) for _ in range(7)]
         assert [each.data["slot"] for each in answers if each is not None and each.data["is"] in ("aside", "made")] == [0, 0]
         slots = [each.data["slot"] for each in answers if each is not None and each.data["is"] == "result"]
@@ -80,7 +80,7 @@ def test_nothing_of_a_batch_outlives_the_error_of_the_front(make_bench: Any) -> 
     try:
         kept = []
         for _ in range(20):
-            process.send(0, pa.record_batch({"raw": [0, 1, 2, 3]}), fused=True)
+            process.send(0, [pa.record_batch({"raw": [0, 1, 2, 3]})], fused=True)
             while (message := process.receive(60)) is not None and message.data["is"] != "result":
                 pass
             assert message is not None and [row for row, _, _ in message.data["bad"]] == [1]
@@ -97,8 +97,8 @@ def test_a_batch_that_fails_lives_while_it_waits_for_the_front(make_bench: Any) 
     front = bench.stage_of("DecodeAside", seconds=1.5)
     process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
     try:
-        process.send(0, pa.record_batch({"raw": [0, 1, 2, 3]}), fused=True)
-        process.send(1, pa.record_batch({"x": [9, 10, 11, 12]}))
+        process.send(0, [pa.record_batch({"raw": [0, 1, 2, 3]})], fused=True)
+        process.send(1, [pa.record_batch({"x": [9, 10, 11, 12]})])
         said: list[tuple[str, Any]] = []
         while ("result", 0) not in said:
             message = process.receive(60)
@@ -118,7 +118,7 @@ def test_a_front_that_is_at_work_is_not_given_what_nobody_waits_for_any_more(mak
     process = PredictorProcess(spawn.start(1), bench.stage, 1, front=front, rows=4)
     try:
         for slot in range(5):
-            process.send(slot, pa.record_batch({"raw": [slot] * 4}), fused=True)
+            process.send(slot, [pa.record_batch({"raw": [slot] * 4})], fused=True)
         wait_until(log.exists, "the first one in the front")
     finally:
         process.stop()

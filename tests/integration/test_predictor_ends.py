@@ -66,7 +66,7 @@ def of_one_batch(folder: Path, target: str, **args: Any) -> tuple[list[Any] | No
     process = PredictorProcess(spawn.start(1), stage, 1)
     ready = process.receive(60)
     if ready is not None:
-        process.send(0, pa.record_batch({"x": np.arange(2)}))
+        process.send(0, [pa.record_batch({"x": np.arange(2)})])
     answer = None if ready is None else process.receive(60)
     found = None if answer is None else process.outcome(answer).batch
     if answer is not None:

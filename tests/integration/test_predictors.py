@@ -187,7 +187,7 @@ def test_a_process_sees_the_devices_that_it_was_given(tmp_path: Path, devices: A
     ready = process.receive()
     assert ready is not None and ready.data["load_seconds"] >= 0
     assert ready.data["device"] == (f"GPU {', '.join(devices)}" if devices else "CPU")
-    process.send(0, pa.record_batch({"x": [1, 2]}), full=2)
+    process.send(0, [pa.record_batch({"x": [1, 2]})], full=2)
     message = process.receive()
     assert message is not None
     batch = process.outcome(message).batch

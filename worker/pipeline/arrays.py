@@ -5,6 +5,7 @@ The ways that pyarrow offers import pandas at their first use, which takes longe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,12 @@ def from_plain(array: NDArray[Any]) -> pa.Array:
 
 def from_tensor(array: NDArray[Any]) -> pa.Array:
     """Return a plain array of two or more dimensions, none of them empty but the first, as one tensor a row."""
-    shape = array.shape[1:]
-    values = from_plain(np.ascontiguousarray(array).reshape(-1))
-    size = int(np.prod(shape, dtype=np.int64))
-    storage = pa.FixedSizeListArray.from_arrays(values, size)
+    return tensors(from_plain(np.ascontiguousarray(array).reshape(-1)), array.shape[1:])
+
+
+def tensors(values: pa.Array, shape: Sequence[int]) -> pa.Array:
+    """Return one tensor of `shape` a row, over the memory of their values."""
+    storage = pa.FixedSizeListArray.from_arrays(values, int(np.prod(shape, dtype=np.int64)))
     return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(values.type, shape), storage)
 
 

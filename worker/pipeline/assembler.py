@@ -41,7 +41,11 @@ class Assembled:
 
     def batch(self, select: Callable[[pa.RecordBatch], pa.RecordBatch]) -> pa.RecordBatch:
         """Return the rows, of each part what `select` leaves; a copy is made only when they come from several pieces."""
-        return unify.concat([select(part.batch) for part in self.parts if part.batch is not None])
+        return unify.concat(self.batches(select))
+
+    def batches(self, select: Callable[[pa.RecordBatch], pa.RecordBatch]) -> list[pa.RecordBatch]:
+        """Return the rows as they lie in the pieces, of each part what `select` leaves."""
+        return [select(part.batch) for part in self.parts if part.batch is not None]
 
     @property
     def is_dropped(self) -> bool:

@@ -37,6 +37,8 @@ class Care:
     """What the user code has shown so far, in whichever process or thread."""
     keeps_batches: bool = False
     """A batch is to be run as it is when that can be: the job is to be reproducible."""
+    lends: bool = False
+    """Results may stay in the memory of the process that made them: nobody sees them next but another process."""
     most_batches: int | None = None
     """Batches after which a process is started afresh; None: no such end."""
     most_seconds: float | None = None

@@ -12,6 +12,7 @@ from antinfer.core.causes import Cause
 from antinfer.rpc.values import KEPT_DECISIONS
 from antinfer.spec.devices import Devices, Gpus, GpuWish, place
 from antinfer.worker.host.machine import MachineReader
+from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.batchsize import slots_of
 from antinfer.worker.pipeline.graph import Call, Node
@@ -58,6 +59,8 @@ class PredictorPlaces:
         self._feed = feed
         self._gpus = Gpus(gpus)
         self._calls = {index: node for index, node in enumerate(nodes) if isinstance(node, Call)}
+        after = graph.routes(nodes).after
+        self._lends = {index for index in self._calls if (to := self._calls.get(after[index])) is not None and to.in_processes}
         first = [index for index, call in self._calls.items() if call.in_processes]
         placed = place([_wish(self._calls[index]) for index in first], self._gpus)
         self._placed: dict[int, list[Devices]] = dict(zip(first, placed, strict=True))
@@ -121,6 +124,7 @@ class PredictorPlaces:
         care = Care(
             Patience(None if isinstance(timeout, str) else timeout),
             keeps_batches=call.limits.whole,
+            lends=node in self._lends,
             most_batches=batches,
             most_seconds=seconds,
             note=self._hearer(node, call.stage.where),

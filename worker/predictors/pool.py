@@ -227,11 +227,11 @@ class Predictor:
         slot = next(slot for slot in range(self._most_slots) if slot not in self._under_way)
         self._under_way[slot] = call
         stage = self._front if call.fused and self._front is not None else self._stage
-        batch = call.batch(lambda batch: select_columns(batch, stage))
-        self._sent_bytes[slot] = batch.nbytes
+        parts = call.batches(lambda batch: select_columns(batch, stage))
+        self._sent_bytes[slot] = sum(part.nbytes for part in parts)
         assert self._process is not None
         self._watch.handed(slot, call)
-        self._process.send(slot, batch, fused=call.fused, full=self._feed.batch_rows(self._node), proven=self._care.standing.has_results)
+        self._process.send(slot, parts, fused=call.fused, full=self._feed.batch_rows(self._node), proven=self._care.standing.has_results)
 
     # -- what the process says -------------------------------------------------------------------------------------------------------
     def _handle_messages(self) -> None:
@@ -422,9 +422,16 @@ class Predictor:
         self._ready_now = False
         self._life = self._care.life()
         self._watch = Watch(self._care.patience)
-        rows = self._feed.batch_rows(self._node)
         self._told_threads = threads = self._threads
-        process = PredictorProcess(started, self._stage, threads, devices=self.devices, front=self._front, rows=rows)
+        process = PredictorProcess(
+            started,
+            self._stage,
+            threads,
+            devices=self.devices,
+            front=self._front,
+            rows=self._feed.batch_rows(self._node),
+            lends=self._care.lends,
+        )
         name = f"listen-{self._stage.name}-{process.pid}"
         self._listener = threading.Thread(target=self._listen, args=(process, self._watch), name=name, daemon=True)
         self._listener.start()
@@ -453,7 +460,7 @@ class Predictor:
             if message is None and (self._stopping or process is self._dismissed):
                 return
             if message is not None:
-                is_all = _heard(message, watch)
+                is_all = watch.heard(message.data)
                 # One thread of it may hang while the other goes on.
                 has_ended = has_ended or self._end_overdue(process, watch)
                 if is_all:
@@ -473,25 +480,6 @@ class Predictor:
         while not process.has_ended and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS / 10)
         return True
-
-
-def _heard(message: Message, watch: Watch) -> bool:
-    """Tell the watch of a message; true when that is all there is to it."""
-    match message.data["is"]:
-        case "alive":
-            watch.spoke()
-            return True
-        case "aside":
-            watch.put_aside(message.data["slot"])
-            return True
-        case "made":
-            watch.made(message.data["slot"])
-            return True
-        case "ready":
-            watch.is_ready(message.data["load_seconds"])
-        case "result" | "oom":
-            watch.spoke(message.data["slot"])
-    return False
 
 
 def _nothing(bad: list[tuple[int, BadRow]] | None = None) -> Outcome:

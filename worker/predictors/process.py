@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ import pyarrow as pa
 from antinfer.worker import deaths, families
 from antinfer.worker.blackbox import WHERE_ARE_YOU
 from antinfer.worker.deaths import Death
+from antinfer.worker.layout import Layout
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.batchsize import slots_of
 from antinfer.worker.pipeline.pieces import BadRow
@@ -26,6 +29,8 @@ from antinfer.worker.shm import Slab, SlabWriter
 
 _STOP_SECONDS = 10.0
 """Time for the user's teardown."""
+_LENT_SHARE = 0.5
+"""A result that fills less of its slab is copied out of it."""
 _STACK_SECONDS = 0.5
 """Time for a process to write down where it is."""
 
@@ -42,14 +47,22 @@ class PredictorProcess:
         devices: Sequence[str] | None = None,
         front: StageCall | None = None,
         rows: int = 0,
+        lends: bool = False,
     ) -> None:
-        """Have `started` set the user code up; see `wire` for the arguments."""
+        """Have `started` set the user code up; see `wire` for the arguments.
+
+        With `lends`, large results stay in the slab that the process wrote them into, until nobody holds on to them any more.
+        """
         self._process = started.process
         self._channel = Channel(started.end)
         self._box = started.box
         self._ooms = started.ooms
         self._writers = [SlabWriter("antinfer-batch") for _ in range(slots_of(has_front=front is not None))]
         self._results: dict[int, Slab] = {}
+        """By place."""
+        self._returned: deque[int] = deque()
+        """Places that nobody needs any more, and that the process does not know of yet."""
+        self._lends = lends
         self._stage = stage
         self._send(
             {
@@ -70,15 +83,17 @@ class PredictorProcess:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def send(self, slot: int, batch: pa.RecordBatch, *, fused: bool = False, full: int = 0, proven: bool = False) -> None:
-        """Hand `batch` over in `slot`, where a full batch has `full` rows. A process that has died shows at `receive`.
+    def send(self, slot: int, parts: Sequence[pa.RecordBatch], *, fused: bool = False, full: int = 0, proven: bool = False) -> None:
+        """Hand the batch that consists of `parts` over in `slot`, where a full one has `full` rows.
 
-        With `proven` the stage has results, from this process or from others.
+        With `proven` the stage has results, from this process or from others. A process that has died shows at `receive`.
 
         Raises OSError when there is no memory for it.
         """
-        length, fresh = self._writers[slot].write(batch)
-        self._send({"is": "batch", "slot": slot, "length": length, "fused": fused, "full": full, "proven": proven}, fresh)
+        layout, fresh = self._writers[slot].write(parts)
+        returned = [self._returned.popleft() for _ in range(len(self._returned))]
+        about = {"fused": fused, "full": full, "proven": proven, "returned": returned}
+        self._send({"is": "batch", "slot": slot, "lies": layout.to_json(), **about}, fresh)
 
     def limit_threads(self, threads: int) -> None:
         """Have it compute with `threads` threads from the next batch on."""
@@ -89,19 +104,30 @@ class PredictorProcess:
         return self._channel.receive(timeout)
 
     def outcome(self, message: Message) -> Outcome:
-        """Read a result out of its slab; the slot is free then."""
+        """Return a result; the slot is free then."""
         data = message.data
-        slot: int = data["slot"]
+        place: int = data["place"]
         if message.descriptor is not None:
-            self._results[slot] = Slab(message.descriptor, os.fstat(message.descriptor).st_size)
+            self._results[place] = Slab(message.descriptor, os.fstat(message.descriptor).st_size)
         self.free(message)
-        batch: pa.RecordBatch | None = self._results[slot].read(data["length"])
+        batch: pa.RecordBatch | None = self._result(place, Layout.from_json(data["lies"]))
         bad = [(row, BadRow(error, traceback, self._stage.name)) for row, error, traceback in data["bad"]]
         rows = None
         if batch is not None and ROWS_COLUMN in batch.schema.names:
             rows = arrays.to_plain(batch.column(ROWS_COLUMN))
             batch = batch.drop_columns([ROWS_COLUMN]) if batch.num_columns > 1 else None
         return Outcome(batch, rows, bad)
+
+    def _result(self, place: int, layout: Layout) -> pa.RecordBatch:
+        slab, returned = self._results[place], partial(self._returned.append, place)
+        # A small one would keep more memory from being used than it is worth.
+        if self._lends and layout.length >= _LENT_SHARE * slab.size_bytes:
+            batch = slab.lend(layout, returned).batch
+            assert batch is not None
+            return batch
+        batch = slab.read(layout)
+        returned()
+        return batch
 
     def free(self, message: Message) -> None:
         """Use the slot of an answered batch again; its slab too, unless user code holds on to what lies in it."""

@@ -29,12 +29,13 @@ from antinfer.errors import UserCodeError
 from antinfer.storage.lean import keep_pandas_out
 from antinfer.worker.calls import Begun, Caller, Fault
 from antinfer.worker.deaths import BROKEN_DEVICE
+from antinfer.worker.layout import Layout
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.spawn import THREAD_VARIABLES
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
-from antinfer.worker.shm import Loan, Slab, SlabWriter
+from antinfer.worker.shm import Loan, Slab, SlabShelf
 
 _STREAMS_AT_ONCE = 32
 """As many queues as CUDA can have. Streams that share one wait for each other: with eight, decoding on a dozen of its own stood still
@@ -120,7 +121,7 @@ class _Server:
         caller.pulse = self._pulse
         self._full = rows
         self._inputs: dict[int, Slab] = {}
-        self._outputs: dict[int, SlabWriter] = {}
+        self._outputs = SlabShelf("antinfer-results")
         self._coming: deque[_Job] = deque()
         """Batches on which the stage in front still works, oldest first."""
         self._jobs: deque[_Job] = deque()
@@ -180,11 +181,12 @@ class _Server:
         slot: int = data["slot"]
         if message.descriptor is not None:
             self._map(slot, message.descriptor)
+        self._outputs.give_back(data["returned"])
         if data["full"] != self._full:
             self._full = data["full"]
             self._caller.tell("expect", self._full)
         self._caller.standing.has_results = self._caller.standing.has_results or data["proven"]
-        loan = self._inputs[slot].lend(data["length"])
+        loan = self._inputs[slot].lend(Layout.from_json(data["lies"]))
         assert loan.batch is not None
         began = time.monotonic()
         begun = self._caller.begin(loan.batch, fused=data["fused"])
@@ -270,12 +272,12 @@ class _Server:
         faultpoints.hit("predictor.answer", rows=job.rows)
         seconds = self._seconds(job)
         bad = [[row, reason.error, reason.traceback] for row, reason in outcome.bad or ()]
-        length, fresh = self._outputs.setdefault(job.slot, SlabWriter("antinfer-results")).write(_with_rows(outcome))
+        place, layout, fresh = self._outputs.write(_with_rows(outcome))
         outcome.batch = None
         free = _free_memory() if job.rows > self._largest else None
         self._largest = max(self._largest, job.rows)
-        answer = {"is": "result", "slot": job.slot, "length": length, "bad": bad, "seconds": seconds, "free": free, "memory": self._weigh()}
-        self._send({**answer, "kept": not job.give_back()}, fresh)
+        answer = {"is": "result", "slot": job.slot, "place": place, "lies": layout.to_json(), "bad": bad, "seconds": seconds}
+        self._send({**answer, "free": free, "memory": self._weigh(), "kept": not job.give_back()}, fresh)
 
     def _seconds(self, job: _Job) -> float:
         """Return the time since a batch was begun, without what was counted for others."""

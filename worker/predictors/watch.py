@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.deadlines import Deadlines, Limit, Stopwatch
@@ -83,6 +84,25 @@ class Watch:
         self._aside: set[int] = set()
         """Slots of those on which the stage in front works."""
         self._is_ready = False
+
+    def heard(self, data: Mapping[str, Any]) -> bool:
+        """Take note of what the process has said (`wire`); true when that is all there is to it."""
+        match data["is"]:
+            case "alive":
+                self.spoke()
+            case "aside":
+                self.put_aside(data["slot"])
+            case "made":
+                self.made(data["slot"])
+            case "ready":
+                self.is_ready(data["load_seconds"])
+                return False
+            case "result" | "oom":
+                self.spoke(data["slot"])
+                return False
+            case _:
+                return False
+        return True
 
     def is_ready(self, seconds: float) -> None:
         """Take note that it is set up, which took it `seconds`."""

@@ -3,7 +3,7 @@
 ::
 
     host -> predictor    {"is": "setup", "stage": {...}, "threads": n, "devices": ["0"] | null, "front": {...} | null, "rows": n}
-                         {"is": "batch", "slot": s, "length": n, "fused": bool, "full": n, "proven": bool}
+                         {"is": "batch", "slot": s, "lies": [...], "fused": bool, "full": n, "proven": bool, "returned": [place, ...]}
                                                                             + descriptor of the slot's slab when it is a new one
                          {"is": "threads", "threads": n}
                          {"is": "stop"}
@@ -12,13 +12,16 @@
                          {"is": "aside", "slot": s}                         the stage in front works on the batch in a thread of its own
                          {"is": "made", "slot": s}                          and has done so
                          {"is": "failed", "error": ..., "hint": ..., "traceback": ..., "hopeless": bool}
-                         {"is": "result", "slot": s, "length": n, "bad": [[row, error, traceback], ...], "kept": bool, "seconds": x,
-                          "free": bytes | null, "memory": [own, shared, device] | null}
-                                                                            + descriptor likewise; `kept`: use another slab next time
+                         {"is": "result", "slot": s, "place": n, "lies": [...], "bad": [[row, error, traceback], ...], "kept": bool,
+                          "seconds": x, "free": bytes | null, "memory": [own, shared, device] | null}
+                                                              + descriptor of the slab in that place when it is a new one;
+                                                              `kept`: use another slab for this slot next time
                          {"is": "oom", "slot": s, "kept": bool, "seconds": x, "error": ...}
 
 `devices` are what ``CUDA_VISIBLE_DEVICES`` shall name, null leaves it as it is; `front` is the stage before when its batches may come raw
 (`fused`); `rows` and `full` are the rows of a full batch of this stage; `proven`: it has results, so that no failure is hopeless any more.
+`lies` is where a batch lies in its slab (`worker.layout`). Batches have a slab for each slot, results one for each place: the host may hold
+on to results while the next ones are made, and says with a batch which places it has done with (`returned`).
 Of the seconds that two batches spend together, the one that ends first is told all: sums never exceed the clock. `free` is what memory
 the device has left after a batch larger than all before.
 """

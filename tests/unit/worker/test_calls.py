@@ -247,9 +247,9 @@ def test_code_that_fills_one_array_again_and_again_spoils_no_row(stage: Any, arg
 
 def test_a_batch_with_bad_rows_lets_go_of_its_slab(stage: Any) -> None:
     writer = SlabWriter("test")
-    length, fresh = writer.write(xs(64))
+    layout, fresh = writer.write([xs(64)])
     assert fresh is not None
-    loan = Slab(fresh, os.fstat(fresh).st_size).lend(length)
+    loan = Slab(fresh, os.fstat(fresh).st_size).lend(layout)
     assert loan.batch is not None
     gc.disable()
     try:
