@@ -34,6 +34,9 @@ class Makes:
         made[:] = batch["n"][:, None] + np.arange(made.shape[1])
         return {"n": batch["n"], "pixels": made}
 
+def keeps(batch):
+    return np.ones(len(batch["n"]), bool)
+
 class Checks:
     def __call__(self, batch):
         right = batch["n"][:, None] + np.arange(batch["pixels"].shape[1])
@@ -47,15 +50,16 @@ WIDE = 20_000
 class Bench:
     """A stage in a process, and another one behind it or nobody."""
 
-    def __init__(self, folder: Path, width: int, *, checks: bool = True) -> None:
+    def __init__(self, folder: Path, width: int, then: str = "Checks") -> None:
         (folder / "lending_steps.py").write_text(CODE)
 
         def stage(target: str, kind: str, **args: int) -> StageCall:
             return StageCall(target, kind, f"lending_steps:{target}", str(folder), args)
 
         nodes = [Call(stage("Makes", "map_batches", width=width), BatchLimits(ROWS), 1, in_processes=True)]
-        if checks:
-            nodes.append(Call(stage("Checks", "predict"), BatchLimits(3 * ROWS + 5), 1, in_processes=True))
+        if then:
+            kind = "predict" if then == "Checks" else "filter"
+            nodes.append(Call(stage(then, kind), BatchLimits(3 * ROWS + 5), 1, in_processes=True))
         self.pieces: list[Piece] = []
         self.flow = Flow(nodes, self.pieces.append)
         self.predictors = [predictor for _, predictor in PredictorPlaces(nodes, self.flow, 1, ()).first()]
@@ -128,11 +132,12 @@ def test_results_outlive_the_process_that_made_them(tmp_path: Path) -> None:
     assert all(bench.column("right"))
 
 
-@pytest.mark.parametrize(("width", "checks"), [(WIDE, False), (100, True)], ids=["for long", "small"])
-def test_results_that_wait_for_long_or_are_small_keep_no_slab(tmp_path: Path, width: int, checks: bool) -> None:
-    bench = Bench(tmp_path, width, checks=checks)
-    bench.start(bench.predictors[0])
+@pytest.mark.parametrize(("width", "then"), [(WIDE, ""), (WIDE, "keeps"), (100, "Checks")], ids=["for long", "let through", "small"])
+def test_results_that_may_be_held_for_long_or_are_small_keep_no_slab(tmp_path: Path, width: int, then: str) -> None:
+    bench = Bench(tmp_path, width, then)
+    makes = bench.predictors[0]
+    bench.start(makes)
     bench.put(0, 30)
-    wait_until(lambda: len(bench.pieces) == 30 or (checks and bench.waiting() == 30 * ROWS), "30 results")
-    assert slabs(bench.predictors[0]) <= 3, "as many as batches are under way"
+    wait_until(lambda: len(bench.pieces) == 30 or (bool(then) and bench.waiting() == 30 * ROWS), "30 results")
+    assert slabs(makes) <= 3, "as many as batches are under way"
     bench.stop()

@@ -60,7 +60,8 @@ class PredictorPlaces:
         self._gpus = Gpus(gpus)
         self._calls = {index: node for index, node in enumerate(nodes) if isinstance(node, Call)}
         after = graph.routes(nodes).after
-        self._lends = {index for index in self._calls if (to := self._calls.get(after[index])) is not None and to.in_processes}
+        self._lends = {index for index in self._calls if _uses_up(self._calls.get(after[index]))}
+        """Nodes whose results are seen by nobody but the processes of the next one."""
         first = [index for index, call in self._calls.items() if call.in_processes]
         placed = place([_wish(self._calls[index]) for index in first], self._gpus)
         self._placed: dict[int, list[Devices]] = dict(zip(first, placed, strict=True))
@@ -170,6 +171,11 @@ class PredictorPlaces:
 def _has_memory_for(size_bytes: int) -> bool:
     room = MachineReader(()).read().room_for(size_bytes)
     return room is None or room > 0
+
+
+def _uses_up(call: Call | None) -> bool:
+    """Tell whether rows are copied into other processes by `call`, and not needed any more: what a filter lets through goes on."""
+    return call is not None and call.in_processes and call.stage.kind != "filter"
 
 
 def _share(call: Call) -> float:
