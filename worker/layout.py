@@ -18,8 +18,10 @@ from antinfer.worker.pipeline import arrays, unify
 
 ALIGNMENT = 64
 """Values of a column begin at multiples of so many bytes."""
-_LEAST_BYTES = 64 << 10
-"""Columns that are smaller are put together by Arrow, which takes less time than to describe them."""
+_LEAST_BYTES = 128 << 10
+"""Pieces of a column that are smaller are put together by Arrow: to copy them twice takes less time than to handle each by itself."""
+_MOST_COLUMNS = 64
+"""Of more columns it would take too long to find the large ones."""
 _OFFSETS = {pa.string(): "int32", pa.binary(): "int32", pa.large_string(): "int64", pa.large_binary(): "int64"}
 _VARIABLE = {str(kind): kind for kind in _OFFSETS}
 
@@ -94,14 +96,9 @@ class Divided:
 def divide(parts: Sequence[pa.RecordBatch]) -> Divided:
     """Say how the batch that consists of `parts` is to be written."""
     schema = parts[0].schema
-    if len(parts) == 1 or schema.metadata or not all(part.schema.equals(schema, check_metadata=True) for part in parts[1:]):
+    columns = _large_columns(schema, parts)
+    if not columns:
         return Divided((), unify.concat(parts))
-    columns = []
-    for at, field in enumerate(schema):
-        if field.nullable and not field.metadata:
-            pieces = [part.column(at) for part in parts]
-            if sum(piece.nbytes for piece in pieces) >= _LEAST_BYTES and (loose := _loose(at, field, pieces)) is not None:
-                columns.append(loose)
     taken = {column.at for column in columns}
     left = [at for at in range(len(schema)) if at not in taken]
     return Divided(tuple(columns), unify.concat([part.select(left) for part in parts]) if left else None)
@@ -123,16 +120,30 @@ def read(memory: pa.Buffer, layout: Layout) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
+def _large_columns(schema: pa.Schema, parts: Sequence[pa.RecordBatch]) -> list[Loose]:
+    rows = sum(part.num_rows for part in parts)
+    if len(parts) == 1 or not rows or len(schema) > _MOST_COLUMNS or schema.metadata:
+        return []
+    largest = max(parts, key=lambda part: part.num_rows)
+    mean = rows / largest.num_rows / len(parts)
+    if mean * largest.get_total_buffer_size() < _LEAST_BYTES:
+        return []
+    large = [at for at, column in enumerate(largest.columns) if mean * column.nbytes >= _LEAST_BYTES]
+    if not large or not all(part.schema.equals(schema, check_metadata=True) for part in parts[1:]):
+        return []
+    return [loose for at in large if (loose := _loose(at, schema.field(at), [part.column(at) for part in parts])) is not None]
+
+
 def _loose(at: int, field: pa.Field, pieces: list[pa.Array]) -> Loose | None:
     """Return a column that can be written as its plain values; None when it cannot."""
-    if any(piece.null_count for piece in pieces):
+    if not field.nullable or field.metadata or any(piece.null_count for piece in pieces):
         return None
     rows = sum(map(len, pieces))
     kind = field.type
     if kind in _OFFSETS:
         return _variable(at, field, pieces, rows)
     is_tensor = isinstance(kind, pa.FixedShapeTensorType)
-    if is_tensor and not kind.equals(pa.fixed_shape_tensor(kind.value_type, kind.shape)):
+    if is_tensor and not (kind.shape and kind.equals(pa.fixed_shape_tensor(kind.value_type, kind.shape))):
         return None
     if pa.types.is_boolean(kind.value_type if is_tensor else kind):
         # Eight to a byte, wherever a piece begins.
@@ -151,7 +162,7 @@ def _variable(at: int, field: pa.Field, pieces: list[pa.Array], rows: int) -> Lo
     end = 0
     for piece in pieces:
         _, offsets, data = piece.buffers()
-        own = np.frombuffer(offsets, dtype=dtype)[piece.offset : piece.offset + len(piece) + 1]
+        own = np.frombuffer(offsets, dtype=dtype, count=piece.offset + len(piece) + 1)[piece.offset :]
         first, last = int(own[0]), int(own[-1])
         if end + last - first > np.iinfo(dtype).max:
             return None

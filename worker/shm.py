@@ -6,7 +6,6 @@ nothing is left behind when both processes die.
 
 from __future__ import annotations
 
-import heapq
 import mmap
 import os
 import weakref
@@ -98,10 +97,11 @@ class SlabWriter:
 
         Raises OSError when there is no memory left.
         """
-        batch = divide(parts)
-        wanted = batch.size_bytes + _FRAMING_BYTES
-        if batch.rest is not None:
-            wanted += pa.ipc.get_record_batch_size(batch.rest) + int(batch.rest.schema.serialize().size)
+        return self.write_divided(divide(parts))
+
+    def write_divided(self, batch: Divided) -> tuple[Layout, int | None]:
+        """Write `batch`, as `write` does."""
+        wanted = _room_for(batch)
         fresh: int | None = None
         while True:
             if self._slab is None or self._slab.size_bytes < wanted:
@@ -112,6 +112,10 @@ class SlabWriter:
                 return layout, fresh
             # Dictionaries travel beside the batch and are in no estimate.
             wanted = 2 * self._slab.size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return 0 if self._slab is None else self._slab.size_bytes
 
     def forget(self) -> None:
         """Write into a new slab from now on: the reader keeps the present one, or is a new process that has none."""
@@ -138,21 +142,39 @@ class SlabShelf:
     def __init__(self, name: str) -> None:
         self._name = name
         self._writers: list[SlabWriter] = []
-        self._free: list[int] = []
+        self._free: set[int] = set()
 
     def write(self, batch: pa.RecordBatch) -> tuple[int, Layout, int | None]:
-        """Write `batch` into the free slab with the lowest number; return that number, and what `SlabWriter.write` returns."""
-        if self._free:
-            number = heapq.heappop(self._free)
-        else:
-            number = len(self._writers)
-            self._writers.append(SlabWriter(self._name))
-        return number, *self._writers[number].write([batch])
+        """Write `batch` into a free slab; return the number of that, and what `SlabWriter.write` returns."""
+        divided = divide([batch])
+        number = self._pick(_room_for(divided))
+        return number, *self._writers[number].write_divided(divided)
 
     def give_back(self, numbers: Iterable[int]) -> None:
         """Take slabs back that the reader is done with."""
-        for number in numbers:
-            heapq.heappush(self._free, number)
+        self._free.update(numbers)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(writer.size_bytes for writer in self._writers)
+
+    def _pick(self, wanted: int) -> int:
+        """Take the smallest of those that are large enough, so that each is about as large as what it holds; else the largest."""
+        if not self._free:
+            self._writers.append(SlabWriter(self._name))
+            return len(self._writers) - 1
+        by_size = sorted(self._free, key=lambda number: (self._writers[number].size_bytes, number))
+        number = next((number for number in by_size if self._writers[number].size_bytes >= wanted), by_size[-1])
+        self._free.remove(number)
+        return number
+
+
+def _room_for(batch: Divided) -> int:
+    """Return about how many bytes `batch` takes."""
+    rest = batch.rest
+    return (
+        batch.size_bytes + _FRAMING_BYTES + (0 if rest is None else pa.ipc.get_record_batch_size(rest) + int(rest.schema.serialize().size))
+    )
 
 
 def _write_column(sink: pa.NativeFile, column: Loose) -> Column:

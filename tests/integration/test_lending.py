@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from antinfer.spec.schema import StageSpec
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.graph import Call
@@ -43,6 +44,8 @@ class Checks:
         return {"n": batch["n"], "right": (batch["pixels"] == right).all(axis=1)}
 """
 ROWS = 16
+LENT = 8
+"""Results of one process that may be held at most."""
 WIDE = 20_000
 """Numbers of a row: 1.3 MB a batch, more than half of what a slab has at least."""
 
@@ -50,13 +53,15 @@ WIDE = 20_000
 class Bench:
     """A stage in a process, and another one behind it or nobody."""
 
-    def __init__(self, folder: Path, width: int, then: str = "Checks") -> None:
+    def __init__(self, folder: Path, width: int, then: str = "Checks", *, lives: int | str = "off") -> None:
+        """`lives`: batches after which the process of the first stage is started afresh."""
         (folder / "lending_steps.py").write_text(CODE)
 
         def stage(target: str, kind: str, **args: int) -> StageCall:
             return StageCall(target, kind, f"lending_steps:{target}", str(folder), args)
 
-        nodes = [Call(stage("Makes", "map_batches", width=width), BatchLimits(ROWS), 1, in_processes=True)]
+        spec = StageSpec(kind="map_batches", name="Makes", target="lending_steps:Makes", max_lifetime=lives)
+        nodes = [Call(stage("Makes", "map_batches", width=width), BatchLimits(ROWS), 1, in_processes=True, spec=spec)]
         if then:
             kind = "predict" if then == "Checks" else "filter"
             nodes.append(Call(stage(then, kind), BatchLimits(3 * ROWS + 5), 1, in_processes=True))
@@ -90,6 +95,11 @@ class Bench:
         return [value for piece in pieces if piece.batch is not None for value in piece.batch[name].to_pylist()]
 
 
+def mapped() -> int:
+    """Count the pieces of memory for results that this process sees."""
+    return sum("antinfer-results" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
 def slabs(predictor: Predictor) -> int:
     """Count the pieces of memory for results that a process has."""
     return sum("antinfer-results" in line for line in Path(f"/proc/{predictor.pid}/maps").read_text().splitlines())
@@ -102,16 +112,32 @@ def test_the_next_process_gets_every_row_as_it_was_made_out_of_few_slabs(tmp_pat
     bench.put(0, 4)
     wait_until(lambda: bench.waiting() == 4 * ROWS, "four results")
     assert slabs(makes) == 4, "nobody has them yet"
+    bench.put(4 * ROWS, 26)
+    wait_until(lambda: bench.waiting() == 30 * ROWS, "more than may be lent")
+    assert slabs(makes) <= LENT + 3
     bench.start(checks)
-    for begin in range(4, 400, 36):
-        bench.put(begin * ROWS, 36)
-        wait_until(lambda: sum(piece.stop - piece.begin for piece in bench.pieces) >= (begin - 4) * ROWS, "the rows before")  # noqa: B023
+    for begin in range(30, 400, 37):
+        bench.put(begin * ROWS, 37)
+        wait_until(lambda: sum(piece.stop - piece.begin for piece in bench.pieces) >= (begin - 9) * ROWS, "the rows before")  # noqa: B023
     wait_until(lambda: sum(piece.stop - piece.begin for piece in bench.pieces) == 400 * ROWS, "all rows")
     most = slabs(makes)
     bench.stop()
     assert bench.column("n") == [*range(400 * ROWS)]
     assert all(bench.column("right"))
-    assert most <= 64, "they are used again: the queue holds 64 MB at most, and the batches under way"
+    assert most <= LENT + 3, "as many as may be lent, and as many as batches are under way"
+
+
+def test_nothing_is_kept_of_a_process_that_was_started_afresh(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WIDE, lives=40)
+    for predictor in bench.predictors:
+        bench.start(predictor)
+    former = bench.predictors[0].pid
+    bench.put(0, 40)
+    wait_until(lambda: bench.predictors[0].pid != former and bench.predictors[0].is_ready, "another process")
+    wait_until(lambda: sum(piece.stop - piece.begin for piece in bench.pieces) == 40 * ROWS, "all rows")
+    bench.pieces.clear()
+    wait_until(lambda: mapped() <= 3, "what the second stage has written and nothing of the first")
+    bench.stop()
 
 
 def test_results_outlive_the_process_that_made_them(tmp_path: Path) -> None:

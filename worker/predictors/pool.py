@@ -108,7 +108,7 @@ class Predictor:
         """Time that the user code took to set up, the last time."""
         self._told_threads = threads
         self._ready = threading.Event()
-        self._inbox: deque[Message | None] = deque()
+        self._inbox: deque[Message | OSError | None] = deque()
         self._again: deque[Assembled] = deque()
         """Batches to be run again, oldest first, before new ones."""
         self._under_way: dict[int, Assembled] = {}
@@ -228,10 +228,10 @@ class Predictor:
         self._under_way[slot] = call
         stage = self._front if call.fused and self._front is not None else self._stage
         parts = call.batches(lambda batch: select_columns(batch, stage))
-        self._sent_bytes[slot] = sum(part.nbytes for part in parts)
         assert self._process is not None
         self._watch.handed(slot, call)
-        self._process.send(slot, parts, fused=call.fused, full=self._feed.batch_rows(self._node), proven=self._care.standing.has_results)
+        full, proven = self._feed.batch_rows(self._node), self._care.standing.has_results
+        self._sent_bytes[slot] = self._process.send(slot, parts, fused=call.fused, full=full, proven=proven)
 
     # -- what the process says -------------------------------------------------------------------------------------------------------
     def _handle_messages(self) -> None:
@@ -240,6 +240,8 @@ class Predictor:
             if message is None:
                 self._bury()
                 continue
+            if isinstance(message, OSError):
+                raise message
             match message.data["is"]:
                 case "ready":
                     self._welcome(message.data)
@@ -457,6 +459,10 @@ class Predictor:
                     has_ended = process.has_ended or self._end_overdue(process, watch)
                     continue
                 message = None
+            except OSError as error:
+                self._inbox.append(error)
+                self._feed.wake_up(self._node)
+                return
             if message is None and (self._stopping or process is self._dismissed):
                 return
             if message is not None:

@@ -31,6 +31,8 @@ _STOP_SECONDS = 10.0
 """Time for the user's teardown."""
 _LENT_SHARE = 0.5
 """A result that fills less of its slab is copied out of it."""
+_MOST_LENT = 8
+"""So are results while so many of this process are held: each slab costs its memory and an open file until the process ends."""
 _STACK_SECONDS = 0.5
 """Time for a process to write down where it is."""
 
@@ -63,6 +65,8 @@ class PredictorProcess:
         self._returned: deque[int] = deque()
         """Places that nobody needs any more, and that the process does not know of yet."""
         self._lends = lends
+        self._lent: set[int] = set()
+        """Places whose results somebody holds on to."""
         self._stage = stage
         self._send(
             {
@@ -83,8 +87,8 @@ class PredictorProcess:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def send(self, slot: int, parts: Sequence[pa.RecordBatch], *, fused: bool = False, full: int = 0, proven: bool = False) -> None:
-        """Hand the batch that consists of `parts` over in `slot`, where a full one has `full` rows.
+    def send(self, slot: int, parts: Sequence[pa.RecordBatch], *, fused: bool = False, full: int = 0, proven: bool = False) -> int:
+        """Hand the batch that consists of `parts` over in `slot`, where a full one has `full` rows; return its bytes.
 
         With `proven` the stage has results, from this process or from others. A process that has died shows at `receive`.
 
@@ -94,6 +98,7 @@ class PredictorProcess:
         returned = [self._returned.popleft() for _ in range(len(self._returned))]
         about = {"fused": fused, "full": full, "proven": proven, "returned": returned}
         self._send({"is": "batch", "slot": slot, "lies": layout.to_json(), **about}, fresh)
+        return layout.length
 
     def limit_threads(self, threads: int) -> None:
         """Have it compute with `threads` threads from the next batch on."""
@@ -119,15 +124,19 @@ class PredictorProcess:
         return Outcome(batch, rows, bad)
 
     def _result(self, place: int, layout: Layout) -> pa.RecordBatch:
-        slab, returned = self._results[place], partial(self._returned.append, place)
-        # A small one would keep more memory from being used than it is worth.
-        if self._lends and layout.length >= _LENT_SHARE * slab.size_bytes:
-            batch = slab.lend(layout, returned).batch
+        slab = self._results[place]
+        if self._lends and layout.length >= _LENT_SHARE * slab.size_bytes and len(self._lent) < _MOST_LENT:
+            self._lent.add(place)
+            batch = slab.lend(layout, partial(self._has_returned, place)).batch
             assert batch is not None
             return batch
         batch = slab.read(layout)
-        returned()
+        self._returned.append(place)
         return batch
+
+    def _has_returned(self, place: int) -> None:
+        self._lent.discard(place)
+        self._returned.append(place)
 
     def free(self, message: Message) -> None:
         """Use the slot of an answered batch again; its slab too, unless user code holds on to what lies in it."""
@@ -135,7 +144,9 @@ class PredictorProcess:
             self._writers[message.data["slot"]].forget()
 
     def close(self) -> None:
-        """Let go of the channel of a process that has ended."""
+        """Let go of the channel of a process that has ended, and of all slabs of which nobody holds anything."""
+        self._results.clear()
+        self._writers.clear()
         self._channel.close()
         self._box.close()
 

@@ -286,12 +286,14 @@ class _Server:
         return seconds
 
     def _weigh(self) -> list[int] | None:
-        """Return what this process holds, now and then: memory of its own, shared memory and memory of the device, in bytes."""
+        """Return what user code holds, now and then: memory of the process, shared memory and memory of the device, in bytes."""
         now = time.monotonic()
         if now - self._weighed_at < _WEIGH_SECONDS:
             return None
         self._weighed_at = now
         resident, shared = _resident_memory()
+        # What we hand over in is no leak of the user's, however it grows.
+        shared = max(0, shared - self._outputs.size_bytes - sum(slab.size_bytes for slab in self._inputs.values()))
         cuda = _cuda()
         return [resident, shared, 0 if cuda is None else int(cuda.memory_reserved())]
 

@@ -28,6 +28,7 @@ the device has left after a batch larger than all before.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -73,7 +74,10 @@ class Channel:
                 os.close(descriptor)
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        """Wait for one message; None when the other side is gone. Raises TimeoutError when nothing comes for `timeout` seconds."""
+        """Wait for one message; None when the other side is gone.
+
+        Raises TimeoutError when nothing comes for `timeout` seconds, and OSError when this process has too many files open to receive one.
+        """
         while (end := self._text.find(b"\n", self._searched)) < 0:
             self._searched = len(self._text)
             if timeout is not None and not self._comes(timeout):
@@ -90,7 +94,12 @@ class Channel:
         del self._text[: end + 1]
         self._searched = 0
         message: dict[str, Any] = json.loads(line)
-        return Message(message, self._descriptors.popleft() if message.pop("slab") else None)
+        if not message.pop("slab"):
+            return Message(message, None)
+        if not self._descriptors:
+            # The kernel throws away what there is no room for, and says nothing.
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return Message(message, self._descriptors.popleft())
 
     def has_more(self, timeout: float) -> bool:
         """Tell whether `receive` has something to read within `timeout` seconds: a message, or the news that the other side is gone."""

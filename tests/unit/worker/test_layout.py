@@ -51,6 +51,9 @@ def column(kind: str, rows: int, seed: int) -> pa.Array:
             return arrays.from_plain(rng.random(rows) < 0.5)
         case "tensors":
             return arrays.from_tensor(rng.integers(0, 255, (rows, 3, 2)).astype(np.uint8))
+        case "scalars":
+            storage = pa.FixedSizeListArray.from_arrays(pa.array(rng.integers(0, 9, rows)), 1)
+            return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int64(), ()), storage)
         case "matrices":
             return pa.ExtensionArray.from_storage(
                 pa.fixed_shape_tensor(pa.int16(), (2, 3), permutation=[1, 0]),
@@ -104,7 +107,7 @@ def test_pieces_become_one_batch_whatever_their_types_and_borders(kinds: list[st
 
 
 def test_what_is_large_is_copied_once_and_the_rest_put_together_before() -> None:
-    names, rows = ["id", "pixels", "gaps", "jpeg"], 600
+    names, rows = ["id", "pixels", "gaps", "jpeg"], 900
     parts = [
         pa.RecordBatch.from_arrays(
             [
@@ -128,9 +131,31 @@ def test_what_is_large_is_copied_once_and_the_rest_put_together_before() -> None
     assert there_and_back(parts).equals(concat(parts))
 
 
+def test_many_small_pieces_are_left_to_arrow() -> None:
+    small = [pa.record_batch({"x": np.arange(1_000) + n, "y": ["text"] * 1_000}) for n in range(100)]
+    wide = [pa.record_batch({str(at): np.arange(20_000) for at in range(65)}) for _ in range(2)]
+    for parts in (small, wide):
+        assert divide(parts).columns == ()
+        assert there_and_back(parts).equals(concat(parts))
+
+
+def test_a_batch_without_columns_keeps_its_rows() -> None:
+    parts = [pa.record_batch({"x": np.arange(20_000)}).select([]) for _ in range(2)]
+    assert there_and_back(parts).num_rows == 40_000
+
+
+def test_offsets_may_have_bytes_behind_them() -> None:
+    texts = pa.array(["abcd" * 10_000] * 20)
+    _, offsets, values = texts.buffers()
+    odd = pa.Array.from_buffers(pa.string(), 20, [None, pa.py_buffer(bytes(offsets)[:84] + b"xyz"), values])
+    parts = [pa.record_batch({"s": each}) for each in (odd, odd.slice(3, 10))]
+    assert divide(parts).columns
+    assert there_and_back(parts).equals(concat(parts))
+
+
 def test_nothing_is_left_over_when_all_is_large() -> None:
     parts = [pa.record_batch({"x": np.arange(20_000) + n}) for n in range(2)]
-    assert divide(parts).rest is None
+    assert divide(parts).columns and divide(parts).rest is None
     assert there_and_back(parts).equals(concat(parts))
 
 

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from antinfer.worker.layout import Layout
 from antinfer.worker.predictors.wire import Channel
@@ -73,6 +74,28 @@ def test_a_slab_is_written_again_only_when_its_reader_has_given_it_back() -> Non
     assert part["x"].to_pylist() == [1] and lent[2] is not None and lent[2].equals(batches[2])
     del part
     assert returned == [0, 1]
+
+
+def test_a_shelf_has_slabs_of_the_sizes_that_are_written() -> None:
+    shelf = SlabShelf("test")
+    batches = [pa.record_batch({"x": np.zeros(size, np.int8)}) for size in (2 << 20, 8 << 20)]
+    assert [shelf.write(batch)[0] for batch in batches] == [0, 1]
+    for first, second in ((0, 1), (1, 0), (0, 1)):
+        shelf.give_back([0, 1])
+        assert [shelf.write(batches[at])[::2] for at in (first, second)] == [(first, None), (second, None)]
+    assert 10 << 20 < shelf.size_bytes < 14 << 20
+
+
+def test_a_descriptor_that_the_kernel_has_thrown_away_is_missed() -> None:
+    ours, theirs = socket.socketpair()
+    here, there = Channel(ours), Channel(theirs)
+    here.send({"n": 1})
+    ours.sendall(b'{"n":2,"slab":true}\n')
+    assert there.receive() is not None
+    with pytest.raises(OSError, match="Too many open files"):
+        there.receive()
+    here.close()
+    there.close()
 
 
 def test_descriptors_arrive_with_their_messages() -> None:
