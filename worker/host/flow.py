@@ -6,7 +6,8 @@ does is in `worker.pipeline` and `host.junctions`; when it may do it is here:
 - a full batch runs at once, unless a queue behind it holds too many bytes;
 - a smaller one runs when nothing before it has added to it for a moment and nothing can (end of the work at hand, readers out of
   credit), or when its queue holds too many bytes. So every row that was read comes out, and its credit comes back.
-- a predictor behind a hybrid stage that finds no batch of its own takes one from that stage's queue, and does the work of both.
+- a predictor behind a hybrid stage that finds no batch of its own takes one from that stage's queue, and does the work of both. Where both
+  are there its aim says which goes first (`aim`); without one its own do, and also when they hold so many bytes that the cores would wait.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from antinfer.worker.pipeline.assembler import Assembled, Assembler
 from antinfer.worker.pipeline.buckets import BucketQueue
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.pipeline.pieces import Piece, Root
+from antinfer.worker.pipeline.sharing import Turns
 from antinfer.worker.pipeline.splitter import Outcome, select, split
 from antinfer.worker.pipeline.statistics import NodeStats
 
@@ -57,6 +59,8 @@ class Flow:
             node.hybrid: at for at, node in enumerate(nodes) if isinstance(node, Call) and node.hybrid is not None
         }
         """Hybrid stage -> the predictor that may take its rows."""
+        self._turns: dict[int, Turns] = {}
+        """Predictor that may do so -> who goes first; only for those that have an aim."""
         self._busy = [0] * len(nodes)
         self._readers = 0
         self._read_at = time.monotonic()
@@ -96,11 +100,14 @@ class Flow:
             return not moves and self._junctions.are_framing()
 
     # -- executors -------------------------------------------------------------------------------------------------------------------
-    def take(self, node: int, *, want: bool = True, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
+    def take(
+        self, node: int, *, want: bool = True, is_supplied: bool = False, wake: Callable[[], bool] = lambda: False
+    ) -> Assembled | None:
         """Wait for a batch for `node`; None when the flow has stopped, or as soon as `wake` is true after `wake_up`.
 
         With `want` false it only waits for those two. The caller owes `finish` or `forget` for every batch. For a predictor behind a hybrid
-        stage the batch may be `fused`: rows of that stage that nobody has run yet.
+        stage the batch may be `fused`: rows of that stage that nobody has run yet. With `is_supplied`, the caller has enough to do for now:
+        it is given such rows only while they are behind the aim, if there is one.
 
         Raises UserCodeError when rows wait for columns that nobody will ever name.
         """
@@ -109,7 +116,7 @@ class Flow:
                 if not want:
                     self._bells[node].wait()
                     continue
-                timeout, source = self._next(node)
+                timeout, source = self._next(node, is_supplied=is_supplied)
                 if timeout is None or timeout > 0:
                     self._wait(node, timeout)
                 elif (call := self._take(node, source)) is not None:
@@ -138,14 +145,14 @@ class Flow:
             pieces = split(call, outcome, fans_out=at.stage.kind == "flat_map")
         after = self._routes.after[node]
         self._forward([(after, piece) for piece in pieces])
-        self.forget(node, seconds, rows=call.rows, rows_out=sum(piece.rows for piece in pieces), batches=1)
+        self.forget(node, seconds, rows=call.rows, rows_out=sum(piece.rows for piece in pieces), batches=1, fused=call.fused)
 
     def hold(self, node: int) -> None:
         """Count one more batch of `node` as under way: a batch that was taken is finished in two halves."""
         with self._lock:
             self._busy[node] += 1
 
-    def forget(self, node: int, seconds: float = 0.0, *, rows: int = 0, rows_out: int = 0, batches: int = 0) -> None:
+    def forget(self, node: int, seconds: float = 0.0, *, rows: int = 0, rows_out: int = 0, batches: int = 0, fused: bool = False) -> None:
         """Count one batch of `node` as done with."""
         with self._lock:
             self._busy[node] -= 1
@@ -154,6 +161,10 @@ class Flow:
             stats.rows_done += rows
             stats.rows_out += rows_out
             stats.batches += batches
+            if fused:
+                stats.fused_seconds += seconds
+                stats.fused_done += rows
+                stats.fused_batches += batches
             self._changed_at[node] = time.monotonic()
             self._settle()
 
@@ -192,6 +203,12 @@ class Flow:
                 self._wakers[at].notify_all()
         return True
 
+    def aim(self, node: int, share: float) -> None:
+        """Have about `share` of the rows of the predictor `node`, which is behind a hybrid stage, go to it raw, as far as no work waits."""
+        with self._lock:
+            self._turns[node] = Turns(share)
+            self._wakers[node].notify_all()
+
     # -- rows on their way -----------------------------------------------------------------------------------------------------------
     def _forward(self, stops: Sequence[tuple[int, Piece]]) -> None:
         todo = deque(stops)
@@ -225,7 +242,8 @@ class Flow:
             if queue.full() or _is_heavy(queue):
                 self._wakers[at].notify()
             if at in self._taker:
-                self._wakers[self._taker[at]].notify()
+                # One of them may not want it.
+                self._wakers[self._taker[at]].notify_all()
 
     def _take(self, node: int, source: int) -> Assembled | None:
         queue, own = self._queues[source], self._queues[node]
@@ -234,7 +252,7 @@ class Flow:
         call = queue.take(own.limits if source != node else None)
         if call is not None:
             self._busy[node] += 1
-            self._count(self._stats[node], call, fused=source != node)
+            self._count(node, call, fused=source != node)
         else:
             # Nothing but dropped leases was there: whoever waits for this queue to be empty hears it from nobody else.
             self._settle()
@@ -246,23 +264,36 @@ class Flow:
                 self._wakers[feeder].notify_all()
         return call
 
-    @staticmethod
-    def _count(stats: NodeStats, call: Assembled, *, fused: bool) -> None:
-        rows = call.rows
+    def _count(self, node: int, call: Assembled, *, fused: bool) -> None:
+        rows, stats = call.rows, self._stats[node]
         stats.rows_in += rows
         if fused:
             call.fused = True
             stats.fused_rows += rows
+        if node in self._turns:
+            self._turns[node].took(rows, raw=fused)
 
     # -- when --------------------------------------------------------------------------------------------------------------------------
-    def _next(self, node: int) -> tuple[float | None, int]:
+    def _next(self, node: int, *, is_supplied: bool = False) -> tuple[float | None, int]:
         """Return in how many seconds `node` may run a batch as things stand (None: not before something happens), and whose rows."""
         at = self.nodes[node]
         delay = self._delay(node)
-        if delay == 0.0 or not isinstance(at, Call) or at.hybrid is None:
+        if not isinstance(at, Call) or at.hybrid is None:
+            return delay, node
+        prefers_raw = self._prefers_raw(node)
+        if not prefers_raw and (delay == 0.0 or (is_supplied and node in self._turns)):
             return delay, node
         raw = self._raw_delay(node, at)
-        return (delay, node) if raw is None or (delay is not None and delay <= raw) else (raw, at.hybrid)
+        if raw is None or (delay is not None and (delay < raw or (delay == raw and not prefers_raw))):
+            return delay, node
+        return raw, at.hybrid
+
+    def _prefers_raw(self, node: int) -> bool:
+        """Tell whether rows of the hybrid stage before it go before those that are there ready for the predictor `node`."""
+        queue, turns = self._queues[node], self._turns.get(node)
+        assert queue is not None
+        # Ready rows that hold much memory keep the cores waiting.
+        return turns is not None and not _is_heavy(queue) and turns.is_raw(queue.limits.rows)
 
     def _delay(self, node: int) -> float | None:
         queue = self._queues[node]

@@ -15,6 +15,7 @@ from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader, cpu_secon
 from antinfer.worker.host.pools import Pools, StagePool
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.graph import Call, Node
+from antinfer.worker.pipeline.sharing import SharePolicy, Work
 from antinfer.worker.pipeline.statistics import NodeStats
 from antinfer.worker.pipeline.tuner import Decision, Machine, StageSignal, Tuner
 from antinfer.worker.pipeline.workersas import Counters, Verdict, WorkersTrial
@@ -36,6 +37,8 @@ class Tuning:
         routes = graph.routes(nodes)
         self._last_calls = {at for at, node in enumerate(nodes) if isinstance(node, Call) and not routes.outlets[at]}
         self._trials: dict[int, WorkersTrial] = {}
+        self._shares = {pool.node: SharePolicy(pool.call.name, pool.call.gpu_share) for pool in pools if _has_choice(pool.call)}
+        """Predictor behind a hybrid stage -> how it finds its aim."""
         self._before: list[NodeStats] | None = None
         self._stepped_at = 0.0
         self._computed: dict[int, dict[int | None, float]] = {}
@@ -62,8 +65,11 @@ class Tuning:
             # What others do now tells nothing about how they will do.
             self._tuner.pause()
             self._before = None
+            for policy in self._shares.values():
+                policy.pause()
         else:
             self._step_tuner(now, stats)
+            self._step_shares(now, stats)
         self._stepped_at = now
 
     # -- threads or processes --------------------------------------------------------------------------------------------------------
@@ -182,6 +188,17 @@ class Tuning:
         count = sum(len(pool.predictors()) for pool in sharing)
         return -(-count // max(1, len(devices)))
 
+    # -- who does what of a hybrid stage ---------------------------------------------------------------------------------------------
+    def _step_shares(self, now: float, stats: list[NodeStats]) -> None:
+        pools = {pool.node: pool for pool in self._pools}
+        for node, policy in self._shares.items():
+            pool, hybrid = pools[node], pools[node].call.hybrid
+            assert hybrid is not None
+            aim = policy.step(now, *_works(stats[hybrid], pools[hybrid].ready, stats[node], pool.ready))
+            if aim is not None:
+                self._flow.aim(node, aim.share)
+                self._note(pool, "share", aim.reason)
+
     def _note(self, pool: StagePool, action: str, line: str) -> None:
         self.decisions[pool.node].append(line)
         _LOG.info("%s", line, extra={"action": action, "stage": pool.call.name, "degree": pool.degree, "workers_as": pool.mode})
@@ -189,6 +206,25 @@ class Tuning:
 
 def _num_gpus(call: Call) -> float:
     return 0.0 if call.spec is None else call.spec.num_gpus
+
+
+def _has_choice(call: Call) -> bool:
+    """Tell whether it is left to us which rows of the hybrid stage before it a predictor does."""
+    return call.hybrid is not None and call.gpu_share not in (0, 1)
+
+
+def _works(cores: NodeStats, copies: int, model: NodeStats, predictors: int) -> tuple[Work, Work, Work]:
+    """Return what was done on the cores, and by predictors of rows that came ready and that came raw."""
+    return (
+        Work(cores.rows_done, cores.batches, cores.busy_seconds, copies),
+        Work(
+            model.rows_done - model.fused_done,
+            model.batches - model.fused_batches,
+            model.busy_seconds - model.fused_seconds,
+            predictors,
+        ),
+        Work(model.fused_done, model.fused_batches, model.fused_seconds, predictors),
+    )
 
 
 def _is_open(call: Call) -> bool:

@@ -26,6 +26,12 @@ class NodeStats:
     """Executors waited although there was, since the next queue was full, summed."""
     fused_rows: int = 0
     """Of a predictor's rows in, those of the hybrid stage before it that nobody had run yet."""
+    fused_done: int = 0
+    """Of its rows done, those."""
+    fused_batches: int = 0
+    """Of its batches, those of such rows."""
+    fused_seconds: float = 0.0
+    """Of its seconds at work, those for such rows."""
     queue_rows: int = 0
     """Rows that wait in front of the node now."""
     queue_bytes: int = 0

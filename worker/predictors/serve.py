@@ -127,7 +127,9 @@ class _Server:
         self._jobs: deque[_Job] = deque()
         """Batches that are being computed, oldest first; they overtake those that still come."""
         self._counted = 0.0
-        """Everything before this moment is in the seconds of some batch."""
+        """Everything before this moment is in the seconds of some batch, but for `_uncounted`."""
+        self._uncounted: list[tuple[float, float]] = []
+        """Times before that, begin and end, in which only batches were under way that were overtaken."""
         self._largest = 0
 
     def run(self) -> None:
@@ -282,8 +284,10 @@ class _Server:
     def _seconds(self, job: _Job) -> float:
         """Return the time since a batch was begun, without what was counted for others."""
         now = time.monotonic()
-        seconds, self._counted = now - max(job.began, self._counted), now
-        return seconds
+        times, self._counted = [*self._uncounted, (self._counted, now)], now
+        oldest = min((other.began for other in (*self._coming, *self._jobs)), default=now)
+        self._uncounted = [(begin, min(end, job.began)) for begin, end in times if begin < job.began and min(end, job.began) > oldest]
+        return sum(max(0.0, end - max(begin, job.began)) for begin, end in times)
 
     def _weigh(self) -> list[int] | None:
         """Return what user code holds, now and then: memory of the process, shared memory and memory of the device, in bytes."""

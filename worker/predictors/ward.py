@@ -55,7 +55,9 @@ class Ward:
         return True
 
     # -- the feed of its predictors ----------------------------------------------------------------------------------------------------
-    def take(self, node: int, *, want: bool = True, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
+    def take(
+        self, node: int, *, want: bool = True, is_supplied: bool = False, wake: Callable[[], bool] = lambda: False
+    ) -> Assembled | None:
         """Wait for a suspect; None when the feed has stopped, or as soon as `wake` is true after `wake_up`."""
 
         def is_awake() -> bool:

@@ -108,7 +108,9 @@ class Bench:
             raise self._error
 
     # -- what copies call --------------------------------------------------------------------------------------------------------------
-    def take(self, node: int, *, want: bool = True, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
+    def take(
+        self, node: int, *, want: bool = True, is_supplied: bool = False, wake: Callable[[], bool] = lambda: False
+    ) -> Assembled | None:
         with self._news:
             while not self._stopped and not wake():
                 call = self._next() if want else None

@@ -126,8 +126,10 @@ class _Recorder:
             raise self._error
 
     # -- what copies call --------------------------------------------------------------------------------------------------------------
-    def take(self, node: int, *, want: bool = True, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
-        return self._flow.take(node, want=want, wake=wake)
+    def take(
+        self, node: int, *, want: bool = True, is_supplied: bool = False, wake: Callable[[], bool] = lambda: False
+    ) -> Assembled | None:
+        return self._flow.take(node, want=want, is_supplied=is_supplied, wake=wake)
 
     def wake_up(self, node: int) -> None:
         self._flow.wake_up(node)

@@ -1,10 +1,8 @@
-"""The flow where it is more than a chain: branches, conditions, hybrid stages, statistics. Batches are taken and finished by hand."""
+"""The flow where it is more than a chain: branches, conditions, statistics. Batches are taken and finished by hand."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,42 +13,9 @@ from antinfer.spec.schema import JobSpec
 from antinfer.worker.host import flow as flows
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.pipeline import graph
-from antinfer.worker.pipeline.assembler import Assembled
-from antinfer.worker.pipeline.pieces import BadRow, Piece, Root, without_bad
+from antinfer.worker.pipeline.pieces import BadRow, Root, without_bad
 from antinfer.worker.pipeline.splitter import Outcome
-
-
-def make(*stages: dict[str, Any]) -> tuple[Flow, list[Piece]]:
-    source, sink = {"type": "parquet", "path": "/in"}, {"path": "/out"}
-    spec = JobSpec.model_validate({"source": source, "pipeline": stages, "sink": sink})
-    found: list[Piece] = []
-    return Flow(graph.build(spec, 1), found.append), found
-
-
-def at(flow: Flow, name: str) -> int:
-    return next(index for index, node in enumerate(flow.nodes) if isinstance(node, graph.Call) and node.name == name)
-
-
-def piece(root: Root, begin: int, rows: int, **columns: Any) -> Piece:
-    return Piece(root, begin, begin + rows, pa.record_batch({"x": np.arange(begin, begin + rows), **columns}))
-
-
-def took(flow: Flow, name: str) -> Assembled:
-    call = flow.take(at(flow, name))
-    assert call is not None
-    return call
-
-
-def batch_of(call: Assembled) -> pa.RecordBatch:
-    return call.batch(lambda batch: batch)
-
-
-def run(flow: Flow, name: str, work: Callable[[pa.RecordBatch], pa.RecordBatch]) -> pa.RecordBatch:
-    call = took(flow, name)
-    batch = batch_of(call)
-    flow.finish(at(flow, name), call, Outcome(work(batch)), 0.0)
-    return batch
-
+from tests.unit.worker.flowhands import at, make, piece, run, took
 
 BRANCHES = {"parallel": {"a": [{"predict": "m:A", "batch_size": 4}], "b": [{"predict": "m:B", "batch_size": 6}]}}
 
@@ -151,55 +116,6 @@ def test_columns_that_the_user_named_are_there_without_any_row() -> None:
     flow.put(piece(Root(0), 0, 2, hard=[False, False]))
     (home,) = found
     assert home.batch is not None and home.batch.to_pydict()["score"] == [None, None]
-
-
-HYBRID = {"map_batches": "m:cpu", "on_gpu": "m:Gpu", "batch_size": 4}
-MODEL = {"predict": "m:Model", "num_gpus": 1, "batch_size": 8}
-
-
-def test_a_predictor_takes_decoded_rows_first_and_raw_ones_when_there_are_none() -> None:
-    flow, found = make(HYBRID, MODEL)
-    flow.put(piece(Root(0), 0, 24))
-    for _ in range(2):
-        run(flow, "cpu", lambda batch: pa.record_batch({"y": batch["x"]}))
-    first, second = took(flow, "Model"), took(flow, "Model")
-    assert (first.fused, batch_of(first).schema.names, first.rows) == (False, ["y"], 8)
-    assert (second.fused, batch_of(second).schema.names, second.rows) == (True, ["x"], 8)
-    assert all(half.fused for half in second.halves())
-    for call in (second, first):
-        flow.finish(at(flow, "Model"), call, Outcome(pa.record_batch({"z": batch_of(call).column(0)})), 0.0)
-    assert sorted(value for home in found if home.batch is not None for value in home.batch["z"].to_pylist()) == list(range(16))
-    model = flow.statistics()[at(flow, "Model")]
-    assert (model.rows_in, model.fused_rows, model.batches) == (16, 8, 2)
-
-
-def test_a_predictor_that_waits_hears_of_raw_rows() -> None:
-    flow, _ = make(HYBRID, MODEL)
-    taken: list[Assembled | None] = []
-    thread = threading.Thread(target=lambda: taken.append(flow.take(at(flow, "Model"))))
-    thread.start()
-    with flow.reading():
-        flow.put(piece(Root(0), 0, 8))
-        thread.join(10)
-    assert taken and taken[0] is not None and taken[0].fused
-
-
-@pytest.mark.parametrize(("share", "fused"), [(0, 0), (0.25, 2), (1, 8)])
-def test_the_share_of_raw_batches_is_bounded(share: float, fused: int) -> None:
-    flow, _ = make({**HYBRID, "gpu_share": share, "batch_size": 8}, MODEL)
-    hurry = threading.Event()
-    hurry.set()
-    seen = 0
-    for begin in range(0, 64, 8):
-        flow.put(piece(Root(0), begin, 8))
-        if flow._next(at(flow, "Model"))[0] is None:
-            run(flow, "cpu", lambda batch: pa.record_batch({"y": batch["x"]}))
-        call = took(flow, "Model")
-        seen += call.fused
-        flow.finish(at(flow, "Model"), call, Outcome(batch_of(call).select([0]).rename_columns(["z"])), 0.0)
-    assert seen == fused
-    if share == 1:
-        assert flow._delay(at(flow, "cpu")) is None
 
 
 def test_waiting_is_counted_by_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
