@@ -126,7 +126,8 @@ class StageSpec(Model):
     on_gpu_args: forms.JsonDict = Field(default_factory=dict, description="Keyword arguments for the constructor of `on_gpu`.")
     gpu_share: forms.GpuShare = Field(
         default="auto",
-        description="Share of rows that `on_gpu` does: `auto` keeps CPU and GPU both busy, 0 never, 1 always, between: at most so many.",
+        description="Share of rows that `on_gpu` does: `auto` measures with which share CPU and GPU together do the most, 0 never, "
+        "1 always, between: at most so many.",
     )
     columns: forms.OptionalColumns = Field(
         default=None,

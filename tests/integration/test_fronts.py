@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,29 @@ def test_a_batch_overtakes_those_that_the_front_still_works_on_but_none_that_it_
         slots = [each.data["slot"] for each in answers if each is not None and each.data["is"] == "result"]
         # The two that fill the model's queue were there before; the others, although sent long before, were not.
         assert slots == [1, 2, 0, 3, 4]
+    finally:
+        process.stop()
+        process.close()
+
+
+def test_the_time_of_batches_that_are_overtaken_is_counted_once_and_whole(make_bench: Any) -> None:
+    bench: Bench = make_bench("Tells", 4, seconds=0.1, column="raw")
+    process = PredictorProcess(spawn.start(1), bench.stage, 1, front=bench.stage_of("DecodeAside", seconds=0.6), rows=4)
+    try:
+        assert process.receive(60) is not None
+        began = time.monotonic()
+        process.send(0, pa.record_batch({"raw": [0] * 4}), fused=True)
+        time.sleep(0.2)
+        process.send(1, pa.record_batch({"x": [1] * 4}))
+        seconds = {}
+        while len(seconds) < 2:
+            message = process.receive(30)
+            assert message is not None
+            if message.data["is"] == "result":
+                seconds[message.data["slot"]] = message.data["seconds"]
+        assert list(seconds) == [1, 0]
+        assert seconds[1] < 0.2 and seconds[0] >= 0.4
+        assert sum(seconds.values()) == pytest.approx(time.monotonic() - began, abs=0.15)
     finally:
         process.stop()
         process.close()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -101,13 +101,13 @@ class Flow:
 
     # -- executors -------------------------------------------------------------------------------------------------------------------
     def take(
-        self, node: int, *, want: bool = True, is_supplied: bool = False, wake: Callable[[], bool] = lambda: False
+        self, node: int, *, want: bool = True, owed: Iterable[Assembled] = (), wake: Callable[[], bool] = lambda: False
     ) -> Assembled | None:
         """Wait for a batch for `node`; None when the flow has stopped, or as soon as `wake` is true after `wake_up`.
 
         With `want` false it only waits for those two. The caller owes `finish` or `forget` for every batch. For a predictor behind a hybrid
-        stage the batch may be `fused`: rows of that stage that nobody has run yet. With `is_supplied`, the caller has enough to do for now:
-        it is given such rows only while they are behind the aim, if there is one.
+        stage the batch may be `fused`: rows of that stage that nobody has run yet. Where there is an aim, the batches that the caller owes
+        already (`owed`) say whether it may have one more of these.
 
         Raises UserCodeError when rows wait for columns that nobody will ever name.
         """
@@ -116,7 +116,7 @@ class Flow:
                 if not want:
                     self._bells[node].wait()
                     continue
-                timeout, source = self._next(node, is_supplied=is_supplied)
+                timeout, source = self._next(node, owed)
                 if timeout is None or timeout > 0:
                     self._wait(node, timeout)
                 elif (call := self._take(node, source)) is not None:
@@ -274,16 +274,16 @@ class Flow:
             self._turns[node].took(rows, raw=fused)
 
     # -- when --------------------------------------------------------------------------------------------------------------------------
-    def _next(self, node: int, *, is_supplied: bool = False) -> tuple[float | None, int]:
+    def _next(self, node: int, owed: Iterable[Assembled] = ()) -> tuple[float | None, int]:
         """Return in how many seconds `node` may run a batch as things stand (None: not before something happens), and whose rows."""
         at = self.nodes[node]
         delay = self._delay(node)
         if not isinstance(at, Call) or at.hybrid is None:
             return delay, node
         prefers_raw = self._prefers_raw(node)
-        if not prefers_raw and (delay == 0.0 or (is_supplied and node in self._turns)):
+        if not prefers_raw and delay == 0.0:
             return delay, node
-        raw = self._raw_delay(node, at)
+        raw = self._raw_delay(node, at, owed)
         if raw is None or (delay is not None and (delay < raw or (delay == raw and not prefers_raw))):
             return delay, node
         return raw, at.hybrid
@@ -308,13 +308,16 @@ class Flow:
             return 0.0
         return self._quiet_in(node)
 
-    def _raw_delay(self, node: int, at: Call) -> float | None:
+    def _raw_delay(self, node: int, at: Call, owed: Iterable[Assembled]) -> float | None:
         """Return as `_next` in how many seconds the predictor `node` may take rows of the hybrid stage before it."""
         assert at.hybrid is not None
         queue, own, share = self._queues[at.hybrid], self._queues[node], self._share(node)
         assert queue is not None and own is not None
         stats = self._stats[node]
         if not queue.rows or share == 0 or (share is not None and stats.fused_rows > share * stats.rows_in) or not self._room_after(node):
+            return None
+        turns, raw = self._turns.get(node), [call.fused for call in owed]
+        if turns is not None and not turns.may_be_raw(own.limits.rows, under_way=len(raw), raw=sum(raw)):
             return None
         if queue.full(own.limits) or _is_heavy(queue):
             return 0.0

@@ -13,18 +13,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NEAR = 0.05
-"""Raw rows must be faster by more than this than ready ones to leave the cores out: figures of a running pipeline are never quite exact."""
 LEAST_CHANGE = 0.05
 """A new aim differs by so much from the one before."""
 WINDOW_SECONDS = 2.0
 """So far are looks at the figures apart at least."""
 WINDOW_BATCHES = 8
 """Batches of a kind that a measurement of it has to see."""
-CALM_SECONDS = 60.0
+CALM_SECONDS = 300.0
 """After so long without a change, an aim that was taken back is no reason for doubt any more."""
 _MOST_OWED = 2
 """Batches by which a predictor may be behind its aim: rows that were not there when it was their turn are not made up for in one go."""
+_MOST_RAW = 3
+"""Raw batches that a predictor may have under way: one in the stage in front, one before, one behind. Other slots are for ready ones."""
+_MARGIN = 0.05
+"""Where no ready batch waits, raw ones may exceed the aim by this share: what more of them cost is seen only when they are taken."""
+_DRY = 2
+"""With fewer batches under way a predictor may run dry before it gets another."""
+_ENOUGH = 3
+"""With so many it has no use for another one yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +50,16 @@ class Rates:
         return predictors if share == 1 else min(predictors, self.cores / (1 - share))
 
     def best_share(self, most: float = 1.0) -> float:
-        """Return the raw share, at most `most`, with the highest rate; of equal ones the smallest."""
-        if not self.cores or self.raw > (1 + NEAR) * self.ready:
+        """Return the raw share, at most `most`, with the highest rate; of equal ones the smallest.
+
+        A raw row takes no less of a predictor than a ready one. Where the figures say so, some of its time was counted for the other kind,
+        and the share is still that with which neither the cores nor the predictors wait.
+        """
+        if not self.cores:
             return most
-        if self.cores >= self.ready:
-            return 0.0
-        # For each row the cores make, the predictors have the rest of their time for raw ones.
-        spare = 1 / self.cores - 1 / self.ready
-        return min(most, spare / (spare + 1 / self.raw))
+        # What the predictors have left of the time in which the cores make a row, and raw ones take that.
+        left = max(0.0, 1 / self.cores - 1 / self.ready)
+        return min(most, left / (left + 1 / self.raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,7 @@ class SharePolicy:
             ready: Rows that the predictors were given ready.
             raw: Rows that the predictors were given raw.
         """
-        if self._looked_at is not None and now - self._looked_at < WINDOW_SECONDS:
+        if (self._looked_at is not None and now - self._looked_at < WINDOW_SECONDS) or not ready.copies:
             return None
         self._looked_at = now
         # A kind of which there were too few keeps the rate that was measured last.
@@ -155,9 +163,12 @@ class SharePolicy:
             least = self._least if now - self._changed_at < CALM_SECONDS else LEAST_CHANGE
             if abs(change) < least:
                 return None
-            # Where figures go up and down, or follow the aim, only what goes further counts.
-            self._least = 2 * least if change * self._went < 0 else least
+            self._least = least
+            if change * self._went < 0:
+                # Figures that go up and down, or that follow the aim: between the two is right, and what goes less far counts no more.
+                self._least, change = 2 * least, change / 2
             self._went = change
+            share = self._aim + change
         self._aim, self._changed_at = share, now
         bound = f" (gpu_share allows {self._most:.0%})" if share == self._most < 1 else ""
         return Aim(
@@ -168,19 +179,36 @@ class SharePolicy:
 
 
 class Turns:
-    """Says, where rows of both kinds wait for a predictor stage, which of them is next."""
+    """Says which rows are next for a predictor stage, as far as there is a choice."""
 
     def __init__(self, aim: float) -> None:
         """`aim`: share of the rows that shall go raw."""
         self._aim = aim
         self._owed = 0.0
-        """Raw rows by which it is behind."""
+        """Raw rows by which it is behind the aim."""
+        self._free = 0.0
+        """Raw rows by which it is behind what it may take beside the aim."""
 
     def took(self, rows: int, *, raw: bool) -> None:
         """Take note of a batch that was given to a predictor, whether there was a choice or not."""
-        owed = self._owed + self._aim * rows - rows * raw
-        self._owed = min(max(owed, -_MOST_OWED * rows), _MOST_OWED * rows)
+        self._owed = _kept(self._owed + self._aim * rows - rows * raw, rows)
+        self._free = _kept(self._free + min(1.0, self._aim + _MARGIN) * rows - rows * raw, rows)
 
     def is_raw(self, rows: int) -> bool:
-        """Tell whether a batch of about `rows` rows shall be a raw one: the kind after which the share is nearer to the aim."""
+        """Tell whether a batch of about `rows` rows shall be a raw one where both wait: which kind brings the share nearer to the aim."""
         return self._owed + self._aim * rows > rows / 2
+
+    def may_be_raw(self, rows: int, *, under_way: int, raw: int) -> bool:
+        """Tell whether a predictor may take a raw batch of about `rows` rows when no ready one is there.
+
+        It has `under_way` batches, `raw` of them raw. Before it runs dry it must; one that it takes only because a slot is free keeps out a
+        ready one that comes next.
+        """
+        if self._aim == 1:
+            return True
+        least = -rows / 2 if under_way < _ENOUGH else rows / 2
+        return raw < _MOST_RAW and (under_way < _DRY or self._free + self._aim * rows > least)
+
+
+def _kept(owed: float, rows: int) -> float:
+    return min(max(owed, -_MOST_OWED * rows), _MOST_OWED * rows)

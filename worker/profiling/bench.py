@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -109,7 +109,7 @@ class Bench:
 
     # -- what copies call --------------------------------------------------------------------------------------------------------------
     def take(
-        self, node: int, *, want: bool = True, is_supplied: bool = False, wake: Callable[[], bool] = lambda: False
+        self, node: int, *, want: bool = True, owed: Iterable[Assembled] = (), wake: Callable[[], bool] = lambda: False
     ) -> Assembled | None:
         with self._news:
             while not self._stopped and not wake():

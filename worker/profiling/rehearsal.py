@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -127,9 +127,9 @@ class _Recorder:
 
     # -- what copies call --------------------------------------------------------------------------------------------------------------
     def take(
-        self, node: int, *, want: bool = True, is_supplied: bool = False, wake: Callable[[], bool] = lambda: False
+        self, node: int, *, want: bool = True, owed: Iterable[Assembled] = (), wake: Callable[[], bool] = lambda: False
     ) -> Assembled | None:
-        return self._flow.take(node, want=want, is_supplied=is_supplied, wake=wake)
+        return self._flow.take(node, want=want, owed=owed, wake=wake)
 
     def wake_up(self, node: int) -> None:
         self._flow.wake_up(node)

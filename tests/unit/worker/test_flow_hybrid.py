@@ -105,26 +105,30 @@ def test_ready_rows_go_first_when_the_cores_wait_for_them_to_leave(monkeypatch: 
     assert flow._delay(at(flow, "cpu")) == 0.0
 
 
-def test_a_predictor_with_enough_to_do_takes_raw_rows_only_when_it_is_behind_its_aim() -> None:
+def test_what_is_under_way_may_keep_a_predictor_from_raw_rows_but_not_from_ready_ones() -> None:
     flow, _ = make({**HYBRID, "batch_size": 8}, MODEL)
-    model = at(flow, "Model")
-    flow.put(piece(Root(0), 0, 64))
-    assert flow._next(model, is_supplied=True) == (0.0, at(flow, "cpu")), "there is no aim yet"
+    model, raw = at(flow, "Model"), (0.0, at(flow, "cpu"))
+    flow.put(piece(Root(0), 0, 128))
+    decode(flow, 3)
+    readies, raws = [took(flow, "Model") for _ in range(3)], [took(flow, "Model") for _ in range(3)]
+    assert flow._next(model, readies) == flow._next(model, raws) == raw, "there is no aim yet"
     flow.aim(model, 0.4)
-    assert flow._next(model, is_supplied=True)[0] is None and flow._next(model) == (0.0, at(flow, "cpu"))
+    assert flow._next(model, readies[:2]) == flow._next(model, raws[:2]) == raw
+    assert flow._next(model, readies)[0] is None and flow._next(model, raws)[0] is None
+    flow.aim(model, 0.9)
+    assert flow._next(model, readies) == raw and flow._next(model, raws)[0] is None
     decode(flow)
-    assert flow._next(model, is_supplied=True) == (0.0, model)
-    took(flow, "Model")
-    assert flow._next(model, is_supplied=True) == (0.0, at(flow, "cpu"))
+    assert flow._next(model, raws) == (0.0, model)
 
 
 def test_one_that_waits_for_ready_rows_hears_of_a_new_aim() -> None:
     flow, _ = make({**HYBRID, "batch_size": 8}, MODEL)
     model = at(flow, "Model")
     flow.aim(model, 0.0)
-    flow.put(piece(Root(0), 0, 8))
+    flow.put(piece(Root(0), 0, 32))
     taken: list[Assembled | None] = []
-    thread = threading.Thread(target=lambda: taken.append(flow.take(model, is_supplied=True)))
+    raws = [took(flow, "Model") for _ in range(2)]
+    thread = threading.Thread(target=lambda: taken.append(flow.take(model, owed=raws)))
     thread.start()
     flow.aim(model, 1.0)
     thread.join(10)
