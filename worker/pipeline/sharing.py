@@ -187,7 +187,7 @@ class Turns:
         self._owed = 0.0
         """Raw rows by which it is behind the aim."""
         self._free = 0.0
-        """Raw rows by which it is behind what it may take beside the aim."""
+        """Raw rows by which it is behind what it may take where no ready ones wait."""
 
     def took(self, rows: int, *, raw: bool) -> None:
         """Take note of a batch that was given to a predictor, whether there was a choice or not."""
