@@ -88,8 +88,13 @@ class Divided:
     """All other columns, in one; None when there are none."""
 
     @property
-    def size_bytes(self) -> int:
-        """At most so many bytes `columns` take."""
+    def nbytes(self) -> int:
+        """Bytes of the rows themselves."""
+        return sum(size for column in self.columns for size in column.sizes) + (0 if self.rest is None else int(self.rest.nbytes))
+
+    @property
+    def columns_bytes(self) -> int:
+        """At most so many bytes `columns` take where they are written."""
         return sum(size + ALIGNMENT for column in self.columns for size in column.sizes)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -90,17 +90,13 @@ class SlabWriter:
         self._name = name
         self._slab: Slab | None = None
 
-    def write(self, parts: Sequence[pa.RecordBatch]) -> tuple[Layout, int | None]:
-        """Write the batch that consists of `parts`, which agree on every type they know.
+    def write(self, batch: Divided) -> tuple[Layout, int | None]:
+        """Write `batch`.
 
         Returns how it lies there and, when the slab is a new one, a descriptor for the other side, to be closed by the caller.
 
         Raises OSError when there is no memory left.
         """
-        return self.write_divided(divide(parts))
-
-    def write_divided(self, batch: Divided) -> tuple[Layout, int | None]:
-        """Write `batch`, as `write` does."""
         wanted = _room_for(batch)
         fresh: int | None = None
         while True:
@@ -148,7 +144,7 @@ class SlabShelf:
         """Write `batch` into a free slab; return the number of that, and what `SlabWriter.write` returns."""
         divided = divide([batch])
         number = self._pick(_room_for(divided))
-        return number, *self._writers[number].write_divided(divided)
+        return number, *self._writers[number].write(divided)
 
     def give_back(self, numbers: Iterable[int]) -> None:
         """Take slabs back that the reader is done with."""
@@ -171,10 +167,10 @@ class SlabShelf:
 
 def _room_for(batch: Divided) -> int:
     """Return about how many bytes `batch` takes."""
-    rest = batch.rest
-    return (
-        batch.size_bytes + _FRAMING_BYTES + (0 if rest is None else pa.ipc.get_record_batch_size(rest) + int(rest.schema.serialize().size))
-    )
+    size = batch.columns_bytes + _FRAMING_BYTES
+    if batch.rest is not None:
+        size += int(pa.ipc.get_record_batch_size(batch.rest)) + int(batch.rest.schema.serialize().size)
+    return size
 
 
 def _write_column(sink: pa.NativeFile, column: Loose) -> Column:

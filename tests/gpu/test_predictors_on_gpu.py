@@ -20,6 +20,7 @@ from antinfer.launchers.gpus import visible_gpus
 from antinfer.predictors import DecodeJpeg
 from antinfer.worker.calls import Caller
 from antinfer.worker.host.flow import Flow
+from antinfer.worker.layout import divide
 from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
@@ -194,7 +195,7 @@ class Lent:
     """A batch in memory that `caller` has pinned, as it lies there in a worker."""
 
     def __init__(self, caller: Caller, batch: pa.RecordBatch) -> None:
-        layout, fresh = SlabWriter("test").write([batch])
+        layout, fresh = SlabWriter("test").write(divide([batch]))
         assert fresh is not None
         self.slab = Slab(fresh, os.fstat(fresh).st_size)
         caller.tell("register", self.slab.view())

@@ -68,9 +68,9 @@ def test_the_time_of_batches_that_are_overtaken_is_counted_once_and_whole(make_b
     try:
         assert process.receive(60) is not None
         began = time.monotonic()
-        process.send(0, pa.record_batch({"raw": [0] * 4}), fused=True)
+        process.send(0, [pa.record_batch({"raw": [0] * 4})], fused=True)
         time.sleep(0.2)
-        process.send(1, pa.record_batch({"x": [1] * 4}))
+        process.send(1, [pa.record_batch({"x": [1] * 4})])
         seconds = {}
         while len(seconds) < 2:
             message = process.receive(30)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from antinfer.worker import deaths, families
 from antinfer.worker.blackbox import WHERE_ARE_YOU
 from antinfer.worker.deaths import Death
-from antinfer.worker.layout import Layout
+from antinfer.worker.layout import Layout, divide
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.batchsize import slots_of
 from antinfer.worker.pipeline.pieces import BadRow
@@ -88,17 +88,18 @@ class PredictorProcess:
         return self._process.poll() is not None
 
     def send(self, slot: int, parts: Sequence[pa.RecordBatch], *, fused: bool = False, full: int = 0, proven: bool = False) -> int:
-        """Hand the batch that consists of `parts` over in `slot`, where a full one has `full` rows; return its bytes.
+        """Hand the batch that consists of `parts` over in `slot`, where a full one has `full` rows; return the bytes of its rows.
 
         With `proven` the stage has results, from this process or from others. A process that has died shows at `receive`.
 
         Raises OSError when there is no memory for it.
         """
-        layout, fresh = self._writers[slot].write(parts)
+        batch = divide(parts)
+        layout, fresh = self._writers[slot].write(batch)
         returned = [self._returned.popleft() for _ in range(len(self._returned))]
         about = {"fused": fused, "full": full, "proven": proven, "returned": returned}
         self._send({"is": "batch", "slot": slot, "lies": layout.to_json(), **about}, fresh)
-        return layout.length
+        return batch.nbytes
 
     def limit_threads(self, threads: int) -> None:
         """Have it compute with `threads` threads from the next batch on."""

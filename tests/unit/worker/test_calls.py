@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from antinfer.errors import UserCodeError
 from antinfer.worker.calls import Caller, Fault, select_columns
+from antinfer.worker.layout import divide
 from antinfer.worker.pipeline.stagecalls import StageCall, Standing
 from antinfer.worker.shm import Slab, SlabWriter
 
@@ -247,7 +248,7 @@ def test_code_that_fills_one_array_again_and_again_spoils_no_row(stage: Any, arg
 
 def test_a_batch_with_bad_rows_lets_go_of_its_slab(stage: Any) -> None:
     writer = SlabWriter("test")
-    layout, fresh = writer.write([xs(64)])
+    layout, fresh = writer.write(divide([xs(64)]))
     assert fresh is not None
     loan = Slab(fresh, os.fstat(fresh).st_size).lend(layout)
     assert loan.batch is not None

@@ -78,7 +78,7 @@ def column(kind: str, rows: int, seed: int) -> pa.Array:
 
 
 def there_and_back(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    lies, fresh = SlabWriter("test").write(parts)
+    lies, fresh = SlabWriter("test").write(divide(parts))
     assert fresh is not None
     slab = Slab(fresh, os.fstat(fresh).st_size)
     assert lies.length <= slab.size_bytes

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from antinfer.worker.layout import Layout
+from antinfer.worker.layout import Layout, divide
 from antinfer.worker.predictors.wire import Channel
 from antinfer.worker.shm import Slab, SlabShelf, SlabWriter
 
@@ -21,28 +21,28 @@ def mapped(descriptor: int | None) -> Slab:
 def test_batches_travel_and_slabs_grow() -> None:
     writer = SlabWriter("test")
     small = pa.record_batch({"x": np.arange(10), "s": [str(i) for i in range(10)]})
-    layout, fresh = writer.write([small.slice(2, 5)])
+    layout, fresh = writer.write(divide([small.slice(2, 5)]))
     slab = mapped(fresh)
     assert slab.read(layout).equals(small.slice(2, 5))
 
-    layout, fresh = writer.write([small])
+    layout, fresh = writer.write(divide([small]))
     assert fresh is None and slab.read(layout).equals(small)
 
     large = pa.record_batch({"x": np.random.default_rng(0).random(1_000_000)})
-    layout, fresh = writer.write([large])
+    layout, fresh = writer.write(divide([large]))
     assert mapped(fresh).read(layout).equals(large)
 
 
 def test_dictionaries_that_no_estimate_knows_fit() -> None:
     words = pa.array(["abc" * 1_000_000, "x"] * 3).dictionary_encode()
     batch = pa.record_batch({"d": words})
-    layout, fresh = SlabWriter("test").write([batch])
+    layout, fresh = SlabWriter("test").write(divide([batch]))
     assert mapped(fresh).read(layout).equals(batch)
 
 
 def test_a_loan_that_is_held_on_to_is_noticed() -> None:
     writer = SlabWriter("test")
-    layout, fresh = writer.write([pa.record_batch({"x": np.arange(10)})])
+    layout, fresh = writer.write(divide([pa.record_batch({"x": np.arange(10)})]))
     slab = mapped(fresh)
     loan = slab.lend(layout)
     assert loan.batch is not None
@@ -52,7 +52,7 @@ def test_a_loan_that_is_held_on_to_is_noticed() -> None:
     assert loan.give_back()
 
     writer.forget()
-    _, fresh = writer.write([pa.record_batch({"x": np.arange(10)})])
+    _, fresh = writer.write(divide([pa.record_batch({"x": np.arange(10)})]))
     mapped(fresh)
 
 
@@ -104,7 +104,7 @@ def test_descriptors_arrive_with_their_messages() -> None:
     before = len(os.listdir("/proc/self/fd"))
     batches = [pa.record_batch({"x": np.arange(n + 1)}) for n in range(6)]
     for n, batch in enumerate(batches):
-        layout, fresh = SlabWriter("test").write([batch])
+        layout, fresh = SlabWriter("test").write(divide([batch]))
         here.send({"n": n, "lies": layout.to_json()}, fresh)
         here.send({"n": "text" * n})
     for n, batch in enumerate(batches):
