@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -100,14 +100,12 @@ class Flow:
             return not moves and self._junctions.are_framing()
 
     # -- executors -------------------------------------------------------------------------------------------------------------------
-    def take(
-        self, node: int, *, want: bool = True, owed: Iterable[Assembled] = (), wake: Callable[[], bool] = lambda: False
-    ) -> Assembled | None:
+    def take(self, node: int, *, want: bool = True, owed: int = 0, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
         """Wait for a batch for `node`; None when the flow has stopped, or as soon as `wake` is true after `wake_up`.
 
         With `want` false it only waits for those two. The caller owes `finish` or `forget` for every batch. For a predictor behind a hybrid
-        stage the batch may be `fused`: rows of that stage that nobody has run yet. Where there is an aim, the batches that the caller owes
-        already (`owed`) say whether it may have one more of these.
+        stage the batch may be `fused`: rows of that stage that nobody has run yet. Where there is an aim, a caller that has many batches to
+        compute already (`owed`) may have to wait for one that is not.
 
         Raises UserCodeError when rows wait for columns that nobody will ever name.
         """
@@ -118,7 +116,7 @@ class Flow:
                     continue
                 timeout, source = self._next(node, owed)
                 if timeout is None or timeout > 0:
-                    self._wait(node, timeout)
+                    self._wait(node, timeout, owed)
                 elif (call := self._take(node, source)) is not None:
                     return call
             queue = self._queues[node]
@@ -206,7 +204,9 @@ class Flow:
     def aim(self, node: int, share: float) -> None:
         """Have about `share` of the rows of the predictor `node`, which is behind a hybrid stage, go to it raw, as far as no work waits."""
         with self._lock:
-            self._turns[node] = Turns(share)
+            stats, queue = self._stats[node], self._queues[node]
+            assert queue is not None
+            self._turns[node] = Turns(share, stats.rows_done // stats.batches if stats.batches else queue.limits.rows)
             self._wakers[node].notify_all()
 
     # -- rows on their way -----------------------------------------------------------------------------------------------------------
@@ -230,7 +230,9 @@ class Flow:
     def _enqueue(self, at: int, piece: Piece) -> None:
         queue = self._queues[at]
         lengths = queue.measure(piece) if isinstance(queue, BucketQueue) else None
+        taker = self._taker.get(at)
         with self._lock:
+            was_batch = taker is not None and self._is_batch(at, taker)
             if isinstance(queue, BucketQueue):
                 assert lengths is not None
                 queue.put(piece, lengths)
@@ -241,9 +243,18 @@ class Flow:
             # Who waits for less than a full batch is told when the rows before it have settled.
             if queue.full() or _is_heavy(queue):
                 self._wakers[at].notify()
-            if at in self._taker:
-                # One of them may not want it.
-                self._wakers[self._taker[at]].notify_all()
+            if taker is not None:
+                # One of them may not want the first batch that is there; of the others they hear when they come back.
+                is_first = not was_batch and self._is_batch(at, taker)
+                if is_first:
+                    self._wakers[taker].notify_all()
+                else:
+                    self._wakers[taker].notify()
+
+    def _is_batch(self, at: int, taker: int) -> bool:
+        """Tell whether the queue of the hybrid stage `at` holds a batch for the predictor behind it."""
+        queue, limits = self._queues[at], self._queues[taker].limits  # type: ignore[union-attr]
+        return queue is not None and (queue.full(limits) or _is_heavy(queue))
 
     def _take(self, node: int, source: int) -> Assembled | None:
         queue, own = self._queues[source], self._queues[node]
@@ -258,6 +269,9 @@ class Flow:
             self._settle()
         if queue.rows:
             self._wakers[source].notify()
+        if source != node and own.rows:
+            # The word of ready rows may have come to this one.
+            self._wakers[node].notify()
         if was_heavy and not _is_heavy(queue):
             # Those before it have room again.
             for feeder in self._routes.feeders[source]:
@@ -274,7 +288,7 @@ class Flow:
             self._turns[node].took(rows, raw=fused)
 
     # -- when --------------------------------------------------------------------------------------------------------------------------
-    def _next(self, node: int, owed: Iterable[Assembled] = ()) -> tuple[float | None, int]:
+    def _next(self, node: int, owed: int = 0) -> tuple[float | None, int]:
         """Return in how many seconds `node` may run a batch as things stand (None: not before something happens), and whose rows."""
         at = self.nodes[node]
         delay = self._delay(node)
@@ -293,7 +307,17 @@ class Flow:
         queue, turns = self._queues[node], self._turns.get(node)
         assert queue is not None
         # Ready rows that hold much memory keep the cores waiting.
-        return turns is not None and not _is_heavy(queue) and turns.is_raw(queue.limits.rows)
+        return turns is not None and not _is_heavy(queue) and turns.is_raw
+
+    def _has_enough(self, node: int, owed: int) -> bool:
+        """Tell whether a predictor that owes so many batches is to leave the raw rows that are there alone."""
+        at, turns = self.nodes[node], self._turns.get(node)
+        if turns is None:
+            return False
+        assert isinstance(at, Call) and at.hybrid is not None
+        queue = self._queues[at.hybrid]
+        assert queue is not None
+        return bool(queue.rows) and not turns.may_be_raw(owed)
 
     def _delay(self, node: int) -> float | None:
         queue = self._queues[node]
@@ -308,7 +332,7 @@ class Flow:
             return 0.0
         return self._quiet_in(node)
 
-    def _raw_delay(self, node: int, at: Call, owed: Iterable[Assembled]) -> float | None:
+    def _raw_delay(self, node: int, at: Call, owed: int) -> float | None:
         """Return as `_next` in how many seconds the predictor `node` may take rows of the hybrid stage before it."""
         assert at.hybrid is not None
         queue, own, share = self._queues[at.hybrid], self._queues[node], self._share(node)
@@ -316,12 +340,9 @@ class Flow:
         stats = self._stats[node]
         if not queue.rows or share == 0 or (share is not None and stats.fused_rows > share * stats.rows_in) or not self._room_after(node):
             return None
-        turns, raw = self._turns.get(node), [call.fused for call in owed]
-        if turns is not None and not turns.may_be_raw(own.limits.rows, under_way=len(raw), raw=sum(raw)):
+        if self._has_enough(node, owed):
             return None
-        if queue.full(own.limits) or _is_heavy(queue):
-            return 0.0
-        return self._quiet_in(at.hybrid)
+        return 0.0 if self._is_batch(at.hybrid, node) else self._quiet_in(at.hybrid)
 
     def _held_delay(self, node: int) -> float | None:
         """Return when it is certain that rows that wait behind `node` wait for nothing; raise UserCodeError once it is."""
@@ -355,8 +376,12 @@ class Flow:
             return None
         return max(self._read_at, self._changed_at[node], *(self._changed_at[at] for at in before))
 
-    def _wait(self, node: int, timeout: float | None) -> None:
+    def _wait(self, node: int, timeout: float | None, owed: int) -> None:
         """Wait for news, and count for what."""
+        if self._has_enough(node, owed):
+            # It computes meanwhile.
+            self._wakers[node].wait(timeout)
+            return
         queue, stats = self._queues[node], self._stats[node]
         is_blocked = bool(queue and queue.rows) and not self._room_after(node)
         began = time.monotonic()

@@ -23,14 +23,12 @@ CALM_SECONDS = 300.0
 """After so long without a change, an aim that was taken back is no reason for doubt any more."""
 _MOST_OWED = 2
 """Batches by which a predictor may be behind its aim: rows that were not there when it was their turn are not made up for in one go."""
-_MOST_RAW = 3
-"""Raw batches that a predictor may have under way: one in the stage in front, one before, one behind. Other slots are for ready ones."""
 _MARGIN = 0.05
 """Where no ready batch waits, raw ones may exceed the aim by this share: what more of them cost is seen only when they are taken."""
-_DRY = 2
-"""With fewer batches under way a predictor may run dry before it gets another."""
 _ENOUGH = 3
-"""With so many it has no use for another one yet."""
+"""With so many batches under way a predictor has no use for another one yet."""
+_MOST_DOUBT = 0.2
+"""A new aim never has to differ by more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ class SharePolicy:
             ready: Rows that the predictors were given ready.
             raw: Rows that the predictors were given raw.
         """
-        if (self._looked_at is not None and now - self._looked_at < WINDOW_SECONDS) or not ready.copies:
+        if (self._looked_at is not None and now - self._looked_at < WINDOW_SECONDS) or not (cores.copies and ready.copies):
             return None
         self._looked_at = now
         # A kind of which there were too few keeps the rate that was measured last.
@@ -166,7 +164,7 @@ class SharePolicy:
             self._least = least
             if change * self._went < 0:
                 # Figures that go up and down, or that follow the aim: between the two is right, and what goes less far counts no more.
-                self._least, change = 2 * least, change / 2
+                self._least, change = min(2 * least, _MOST_DOUBT), change / 2
             self._went = change
             share = self._aim + change
         self._aim, self._changed_at = share, now
@@ -179,36 +177,40 @@ class SharePolicy:
 
 
 class Turns:
-    """Says which rows are next for a predictor stage, as far as there is a choice."""
+    """Says which rows are next for the predictors of a stage, as far as there is a choice."""
 
-    def __init__(self, aim: float) -> None:
-        """`aim`: share of the rows that shall go raw."""
+    def __init__(self, aim: float, rows: int) -> None:
+        """
+        Args:
+            aim: Share of the rows that shall go raw.
+            rows: Of a batch, as batches have been so far.
+        """
         self._aim = aim
+        self._full = rows
         self._owed = 0.0
-        """Raw rows by which it is behind the aim."""
+        """Raw rows by which they are behind the aim."""
         self._free = 0.0
-        """Raw rows by which it is behind what it may take where no ready ones wait."""
+        """Raw rows by which they are behind what they may take where no ready ones wait."""
 
     def took(self, rows: int, *, raw: bool) -> None:
         """Take note of a batch that was given to a predictor, whether there was a choice or not."""
-        self._owed = _kept(self._owed + self._aim * rows - rows * raw, rows)
-        self._free = _kept(self._free + min(1.0, self._aim + _MARGIN) * rows - rows * raw, rows)
+        self._full = max(self._full, rows)
+        self._owed = self._kept(self._owed + self._aim * rows - rows * raw)
+        self._free = self._kept(self._free + min(1.0, self._aim + _MARGIN) * rows - rows * raw)
 
-    def is_raw(self, rows: int) -> bool:
-        """Tell whether a batch of about `rows` rows shall be a raw one where both wait: which kind brings the share nearer to the aim."""
-        return self._owed + self._aim * rows > rows / 2
+    @property
+    def is_raw(self) -> bool:
+        """The next batch shall be a raw one where both wait: that brings the share nearer to the aim."""
+        return self._owed + self._aim * self._full > self._full / 2
 
-    def may_be_raw(self, rows: int, *, under_way: int, raw: int) -> bool:
-        """Tell whether a predictor may take a raw batch of about `rows` rows when no ready one is there.
+    def may_be_raw(self, under_way: int) -> bool:
+        """Tell whether a predictor with so many batches under way may take a raw one when no ready one is there.
 
-        It has `under_way` batches, `raw` of them raw. Before it runs dry it must; one that it takes only because a slot is free keeps out a
-        ready one that comes next.
+        Before it runs dry it must; one that it takes only because a slot is free keeps out a ready one that comes next.
         """
-        if self._aim == 1:
-            return True
-        least = -rows / 2 if under_way < _ENOUGH else rows / 2
-        return raw < _MOST_RAW and (under_way < _DRY or self._free + self._aim * rows > least)
+        least = (-self._full if under_way < _ENOUGH else self._full) / 2
+        return not under_way or self._free + self._aim * self._full >= least
 
-
-def _kept(owed: float, rows: int) -> float:
-    return min(max(owed, -_MOST_OWED * rows), _MOST_OWED * rows)
+    def _kept(self, owed: float) -> float:
+        most = _MOST_OWED * self._full
+        return min(max(owed, -most), most)

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,7 +52,7 @@ _HANG_UP_SECONDS = 1.0
 class Feed(Protocol):
     """Where a predictor's batches come from and go to (`host.flow.Flow`)."""
 
-    def take(self, node: int, *, want: bool = True, owed: Iterable[Assembled] = (), wake: Callable[[], bool] = ...) -> Assembled | None: ...
+    def take(self, node: int, *, want: bool = True, owed: int = 0, wake: Callable[[], bool] = ...) -> Assembled | None: ...
 
     def wake_up(self, node: int) -> None: ...
 
@@ -201,7 +201,7 @@ class Predictor:
                 call: Assembled | None = self._again.popleft()
             else:
                 want = may_send and not self._again and not self._noticed
-                call = self._feed.take(self._node, want=want, owed=self._under_way.values(), wake=self._woken)
+                call = self._feed.take(self._node, want=want, owed=len(self._under_way), wake=self._woken)
             if call is None or not call.deaths or not call.is_dropped:
                 return call
             # A suspect that nobody wants any more is not worth another death.

@@ -46,6 +46,8 @@ _PULSE_SECONDS = 0.1
 """Signs of life are that far apart at least."""
 _LOOK_SECONDS = 1e-3
 """While a batch is computed, so often it is looked whether it is done: the one after it must reach the device before that."""
+_MOST_UNCOUNTED = 100
+"""Stretches of time of an overtaken batch that are kept: it may be overtaken very often."""
 _WEIGH_SECONDS = 1.0
 """And so far what is said about memory."""
 
@@ -242,7 +244,7 @@ class _Server:
         put_off = self._wait_for_front(drop=fault.no_memory)
         if fault.no_memory:
             _release_memory()
-        for each, outcome in ended:
+        for each, outcome in sorted(ended, key=lambda pair: pair[0].began):
             self._answer(each, self._recover(each, outcome) if isinstance(outcome, Fault) else outcome)
         for each in put_off:
             each.begun = self._caller.begin(each.begun.batch, fused=each.begun.fused)
@@ -286,7 +288,8 @@ class _Server:
         now = time.monotonic()
         times, self._counted = [*self._uncounted, (self._counted, now)], now
         oldest = min((other.began for other in (*self._coming, *self._jobs)), default=now)
-        self._uncounted = [(begin, min(end, job.began)) for begin, end in times if begin < job.began and min(end, job.began) > oldest]
+        left = [(begin, min(end, job.began)) for begin, end in times if begin < job.began and min(end, job.began) > oldest]
+        self._uncounted = left[-_MOST_UNCOUNTED:]
         return sum(max(0.0, end - max(begin, job.began)) for begin, end in times)
 
     def _weigh(self) -> list[int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.splitter import Outcome
@@ -55,9 +55,7 @@ class Ward:
         return True
 
     # -- the feed of its predictors ----------------------------------------------------------------------------------------------------
-    def take(
-        self, node: int, *, want: bool = True, owed: Iterable[Assembled] = (), wake: Callable[[], bool] = lambda: False
-    ) -> Assembled | None:
+    def take(self, node: int, *, want: bool = True, owed: int = 0, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
         """Wait for a suspect; None when the feed has stopped, or as soon as `wake` is true after `wake_up`."""
 
         def is_awake() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -108,9 +108,7 @@ class Bench:
             raise self._error
 
     # -- what copies call --------------------------------------------------------------------------------------------------------------
-    def take(
-        self, node: int, *, want: bool = True, owed: Iterable[Assembled] = (), wake: Callable[[], bool] = lambda: False
-    ) -> Assembled | None:
+    def take(self, node: int, *, want: bool = True, owed: int = 0, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
         with self._news:
             while not self._stopped and not wake():
                 call = self._next() if want else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -126,9 +126,7 @@ class _Recorder:
             raise self._error
 
     # -- what copies call --------------------------------------------------------------------------------------------------------------
-    def take(
-        self, node: int, *, want: bool = True, owed: Iterable[Assembled] = (), wake: Callable[[], bool] = lambda: False
-    ) -> Assembled | None:
+    def take(self, node: int, *, want: bool = True, owed: int = 0, wake: Callable[[], bool] = lambda: False) -> Assembled | None:
         return self._flow.take(node, want=want, owed=owed, wake=wake)
 
     def wake_up(self, node: int) -> None:

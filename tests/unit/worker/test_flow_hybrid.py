@@ -109,16 +109,37 @@ def test_what_is_under_way_may_keep_a_predictor_from_raw_rows_but_not_from_ready
     flow, _ = make({**HYBRID, "batch_size": 8}, MODEL)
     model, raw = at(flow, "Model"), (0.0, at(flow, "cpu"))
     flow.put(piece(Root(0), 0, 128))
-    decode(flow, 3)
-    readies, raws = [took(flow, "Model") for _ in range(3)], [took(flow, "Model") for _ in range(3)]
-    assert flow._next(model, readies) == flow._next(model, raws) == raw, "there is no aim yet"
-    flow.aim(model, 0.4)
-    assert flow._next(model, readies[:2]) == flow._next(model, raws[:2]) == raw
-    assert flow._next(model, readies)[0] is None and flow._next(model, raws)[0] is None
-    flow.aim(model, 0.9)
-    assert flow._next(model, readies) == raw and flow._next(model, raws)[0] is None
+    took(flow, "Model")
+    assert flow._next(model, 4) == raw, "there is no aim yet"
+    flow.aim(model, 0.1)
+    assert flow._next(model, 2) == raw and flow._next(model, 3)[0] is None
+    took(flow, "Model")
+    assert flow._next(model, 0) == raw and flow._next(model, 1)[0] is None
     decode(flow)
-    assert flow._next(model, raws) == (0.0, model)
+    assert flow._next(model, 4) == (0.0, model)
+
+
+@pytest.mark.parametrize(("rows", "starves"), [(32, False), (8, True)], ids=["raw rows are there", "no rows are there"])
+def test_one_that_computes_and_is_to_leave_raw_rows_alone_does_not_starve(rows: int, starves: bool) -> None:
+    flow, _ = make({**HYBRID, "batch_size": 8}, MODEL)
+    model = at(flow, "Model")
+    flow.put(piece(Root(0), 0, rows))
+    flow.aim(model, 0.0)
+    took(flow, "Model")
+    with flow._lock:
+        flow._wait(model, 0.01, owed=1)
+    assert (flow.statistics()[model].starved_seconds > 0) is starves
+
+
+def test_one_that_turns_to_raw_rows_passes_the_word_of_ready_ones_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, _ = make({**HYBRID, "batch_size": 8}, MODEL)
+    model, told = at(flow, "Model"), []
+    flow.put(piece(Root(0), 0, 32))
+    flow.aim(model, 1.0)
+    decode(flow)
+    monkeypatch.setattr(flow._wakers[model], "notify", lambda: told.append(model))
+    assert took(flow, "Model").fused
+    assert told == [model]
 
 
 def test_one_that_waits_for_ready_rows_hears_of_a_new_aim() -> None:
@@ -127,8 +148,9 @@ def test_one_that_waits_for_ready_rows_hears_of_a_new_aim() -> None:
     flow.aim(model, 0.0)
     flow.put(piece(Root(0), 0, 32))
     taken: list[Assembled | None] = []
-    raws = [took(flow, "Model") for _ in range(2)]
-    thread = threading.Thread(target=lambda: taken.append(flow.take(model, owed=raws)))
+    for _ in range(2):
+        took(flow, "Model")
+    thread = threading.Thread(target=lambda: taken.append(flow.take(model, owed=2)))
     thread.start()
     flow.aim(model, 1.0)
     thread.join(10)

@@ -223,45 +223,59 @@ def test_an_aim_that_goes_up_and_down_is_doubted_until_it_is_calm() -> None:
 
 @given(SHARE, st.lists(st.sampled_from(["both", "ready", "raw"]), min_size=200, max_size=200))
 def test_turns_keep_to_the_aim_where_there_is_a_choice_and_make_up_for_little(aim: float, there: list[str]) -> None:
-    turns = Turns(aim)
+    turns = Turns(aim, BATCH)
     for kind in there:
-        turns.took(BATCH, raw=turns.is_raw(BATCH) if kind == "both" else kind == "raw")
+        turns.took(BATCH, raw=turns.is_raw if kind == "both" else kind == "raw")
     taken = []
     for _ in range(200):
-        taken.append(turns.is_raw(BATCH))
+        taken.append(turns.is_raw)
         turns.took(BATCH, raw=taken[-1])
     assert sum(taken) == pytest.approx(200 * aim, abs=3.5)
 
 
 def test_turns_are_evenly_spread() -> None:
-    turns, taken = Turns(0.5), []
+    turns, taken = Turns(0.5, BATCH), []
     for _ in range(40):
         turns.took(BATCH, raw=False)
     for _ in range(12):
-        taken.append(turns.is_raw(BATCH))
+        taken.append(turns.is_raw)
         turns.took(BATCH, raw=taken[-1])
     assert taken == [True] * 4 + [False, True] * 4
 
 
 @pytest.mark.parametrize(
-    ("aim", "before", "under_way", "raw", "may"),
+    ("aim", "before", "under_way", "may"),
     [
-        (0.0, "", 0, 0, True),
-        (0.0, "", 2, 1, True),
-        (0.0, "raw", 1, 1, True),
-        (0.0, "raw", 2, 1, False),
-        (0.0, "", 3, 0, False),
-        (0.5, "ready", 4, 2, True),
-        (0.5, "ready", 3, 3, False),
-        (0.5, "raw", 2, 0, True),
-        (0.5, "raw", 3, 1, False),
-        (0.9, "", 2, 2, True),
-        (0.9, "", 3, 3, False),
-        (1.0, "", 4, 4, True),
+        (0.0, "raw raw", 0, True),
+        (0.0, "", 1, True),
+        (0.0, "raw", 1, False),
+        (0.0, "", 3, False),
+        (0.5, "ready", 4, True),
+        (0.5, "raw", 2, True),
+        (0.5, "raw", 3, False),
+        (0.9, "raw", 3, True),
+        (0.8, "raw raw raw raw raw", 4, False),
+        (1.0, "raw raw raw raw raw", 5, True),
     ],
 )
-def test_raw_batches_leave_room_for_ready_ones(aim: float, before: str, under_way: int, raw: int, may: bool) -> None:
-    turns = Turns(aim)
-    if before:
-        turns.took(BATCH, raw=before == "raw")
-    assert turns.may_be_raw(BATCH, under_way=under_way, raw=raw) is may
+def test_raw_batches_leave_room_for_ready_ones(aim: float, before: str, under_way: int, may: bool) -> None:
+    turns = Turns(aim, BATCH)
+    for kind in before.split():
+        turns.took(BATCH, raw=kind == "raw")
+    assert turns.may_be_raw(under_way) is may
+
+
+def test_batches_that_grow_are_reckoned_with_as_they_are() -> None:
+    turns, taken = Turns(0.25, 8), []
+    for _ in range(40):
+        taken.append(turns.is_raw)
+        turns.took(BATCH, raw=taken[-1])
+    assert sum(taken) == 10
+
+
+def test_there_is_no_aim_while_nobody_is_there() -> None:
+    policy, work = SharePolicy("classify"), Work(0, 0, 0.0)
+    for second in range(0, 40, 2):
+        work = Work(work.rows + 1_000, work.batches + 10, work.seconds + 1.0)
+        assert policy.step(float(second), replace(work, copies=0), work, work) is None
+        assert policy.step(float(second), work, replace(work, copies=0), work) is None
