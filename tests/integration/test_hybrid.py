@@ -68,12 +68,15 @@ def test_the_aim_is_that_of_the_formula_and_the_rate_as_well(tmp_path: Path, mon
     assert bench.tuning is not None
     decisions = bench.tuning.decisions[1]
     bench.start()
-    bench.put(20_000)
+    bench.put(40_000)
     bench.wait(lambda: bool(decisions), "an aim")
-    bench.run(1.0)
-    reached, share = bench.run(3.0)
+    best = pytest.approx(1 - speeds.rates.cores / speeds.ceiling, abs=0.1)
+    # A first aim that comes of a bad mix is only on the way to the right one.
+    for _ in range(12):
+        reached, share = bench.run(3.0)
+        if share == best and reached >= 0.85 * speeds.formula:
+            break
     bench.stop()
     assert decisions[0].startswith("model: aims at ") and " raw rows: the cores make " in decisions[0]
     assert 0.85 * speeds.formula <= reached <= 1.05 * speeds.ceiling, (reached, speeds.formula, list(decisions))
-    best = 1 - speeds.rates.cores / speeds.ceiling
-    assert share == pytest.approx(best, abs=0.1), list(decisions)
+    assert share == best, list(decisions)
