@@ -84,6 +84,9 @@ class Bench:
         """Count the rows that were made and wait for the next stage."""
         return self.flow.statistics()[1].queue_rows
 
+    def wait(self, rows: int) -> None:
+        wait_until(lambda: sum(piece.stop - piece.begin for piece in self.pieces) >= rows, f"{rows} rows")
+
     def stop(self) -> None:
         self.flow.stop()
         for thread in self.threads:
@@ -118,8 +121,8 @@ def test_the_next_process_gets_every_row_as_it_was_made_out_of_few_slabs(tmp_pat
     bench.start(checks)
     for begin in range(30, 400, 37):
         bench.put(begin * ROWS, 37)
-        wait_until(lambda: sum(piece.stop - piece.begin for piece in bench.pieces) >= (begin - 9) * ROWS, "the rows before")  # noqa: B023
-    wait_until(lambda: sum(piece.stop - piece.begin for piece in bench.pieces) == 400 * ROWS, "all rows")
+        bench.wait((begin - 9) * ROWS)
+    bench.wait(400 * ROWS)
     most = slabs(makes)
     bench.stop()
     assert bench.column("n") == [*range(400 * ROWS)]
@@ -128,15 +131,18 @@ def test_the_next_process_gets_every_row_as_it_was_made_out_of_few_slabs(tmp_pat
 
 
 def test_nothing_is_kept_of_a_process_that_was_started_afresh(tmp_path: Path) -> None:
+    before = mapped()
     bench = Bench(tmp_path, WIDE, lives=40)
     for predictor in bench.predictors:
         bench.start(predictor)
     former = bench.predictors[0].pid
     bench.put(0, 40)
     wait_until(lambda: bench.predictors[0].pid != former and bench.predictors[0].is_ready, "another process")
-    wait_until(lambda: sum(piece.stop - piece.begin for piece in bench.pieces) == 40 * ROWS, "all rows")
+    bench.wait(40 * ROWS)
+    assert bench.column("n") == [*range(40 * ROWS)]
+    assert all(bench.column("right"))
     bench.pieces.clear()
-    wait_until(lambda: mapped() <= 3, "what the second stage has written and nothing of the first")
+    wait_until(lambda: mapped() <= before + 3, "what the second stage has written and nothing of the first")
     bench.stop()
 
 
@@ -152,7 +158,7 @@ def test_results_outlive_the_process_that_made_them(tmp_path: Path) -> None:
     wait_until(lambda: makes.pid != former, "another process")
     bench.put(10 * ROWS, 10)
     bench.start(checks)
-    wait_until(lambda: sum(piece.stop - piece.begin for piece in bench.pieces) == 20 * ROWS, "all rows")
+    bench.wait(20 * ROWS)
     bench.stop()
     assert bench.column("n") == [*range(20 * ROWS)]
     assert all(bench.column("right"))
