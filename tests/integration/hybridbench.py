@@ -19,9 +19,9 @@ from antinfer.worker.host.tuning import Tuning
 from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
-from antinfer.worker.pipeline.sharing import Rates
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.placing import PredictorPlaces
+from antinfer.worker.tuning.shares import Rates
 from tests.integration.hosts import Crew, wait_until
 
 CODE = """

@@ -29,9 +29,9 @@ from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
-from antinfer.worker.pipeline.tuner import Machine
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
+from antinfer.worker.tuning.values import Machine
 from tests.integration.hosts import Crew, Job, children, is_alive, slabs_of, wait_until
 
 pytestmark = pytest.mark.timeout(240)

@@ -19,11 +19,11 @@ from antinfer.spec.canonical import document_json
 from antinfer.spec.schema import JobSpec
 from antinfer.worker.host.early import start_predictors
 from antinfer.worker.hostlink import Setup
-from antinfer.worker.pipeline.batchsize import SLOTS
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.process import PredictorProcess
 from antinfer.worker.predictors.sizing import Sizing
+from antinfer.worker.tuning.batchsize import SLOTS
 from tests.integration.hosts import Job, is_alive, wait_until
 from tests.integration.predictorbench import CODE, Bench
 

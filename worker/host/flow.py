@@ -25,9 +25,9 @@ from antinfer.worker.pipeline.assembler import Assembled, Assembler
 from antinfer.worker.pipeline.buckets import BucketQueue
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.pipeline.pieces import Piece, Root
-from antinfer.worker.pipeline.sharing import Turns
 from antinfer.worker.pipeline.splitter import Outcome, select, split
 from antinfer.worker.pipeline.statistics import NodeStats
+from antinfer.worker.tuning.shares import Turns
 
 _QUEUE_BYTES = 64 << 20
 _BATCHES_BYTES = 512 << 20

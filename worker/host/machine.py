@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from antinfer.worker.host.nvml import GpuReader
-from antinfer.worker.pipeline.tuner import Machine
+from antinfer.worker.tuning.values import Machine
 
 _PROC: Final = Path("/proc")
 _GROUPS: Final = Path("/sys/fs/cgroup")

@@ -17,11 +17,11 @@ from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.machine import PROCESS_BYTES, resident_bytes
 from antinfer.worker.host.threads import MapThread
 from antinfer.worker.pipeline.graph import Call, Node
-from antinfer.worker.pipeline.tuner import Machine, Mode
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
 from antinfer.worker.predictors.pool import Predictor
 from antinfer.worker.predictors.watch import Overdue
+from antinfer.worker.tuning.values import Machine, Mode
 
 _LOG = logging.getLogger("antinfer.worker")
 _BLIND_RAM_SHARE: Final = 0.5

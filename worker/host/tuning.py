@@ -15,10 +15,11 @@ from antinfer.worker.host.machine import PROCESS_BYTES, MachineReader, cpu_secon
 from antinfer.worker.host.pools import Pools, StagePool
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.graph import Call, Node
-from antinfer.worker.pipeline.sharing import SharePolicy, Work
 from antinfer.worker.pipeline.statistics import NodeStats
-from antinfer.worker.pipeline.tuner import Decision, Machine, StageSignal, Tuner
-from antinfer.worker.pipeline.workersas import Counters, Verdict, WorkersTrial
+from antinfer.worker.tuning.degrees import Tuner
+from antinfer.worker.tuning.shares import SharePolicy, Work
+from antinfer.worker.tuning.values import Decision, Machine, StageSignal
+from antinfer.worker.tuning.workersas import Counters, Verdict, WorkersTrial
 
 _LOG = logging.getLogger("antinfer.tuning")
 

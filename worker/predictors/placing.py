@@ -14,7 +14,6 @@ from antinfer.spec.devices import Devices, Gpus, GpuWish, place
 from antinfer.worker.host.machine import MachineReader
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.assembler import Assembled
-from antinfer.worker.pipeline.batchsize import slots_of
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.pipeline.leaks import lifetime
 from antinfer.worker.pipeline.stagecalls import Standing
@@ -24,6 +23,7 @@ from antinfer.worker.predictors.pool import Feed, Predictor
 from antinfer.worker.predictors.sizing import Sizing
 from antinfer.worker.predictors.ward import Start, Ward
 from antinfer.worker.predictors.watch import Patience
+from antinfer.worker.tuning.batchsize import slots_of
 
 _LOG = logging.getLogger("antinfer.predictors")
 

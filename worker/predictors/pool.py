@@ -18,7 +18,6 @@ from antinfer.worker import deaths
 from antinfer.worker.calls import select_columns
 from antinfer.worker.deaths import Death, DeathKind
 from antinfer.worker.pipeline.assembler import Assembled
-from antinfer.worker.pipeline.batchsize import Sample, slots_of
 from antinfer.worker.pipeline.leaks import Enough, Memory
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.restarts import Restarts
@@ -30,6 +29,7 @@ from antinfer.worker.predictors.process import PredictorProcess
 from antinfer.worker.predictors.sizing import Sizing
 from antinfer.worker.predictors.watch import LOOK_SECONDS, Overdue, Watch
 from antinfer.worker.predictors.wire import Message
+from antinfer.worker.tuning.batchsize import Sample, slots_of
 
 _LOG = logging.getLogger("antinfer.predictors")
 _DEATHS_OF_A_BATCH = 2

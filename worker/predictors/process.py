@@ -19,13 +19,13 @@ from antinfer.worker.blackbox import WHERE_ARE_YOU
 from antinfer.worker.deaths import Death
 from antinfer.worker.layout import Layout, divide
 from antinfer.worker.pipeline import arrays
-from antinfer.worker.pipeline.batchsize import slots_of
 from antinfer.worker.pipeline.pieces import BadRow
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.wire import ROWS_COLUMN, Channel, Message
 from antinfer.worker.shm import Slab, SlabWriter
+from antinfer.worker.tuning.batchsize import slots_of
 
 _STOP_SECONDS = 10.0
 """Time for the user's teardown."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from antinfer.storage.cache import cache_dir
-from antinfer.worker.pipeline.batchsize import FIRST_ROWS, SLOTS, BatchSizePolicy, Decision, Sample
 from antinfer.worker.pipeline.stagecalls import StageCall
+from antinfer.worker.tuning.batchsize import FIRST_ROWS, SLOTS, BatchSizePolicy, Decision, Sample
 
 _LOG = logging.getLogger("antinfer.predictors")
 

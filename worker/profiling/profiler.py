@@ -21,7 +21,6 @@ from antinfer.worker.host.parts import OutputPlan
 from antinfer.worker.host.runs import Chunk
 from antinfer.worker.pipeline import graph
 from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
-from antinfer.worker.pipeline.batchsize import FIRST_ROWS, KNEE
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import without_bad
 from antinfer.worker.profiling import ends
@@ -33,6 +32,7 @@ from antinfer.worker.profiling.model import Measurement, Profile, RunsAs, StageP
 from antinfer.worker.profiling.rehearsal import Given, Rehearsed, rehearse
 from antinfer.worker.profiling.sample import Sample, read_sample
 from antinfer.worker.schemas import SchemaGate
+from antinfer.worker.tuning.batchsize import FIRST_ROWS, KNEE
 
 _WORTH = 0.05
 """Twice as many copies must bring so much, or no more of them are tried."""

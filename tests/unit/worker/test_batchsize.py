@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antinfer.worker.pipeline.batchsize import FIRST_ROWS, BatchSizePolicy, Decision, Sample
+from antinfer.worker.tuning.batchsize import FIRST_ROWS, BatchSizePolicy, Decision, Sample
 
 
 @dataclass

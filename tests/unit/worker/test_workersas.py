@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from antinfer.worker.pipeline.workersas import ALONE_AFTER, CROWD_AFTER, Counters, Wish, WorkersTrial
+from antinfer.worker.tuning.workersas import ALONE_AFTER, CROWD_AFTER, Counters, Wish, WorkersTrial
 
 TICK = 0.2
 ROWS = 100

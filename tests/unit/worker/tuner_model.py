@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
-from antinfer.worker.pipeline.tuner import Decision, Limits, Machine, StageSignal, Tuner
+from antinfer.worker.tuning.degrees import Tuner
+from antinfer.worker.tuning.values import Decision, Limits, Machine, StageSignal
 
 GIB = 1 << 30
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from antinfer.worker.pipeline.tuner import Decision, Machine, StageSignal, Tuner
+from antinfer.worker.tuning.degrees import Tuner
+from antinfer.worker.tuning.values import Decision, Machine, StageSignal
 from tests.unit.worker.tuner_model import GIB, Model, Stage
 
 BUSY = StageSignal("s", "processes", 1, 1, 1, 4, rows=100, batches=10, busy_seconds=1.0, queued_batches=3.0, is_last=True)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from antinfer.worker.pipeline.tuner import BUSY, Limits, Mode
+from antinfer.worker.tuning.degrees import BUSY
+from antinfer.worker.tuning.values import Limits, Mode
 
 WATCH_SECONDS = 1.0
 """Threads are watched until they have worked for so long, all together."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antinfer.worker.pipeline.sharing import (
+from antinfer.worker.tuning.shares import (
     CALM_SECONDS,
     LEAST_CHANGE,
     WINDOW_BATCHES,
