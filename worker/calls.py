@@ -276,7 +276,7 @@ class Caller:
     @staticmethod
     def _assembled(good: list[tuple[NDArray[np.int64], pa.RecordBatch]], bad: list[tuple[int, BadRow]]) -> Outcome:
         if not good:
-            return Outcome(None, np.empty(0, dtype=np.int64), bad)
+            return Outcome.nothing(bad)
         rows = np.concatenate([rows for rows, _ in good])
         batch = unify.concat([made for _, made in good])
         if bool(np.any(np.diff(rows) < 0)):

@@ -26,7 +26,7 @@ from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
-from antinfer.worker.predictors.pool import Predictor
+from antinfer.worker.predictors.predictor import Predictor
 from antinfer.worker.predictors.sizing import SizeMemory, Sizing
 from antinfer.worker.shm import Slab, SlabWriter
 

@@ -14,7 +14,7 @@ from antinfer.worker.pipeline.assembler import BatchLimits
 from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
-from antinfer.worker.predictors.pool import Predictor
+from antinfer.worker.predictors.predictor import Predictor
 from antinfer.worker.predictors.sizing import SizeMemory, Sizing
 from tests.integration.hosts import wait_until
 

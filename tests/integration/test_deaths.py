@@ -21,9 +21,10 @@ from antinfer.worker.hoststart import spawn
 from antinfer.worker.pipeline import deadlines, leaks
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.stagecalls import StageCall
-from antinfer.worker.predictors import pool
+from antinfer.worker.predictors import inquest
 from antinfer.worker.predictors.care import Care
-from antinfer.worker.predictors.pool import Feed, Predictor
+from antinfer.worker.predictors.feed import Feed
+from antinfer.worker.predictors.predictor import Predictor
 from antinfer.worker.predictors.ward import Ward
 from antinfer.worker.predictors.watch import Patience
 from antinfer.worker.supervision import HostProcess
@@ -292,7 +293,7 @@ def test_a_kill_from_outside_blames_no_row_and_empties_no_ward(make: Any) -> Non
 
 
 def test_code_that_kills_on_every_row_is_at_fault_itself(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_HOPELESS_ROWS", 3)
+    monkeypatch.setattr(inquest, "_HOPELESS_ROWS", 3)
     bench: DeathBench = make("Dies", 1, how="leave", bad=list(range(100)), tolerant=False)
     bench.start()
     bench.put(0, 100)
@@ -327,7 +328,7 @@ def test_a_verdict_that_others_have_refuted_meanwhile_is_void(make: Any, tmp_pat
 
 
 def test_rows_that_kill_in_the_ward_do_not_condemn_code_that_has_worked(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_HOPELESS_ROWS", 2)
+    monkeypatch.setattr(inquest, "_HOPELESS_ROWS", 2)
     bench: DeathBench = make("Dies", 8, how="leave", bad=[64, 65, 66], tolerant=False)
     care = Care()
 
@@ -371,7 +372,7 @@ def test_a_leak_is_noticed_and_the_process_started_afresh(make: Any, monkeypatch
 
 def test_setting_up_is_not_waited_for_for_ever(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "SETUP_SECONDS", 0.5)
-    monkeypatch.setattr(pool, "_DEATHS_IN_SETUP", 2)
+    monkeypatch.setattr(inquest, "_DEATHS_IN_SETUP", 2)
     bench: Bench = Bench(tmp_path, "Slow", 4)
     bench.start()
     wait_until(lambda: bool(bench.errors), "given up")

@@ -18,7 +18,7 @@ from antinfer.worker.pipeline.graph import Call
 from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.placing import PredictorPlaces
-from antinfer.worker.predictors.pool import Predictor
+from antinfer.worker.predictors.predictor import Predictor
 from tests.integration.hosts import wait_until
 
 pytestmark = pytest.mark.timeout(120)

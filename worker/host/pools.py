@@ -19,7 +19,7 @@ from antinfer.worker.host.threads import MapThread
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.placing import PredictorPlaces
-from antinfer.worker.predictors.pool import Predictor
+from antinfer.worker.predictors.predictor import Predictor
 from antinfer.worker.predictors.watch import Overdue
 from antinfer.worker.tuning.values import Machine, Mode
 

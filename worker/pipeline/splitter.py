@@ -25,6 +25,11 @@ class Outcome:
     bad: list[tuple[int, BadRow]] | None = None
     """Rows of the batch that were given up, and why."""
 
+    @classmethod
+    def nothing(cls, bad: list[tuple[int, BadRow]] | None = None) -> Outcome:
+        """Return that of a call without any result."""
+        return cls(None, np.empty(0, dtype=np.int64), bad)
+
 
 def split(call: Assembled, outcome: Outcome, *, fans_out: bool) -> list[Piece]:
     """Return one piece for each part of `call`, holding its share of `outcome`; with `fans_out` each opens a group.

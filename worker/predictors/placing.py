@@ -19,7 +19,8 @@ from antinfer.worker.pipeline.leaks import lifetime
 from antinfer.worker.pipeline.stagecalls import Standing
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.care import Care, Hears
-from antinfer.worker.predictors.pool import Feed, Predictor
+from antinfer.worker.predictors.feed import Feed
+from antinfer.worker.predictors.predictor import Predictor
 from antinfer.worker.predictors.sizing import Sizing
 from antinfer.worker.predictors.ward import Start, Ward
 from antinfer.worker.predictors.watch import Patience

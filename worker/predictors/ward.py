@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.splitter import Outcome
-from antinfer.worker.predictors.pool import Feed, Predictor
+from antinfer.worker.predictors.feed import Feed
+from antinfer.worker.predictors.predictor import Predictor
 
 _MOST = 2
 """So many processes at most: a crash is searched for in little time, and must not wait for a row that hangs."""

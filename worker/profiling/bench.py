@@ -54,7 +54,7 @@ class _Round:
 
 
 class Bench:
-    """Takes the place of the flow (`predictors.pool.Feed`) for the copies of one stage. `measure` is for one thread, the rest for any."""
+    """Takes the place of the flow (`predictors.feed.Feed`) for the copies of one stage. `measure` is for one thread, the rest for any."""
 
     def __init__(self, copies: int) -> None:
         self._copies = copies

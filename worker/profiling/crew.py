@@ -11,8 +11,8 @@ from typing import Protocol
 
 from antinfer.worker.calls import Caller, select_columns
 from antinfer.worker.pipeline.graph import Call, Node
+from antinfer.worker.predictors.feed import Feed
 from antinfer.worker.predictors.placing import PredictorPlaces
-from antinfer.worker.predictors.pool import Feed
 from antinfer.worker.profiling.model import RunsAs
 
 _JOIN_SECONDS = 15.0

@@ -1,30 +1,26 @@
-"""Supervision of predictor processes: keep each one fed, restart it when it dies, and find the row it dies of."""
+"""Supervision of a predictor process: keep it fed, take its results, and start it again when it dies."""
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
 from antinfer.core.causes import Cause
-from antinfer.errors import MachineError, UserCodeError
+from antinfer.errors import UserCodeError
 from antinfer.worker import deaths
 from antinfer.worker.calls import select_columns
-from antinfer.worker.deaths import Death, DeathKind
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.leaks import Enough, Memory
-from antinfer.worker.pipeline.pieces import BadRow
-from antinfer.worker.pipeline.restarts import Restarts
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.care import Care
+from antinfer.worker.predictors.feed import Feed
+from antinfer.worker.predictors.inquest import Inquest
 from antinfer.worker.predictors.process import PredictorProcess
 from antinfer.worker.predictors.sizing import Sizing
 from antinfer.worker.predictors.watch import LOOK_SECONDS, Overdue, Watch
@@ -32,37 +28,10 @@ from antinfer.worker.predictors.wire import Message
 from antinfer.worker.tuning.batchsize import Sample, slots_of
 
 _LOG = logging.getLogger("antinfer.predictors")
-_DEATHS_OF_A_BATCH = 2
-"""So often it is run as it is."""
-_SHARES = 16
-"""Then in so many parts: each wrong part costs a restart, and the right ones next to nothing, so few rounds are better than few parts."""
-_DEATHS_IN_SETUP = 5
-_DEATHS_AT_WORK = 12
-"""In a row: to find one row takes five at most."""
-_HOPELESS_ROWS = 8
-"""So many rows that each kill a process alone, before the job has any result, are a mistake in the code and not in the rows."""
-_NOT_THE_CODE = (DeathKind.OUT_OF_MEMORY, DeathKind.KILLED, DeathKind.BROKEN_DEVICE)
-"""Deaths that may be the fault of this machine alone."""
 _LAST_WORDS_SECONDS = 15.0
 """What a killed process said before is heard for so long; the kernel may not let go of one that hangs in a driver."""
 _HANG_UP_SECONDS = 1.0
 """A channel lives on after its process where user code has started others that inherited it; nobody waits for them."""
-
-
-class Feed(Protocol):
-    """Where a predictor's batches come from and go to (`host.flow.Flow`)."""
-
-    def take(self, node: int, *, want: bool = True, owed: int = 0, wake: Callable[[], bool] = ...) -> Assembled | None: ...
-
-    def wake_up(self, node: int) -> None: ...
-
-    def hold(self, node: int) -> None: ...
-
-    def finish(self, node: int, call: Assembled, outcome: Outcome, seconds: float) -> None: ...
-
-    def batch_rows(self, node: int) -> int: ...
-
-    def set_batch_rows(self, node: int, rows: int) -> bool: ...
 
 
 class Predictor:
@@ -114,8 +83,7 @@ class Predictor:
         self._under_way: dict[int, Assembled] = {}
         """Slot -> batch, oldest first."""
         self._sent_bytes: dict[int, int] = {}
-        self._setups = Restarts(_DEATHS_IN_SETUP, random.getrandbits(32))
-        self._work = Restarts(_DEATHS_AT_WORK, random.getrandbits(32))
+        self._inquest = Inquest(node, stage, feed, self._sizing, self._care)
         self._memory = Memory()
         self._enough: Enough | None = None
         """Why the process is to be started afresh as soon as it owes nothing."""
@@ -205,7 +173,7 @@ class Predictor:
             if call is None or not call.deaths or not call.is_dropped:
                 return call
             # A suspect that nobody wants any more is not worth another death.
-            self._feed.finish(self._node, call, _nothing(), 0.0)
+            self._feed.finish(self._node, call, Outcome.nothing(), 0.0)
 
     @property
     def _owes_threads(self) -> bool:
@@ -254,7 +222,7 @@ class Predictor:
 
     def _welcome(self, data: dict[str, Any]) -> None:
         self._ready_now = True
-        self._setups.progressed()
+        self._inquest.was_set_up()
         self.load_seconds = data["load_seconds"]
         self._sizing.ready(data["device"], data["dtype"])
         _LOG.info(
@@ -273,7 +241,7 @@ class Predictor:
         outcome = self._process.outcome(message)
         if len(outcome.bad or ()) < call.rows:
             self._care.standing.has_results = True
-        self._work.progressed()
+        self._inquest.has_worked()
         self._look_after(data)
         if not outcome.bad:
             # One with bad rows was run several times over.
@@ -324,30 +292,14 @@ class Predictor:
             extra={"action": "restart", "cause": death.kind.cause.value, **about},
         )
         self._care.note(death.kind.cause, f"restarted after {death.kind.value}: its process {death.how}", calls[0] if calls else None)
-        pause = self._pause(death)
+        pause = self._inquest.pause(death, in_setup=not self._ready_now)
         # The oldest one is held to blame: if it was not, it does well alone, and the next one is the oldest. One that answered while it was
         # being ended for hanging is past it.
         if calls and (overdue is None or overdue.call is calls[0]):
-            calls[0].deaths += 1
-            calls[:1] = self._suspect(calls[0], death)
+            calls[:1] = self._inquest.blame(calls[0], death, self._memory.resident)
         self._again.extendleft(reversed(calls))
         self._rest(pause)
         self._process = self._adopt(spawn.start(self._threads))
-
-    def _pause(self, death: Death) -> float:
-        """Return the seconds to wait before the next start. Raises what is to be told when there shall be none."""
-        if not self._ready_now:
-            pause = self._setups.died(time.monotonic())
-            what = f"while it was being set up, {self._setups.in_a_row} times in a row"
-        else:
-            pause = self._work.died(time.monotonic())
-            what = f"at last; it has died {self._work.in_a_row} times without computing anything in between"
-        if pause is not None:
-            return pause
-        text = f"{self._stage.where}: its process {death.how} {what}"
-        if death.kind in _NOT_THE_CODE:
-            raise MachineError(text, hint="If this machine is well, one that has more memory may do, or fewer copies, or smaller batches.")
-        raise UserCodeError(text, hint="What it printed before is in the worker's log.", user_traceback=death.stack)
 
     def _rest(self, seconds: float) -> None:
         """Do nothing for some time, unless everything stops."""
@@ -359,39 +311,6 @@ class Predictor:
         timer.start()
         self._feed.take(self._node, want=False, wake=lambda: self._retiring or time.monotonic() >= until)
         timer.cancel()
-
-    def _suspect(self, call: Assembled, death: Death) -> list[Assembled]:
-        """Return what to run here instead of a batch over which a process died: itself, its parts, or nothing."""
-        is_found_out = call.deaths >= _DEATHS_OF_A_BATCH or (
-            death.kind is DeathKind.HANG and call.rows > 1 and not self._care.keeps_batches
-        )
-        if call.rows == 1 and is_found_out:
-            self._convict(call, death)
-            return []
-        calls = call.shares(_SHARES) if is_found_out else [call]
-        for _ in calls[1:]:
-            self._feed.hold(self._node)
-        if death.kind is DeathKind.OUT_OF_MEMORY and is_found_out:
-            self._sizing.ran_out(call.rows)
-        # A kill from outside is hardly the fault of the rows.
-        is_suspect = is_found_out or death.kind is not DeathKind.KILLED
-        if is_suspect and self._care.ward is not None and self._care.ward.admit(calls, self._memory.resident):
-            return []
-        return calls
-
-    def _convict(self, call: Assembled, death: Death) -> None:
-        standing = self._care.standing
-        standing.deaths += 1
-        if standing.deaths >= _HOPELESS_ROWS and not standing.has_results and not self._stage.tolerant:
-            raise UserCodeError(
-                f"{death.about(self._stage.where)} on every row so far",
-                hint="Nothing has succeeded yet, so the code is at fault; set quarantine.max_fraction to 1 to quarantine such rows.",
-                user_traceback=death.stack,
-                hopeless=True,
-            )
-        self._work.progressed()
-        reason = BadRow(f"{death.about(self._stage.where)}, with this row alone", death.stack, self._stage.name)
-        self._feed.finish(self._node, call, _nothing([(0, reason)]), 0.0)
 
     # -- age -------------------------------------------------------------------------------------------------------------------------
     def _look_after(self, data: dict[str, Any]) -> None:
@@ -486,7 +405,3 @@ class Predictor:
         while not process.has_ended and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS / 10)
         return True
-
-
-def _nothing(bad: list[tuple[int, BadRow]] | None = None) -> Outcome:
-    return Outcome(None, np.empty(0, dtype=np.int64), bad)
