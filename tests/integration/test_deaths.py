@@ -174,8 +174,8 @@ def test_a_crash_is_named_and_its_row_found_in_few_deaths(make: Any, caplog: pyt
     assert bad[1].error.startswith("Segfault: the process of predict 'Dies' (bench_steps:Dies) was killed by SIGSEGV")
     assert "in segfault" in bad[1].traceback and "bench_steps.py" in bad[1].traceback
     deaths = [record for record in caplog.records if getattr(record, "action", "") == "restart"]
-    # Twice as it is, once in a part, once alone.
-    assert [record.rows for record in deaths] == [64, 64, 4, 1]  # type: ignore[attr-defined]
+    # Twice as it is, once in a part, once alone behind others, and once first in its process.
+    assert [record.rows for record in deaths] == [64, 64, 4, 1, 1]  # type: ignore[attr-defined]
     assert {(record.death, record.cause) for record in deaths} == {("Segfault", "process_crash")}  # type: ignore[attr-defined]
     assert sorted(bench.found) == [at for at in range(192) if at != 70]
 
@@ -267,8 +267,8 @@ def test_everybody_else_goes_on_while_suspects_are_in_the_ward(make: Any, hasty:
     predictor = bench.start(care=care)
     bench.run_all(3200, 16)
     assert list(bench.root.bad) == [40] and len(bench.found) == 3199
-    # One death in the ordinary process, and one in the ward, where each of its rows is alone.
-    assert [cause for cause, _ in notes.heard] == [Cause.PROCESS_HANG] * 2 and all("Hang" in words for _, words in notes.heard)
+    # One death in the ordinary process, and two in the ward, where each of its rows is alone: behind others, and first in its process.
+    assert [cause for cause, _ in notes.heard] == [Cause.PROCESS_HANG] * 3 and all("Hang" in words for _, words in notes.heard)
     main = predictor.pid
     assert main is not None and len([at for at, row in bench.found.items() if row["pid"] == main]) > 3100
     wait_until(lambda: not any(is_alive(pid) for pid in bench.pids - {main}), "the ward is empty again")

@@ -31,9 +31,11 @@ class Assembled:
 
     parts: list[Piece]
     deaths: int = 0
-    """How often a process died over it."""
+    """How often a process died over it, or over it and others that were under way beside it."""
     fused: bool = False
     """True for rows of a hybrid stage that nobody has run yet, given to the predictor behind it: its process runs both."""
+    deaths_at_once: int = 0
+    """How often one died over it that had answered nothing before: nobody else can be to blame for that."""
 
     @property
     def rows(self) -> int:

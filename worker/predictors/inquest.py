@@ -22,9 +22,11 @@ _SHARES = 16
 """Then in so many parts: each wrong part costs a restart, and the right ones next to nothing, so few rounds are better than few parts."""
 _DEATHS_IN_SETUP = 5
 _DEATHS_AT_WORK = 12
-"""In a row: to find one row takes five at most."""
+"""In a row: to find one row takes six at most."""
 _HOPELESS_ROWS = 8
 """So many rows that each kill a process alone, before the job has any result, are a mistake in the code and not in the rows."""
+_KILLS_OF_A_ROW = 2
+"""A row is given up for so many kills without any sign that memory was short: one may have come from anywhere."""
 _NOT_THE_CODE = (DeathKind.OUT_OF_MEMORY, DeathKind.KILLED, DeathKind.BROKEN_DEVICE)
 """Deaths that may be the fault of this machine alone."""
 
@@ -49,6 +51,8 @@ class Inquest:
         self._care = care
         self._setups = Restarts(_DEATHS_IN_SETUP, random.getrandbits(32))
         self._work = Restarts(_DEATHS_AT_WORK, random.getrandbits(32))
+        self._convicted = care.standing.deaths
+        """Rows of the stage that had been given up when a process died last."""
 
     def was_set_up(self) -> None:
         """Take note that a process has set the user code up."""
@@ -64,6 +68,10 @@ class Inquest:
             pause = self._setups.died(time.monotonic())
             what = f"while it was being set up, {self._setups.in_a_row} times in a row"
         else:
+            if self._care.standing.deaths != self._convicted:
+                # Deaths so far were not in vain: whichever process it was, it has found a row that they may have been about.
+                self._convicted = self._care.standing.deaths
+                self._work.progressed()
             pause = self._work.died(time.monotonic())
             what = f"at last; it has died {self._work.in_a_row} times without computing anything in between"
         if pause is not None:
@@ -73,18 +81,21 @@ class Inquest:
             raise MachineError(text, hint="If this machine is well, one that has more memory may do, or fewer copies, or smaller batches.")
         raise UserCodeError(text, hint="What it printed before is in the worker's log.", user_traceback=death.stack)
 
-    def blame(self, call: Assembled, death: Death, resident: int) -> list[Assembled]:
+    def blame(self, call: Assembled, death: Death, resident: int, *, at_once: bool) -> list[Assembled]:
         """Return what the predictor has to run itself instead of a batch over which a process died that held `resident` bytes.
 
-        That is the batch, its parts, or nothing: the ward has it, or it is the one row that is given up for the death.
+        That is the batch, its parts, or nothing: the ward has it, or it is the one row that is given up for the death. Only what died
+        `at_once`, in a process that had answered nothing before, is given up: another row may have left it broken.
         """
         call.deaths += 1
         is_found_out = call.deaths >= _DEATHS_OF_A_BATCH or (
             death.kind is DeathKind.HANG and call.rows > 1 and not self._care.keeps_batches
         )
         if call.rows == 1 and is_found_out:
-            self._convict(call, death)
-            return []
+            call.deaths_at_once += at_once
+            if call.deaths_at_once >= (_KILLS_OF_A_ROW if death.kind is DeathKind.KILLED else 1):
+                self._convict(call, death)
+                return []
         calls = call.shares(_SHARES) if is_found_out else [call]
         for _ in calls[1:]:
             self._feed.hold(self._node)

@@ -131,7 +131,7 @@ class PredictorPlaces:
             most_seconds=seconds,
             note=self._hearer(node, call.stage.where),
         )
-        if start is not None and not _share(call):
+        if start is not None and not _share(call) and not _is_alone(call):
             # On a GPU a second copy of the model could take the memory that the first one lives in.
             care.ward = Ward(node, self._feed, partial(self._suspects, node), start, _has_memory_for)
         return care
@@ -181,6 +181,11 @@ def _uses_up(call: Call | None) -> bool:
 
 def _share(call: Call) -> float:
     return 0.0 if call.spec is None else call.spec.num_gpus
+
+
+def _is_alone(call: Call) -> bool:
+    """Tell whether the user allows for one copy and no second one: they may hold something that there is but once."""
+    return call.spec is not None and call.spec.concurrency == 1
 
 
 def _wish(call: Call) -> GpuWish:

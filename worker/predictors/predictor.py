@@ -92,6 +92,10 @@ class Predictor:
         """Of a process that hung."""
         self._stopping = False
         self._ready_now = False
+        self._has_answered = False
+        """The process has, since it was started."""
+        self._depth = 1
+        """Batches that the user code computes at once."""
         self._retiring = False
         self._noticed = False
         """`run` knows that it is retiring."""
@@ -225,6 +229,7 @@ class Predictor:
         self._inquest.was_set_up()
         self.load_seconds = data["load_seconds"]
         self._sizing.ready(data["device"], data["dtype"])
+        self._depth = data["depth"]
         _LOG.info(
             "%s is ready on %s after %.1f s",
             self._stage.where,
@@ -242,6 +247,7 @@ class Predictor:
         if len(outcome.bad or ()) < call.rows:
             self._care.standing.has_results = True
         self._inquest.has_worked()
+        self._has_answered = True
         self._look_after(data)
         if not outcome.bad:
             # One with bad rows was run several times over.
@@ -265,6 +271,7 @@ class Predictor:
         call = self._under_way.pop(message.data["slot"])
         del self._sent_bytes[message.data["slot"]]
         self._process.free(message)
+        self._has_answered = True
         self._sizing.ran_out(call.rows)
         self._care.note(Cause.GPU_OOM, f"a batch of {call.rows} rows did not fit into memory and is run in halves", call)
         self._feed.hold(self._node)
@@ -293,10 +300,13 @@ class Predictor:
         )
         self._care.note(death.kind.cause, f"restarted after {death.kind.value}: its process {death.how}", calls[0] if calls else None)
         pause = self._inquest.pause(death, in_setup=not self._ready_now)
-        # The oldest one is held to blame: if it was not, it does well alone, and the next one is the oldest. One that answered while it was
-        # being ended for hanging is past it.
-        if calls and (overdue is None or overdue.call is calls[0]):
-            calls[:1] = self._inquest.blame(calls[0], death, self._memory.resident)
+        if overdue is None and len(calls) > 1 and (self._depth > 1 or self._front is not None):
+            # It was at work on several of them: each is run alone now, where the one that is to blame shows.
+            for call in calls:
+                call.deaths += 1
+        # Otherwise the oldest one. One that answered while it was being ended for hanging is past it.
+        elif calls and (overdue is None or overdue.call is calls[0]):
+            calls[:1] = self._inquest.blame(calls[0], death, self._memory.resident, at_once=not self._has_answered)
         self._again.extendleft(reversed(calls))
         self._rest(pause)
         self._process = self._adopt(spawn.start(self._threads))
@@ -340,7 +350,7 @@ class Predictor:
         self._process = self._adopt(spawn.start(self._threads))
 
     def _adopt(self, started: spawn.Started) -> PredictorProcess:
-        self._ready_now = False
+        self._ready_now = self._has_answered = False
         self._life = self._care.life()
         self._watch = Watch(self._care.patience)
         self._told_threads = threads = self._threads

@@ -78,7 +78,8 @@ def serve(descriptor: int, box: int) -> int:
         caller = Caller(StageCall(**data["stage"]), copy=False, front=front, rows=data["rows"])
         _limit_threads(data["threads"])
         device = _device_name(data["devices"])
-        channel.send({"is": "ready", "load_seconds": time.monotonic() - began, "device": device, "dtype": caller.attribute("dtype")})
+        ready = {"device": device, "dtype": caller.attribute("dtype"), "depth": caller.depth}
+        channel.send({"is": "ready", "load_seconds": time.monotonic() - began, **ready})
         _Server(channel, caller, data["rows"], box).run()
     except UserCodeError as error:
         return _give_up(channel, str(error), error.hint, error.user_traceback, hopeless=error.hopeless)

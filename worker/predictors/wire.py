@@ -7,7 +7,7 @@
                                                                             + descriptor of the slot's slab when it is a new one
                          {"is": "threads", "threads": n}
                          {"is": "stop"}
-    predictor -> host    {"is": "ready", "load_seconds": x, "device": name, "dtype": name}
+    predictor -> host    {"is": "ready", "load_seconds": x, "device": name, "dtype": name, "depth": n}
                          {"is": "alive"}                                    a sign of life within a batch of many calls
                          {"is": "aside", "slot": s}                         the stage in front works on the batch in a thread of its own
                          {"is": "made", "slot": s}                          and has done so
@@ -22,6 +22,7 @@
 (`fused`); `rows` and `full` are the rows of a full batch of this stage; `proven`: it has results, so that no failure is hopeless any more.
 `lies` is where a batch lies in its slab (`worker.layout`). Batches have a slab for each slot, results one for each place: the host may hold
 on to results while the next ones are made, and says with a batch which places it has done with (`returned`).
+`depth`: batches that its user code computes at once.
 Of the seconds that two batches spend together, the one that ends first is told all: sums never exceed the clock. `free` is what memory
 the device has left after a batch larger than all before.
 """
