@@ -89,7 +89,7 @@ def _package(name: str, extra: str, is_needed: bool) -> Finding:
 
 def _gpu() -> Finding:
     if shutil.which("nvidia-smi") is None:
-        return Finding("gpu", "ok", "none found (nvidia-smi is not there); predictors run on the CPU")
+        return Finding("gpu", "ok", "none found (nvidia-smi is not there): only predictors with num_gpus: 0 can run here")
     import subprocess
 
     asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
@@ -106,6 +106,9 @@ def _store(url: str) -> Finding:
 
 
 def _job(path: Path) -> list[Finding]:
+    from antinfer.launchers.gpus import visible_gpus
+    from antinfer.launchers.local.supervisor import default_workers
+    from antinfer.spec import devices
     from antinfer.spec.load import load_job
     from antinfer.spec.normal import all_stages
     from antinfer.spec.usercode import resolve
@@ -123,6 +126,13 @@ def _job(path: Path) -> list[Finding]:
             resolve(target, spec.base_dir)
         return ", ".join(targets)
 
+    def shares() -> str:
+        if not any(stage.num_gpus for stage in all_stages(spec.pipeline)):
+            return "no stage asks for one"
+        gpus, workers = visible_gpus(), default_workers(spec)
+        devices.check(spec.pipeline, gpus, workers)
+        return f"what the stages ask for fits on {', '.join(gpus)}, {workers} worker{'s' * (workers != 1)}"
+
     def source() -> str:
         found = forecast(spec)
         return f"{found.files:,} files, {figures.size(found.size_bytes)}, {found.shards:,} shards"
@@ -131,7 +141,8 @@ def _job(path: Path) -> list[Finding]:
         open_output(spec).check_writable()
         return f"{spec.sink.path} can be written"
 
-    return [Finding("job file", "ok", str(path)), _attempt("user code", code), _attempt("input", source), _attempt("output", sink)]
+    looks = {"user code": code, "gpu shares": shares, "input": source, "output": sink}
+    return [Finding("job file", "ok", str(path)), *(_attempt(what, look) for what, look in looks.items())]
 
 
 def _attempt(what: str, look: Callable[[], str]) -> Finding:

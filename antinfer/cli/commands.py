@@ -357,7 +357,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder t
 
 @app.command()
 def doctor(
-    job: Annotated[Path | None, typer.Argument(metavar="[JOB]", help="Also check this job: code, input, output place.")] = None,
+    job: Annotated[Path | None, typer.Argument(metavar="[JOB]", help="Also check this job: code, GPUs, input, output place.")] = None,
     store: StoreUrl = "",
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Which GPUs this process may use, found without loading torch or a driver."""
+"""Which GPUs this process may use, found without loading torch or a driver, and how another one is told to use fewer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from antinfer.spec.devices import Lot
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_ROOM = "ANTINFER_GPU_ROOM"
 _DEVICE = re.compile(r"nvidia\d+")
 _NVIDIA_SMI_SECONDS = 20.0
 
@@ -18,7 +22,7 @@ def visible_gpus(environ: Mapping[str, str] = os.environ, devices: Path = Path("
 
     That variable decides where it is set. Otherwise the device files are counted, or what nvidia-smi lists.
     """
-    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = environ.get(_VISIBLE)
     if chosen is not None:
         return _chosen(chosen)
     if environ.get("NVIDIA_VISIBLE_DEVICES") in ("none", "void"):
@@ -29,6 +33,16 @@ def visible_gpus(environ: Mapping[str, str] = os.environ, devices: Path = Path("
         count = 0
     # A container may be given the third device alone; to CUDA it is number 0.
     return tuple(map(str, range(count or _listed())))
+
+
+def gpu_room(environ: Mapping[str, str] = os.environ) -> float:
+    """Return how much of each of its GPUs this process may use: 0.5 where another worker has the other half."""
+    return float(environ.get(_ROOM, "1"))
+
+
+def environment(lot: Lot) -> dict[str, str]:
+    """Return what a process finds in its environment that may use `lot`, and nothing else of the machine's GPUs."""
+    return {_VISIBLE: ",".join(lot.gpus), _ROOM: str(lot.room)}
 
 
 def _chosen(text: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -29,13 +29,16 @@ class Process:
     that makes this object.
     """
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], *, takes_input: bool = False) -> None:
+    def __init__(
+        self, name: str, module: str, arguments: Sequence[str], *, takes_input: bool = False, environ: Mapping[str, str] | None = None
+    ) -> None:
         """
         Args:
             name: for people.
             module: what is run.
             arguments: of its command line.
             takes_input: it reads its standard input.
+            environ: what it finds in its environment beside ours.
 
         Raises:
             OSError: The system starts no more processes.
@@ -52,6 +55,7 @@ class Process:
             text=True,
             errors="replace",
             start_new_session=True,
+            env={**os.environ, **(environ or {})},
         )
 
     def hear(self, on_line: LineSink) -> None:

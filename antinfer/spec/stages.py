@@ -10,11 +10,12 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
-from antinfer.spec import forms
+from antinfer.spec import devices, forms
 from antinfer.spec.near import did_you_mean
 from antinfer.spec.normal import STAGE_KINDS, StageKind
 
@@ -93,7 +94,7 @@ class StageSpec(Model):
     num_gpus: float = Field(
         default=0.0,
         ge=0,
-        description="Share of a GPU for one predictor: 0.25 puts four on a device, 2 gives two devices to one.",
+        description="Share of a GPU for one predictor: 0.25 puts four on a device (0.01 is the least), 2 gives two devices to one.",
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPU cores that one copy keeps busy.")
     batch_size: forms.AutoCount = Field(
@@ -168,6 +169,13 @@ class StageSpec(Model):
         if not isinstance(value, str):
             raise ValueError(f"{kind} must name user code as module:name, not {value!r}")
         return {"kind": kind, "target": value, **rest}
+
+    @field_validator("num_gpus", mode="after")
+    @classmethod
+    def _check_share(cls, value: float) -> float:
+        if fault := devices.share_fault(value):
+            raise ValueError(fault)
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> StageSpec:

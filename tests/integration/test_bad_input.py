@@ -222,25 +222,26 @@ def test_class_that_cannot_be_built_keeps_its_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "keys", "said"),
+    ("gpus", "workers", "keys", "said"),
     [
-        ("", {"num_gpus": 1}, ("asks for num_gpus: 1", "no GPU that may be used", "hint: Run it on a machine with a GPU")),
-        ("3", {"num_gpus": 0.6, "concurrency": 2}, ("2 x 0.6", "1 GPU (3)")),
+        ("", 1, {"num_gpus": 1}, ("asks for num_gpus: 1", "no GPU that may be used", "hint: Run it on a machine with a GPU")),
+        ("3", 1, {"num_gpus": 0.6, "concurrency": 2}, ("2 x 0.6", "1 GPU (3)")),
+        ("3", 2, {"num_gpus": 1}, ("2 workers ask for 1 GPU (", "1 x 1) each", "1 GPU (3), 0.5 for each", "hint: Run 1 at most")),
     ],
 )
-def test_gpus_that_are_not_there_are_told_before_anything_is_started(tmp_path, monkeypatch, gpus, keys, said):
+def test_gpus_that_are_not_there_are_told_before_anything_is_started(tmp_path, monkeypatch, gpus, workers, keys, said):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     job = JobFolder(tmp_path / "job", "steps:CannotBeBuilt")
     job.edit("batch_size: 100", ", ".join(f"{key}: {value}" for key, value in keys.items()))
 
-    ended = run(job)
+    ended = run(job, "--workers", str(workers))
 
     ended.check_failure(1, *said)
     assert "no weights" not in ended.err and not job.output.exists()
 
     wanted = ", ".join(f"{key}={value}" for key, value in keys.items())
-    script = f"import antinfer as ai, steps; ai.read_parquet('data').predict(steps.CannotBeBuilt, {wanted}).write_parquet('output').run()"
-    ended = python(job.folder, script)
+    script = f"import antinfer as ai, steps; ai.read_parquet('data').predict(steps.CannotBeBuilt, {wanted}).write_parquet('output')"
+    ended = python(job.folder, f"{script}.run(workers={workers})")
     assert ended.returncode == 1 and said[1] in ended.stderr and "no weights" not in ended.stderr and not job.output.exists()
 
 

@@ -191,6 +191,28 @@ def test_doctor_names_what_is_wrong_with_a_job(tmp_path):
     assert wrong["what"] == "user code" and "did you mean 'Model'?" in wrong["detail"]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "workers", "keys", "verdict", "detail"),
+    [
+        ("", 1, "batch_size: 100", "ok", "no stage asks for one"),
+        ("3", 2, "num_gpus: 0.5", "ok", "fits on 3, 2 workers"),
+        ("", 1, "num_gpus: 1", "missing", "no GPU that may be used"),
+        ("3", 1, "num_gpus: 0.6, concurrency: 2", "missing", "2 x 0.6"),
+        ("3", 2, "num_gpus: 1", "missing", "2 workers ask for 1 GPU"),
+    ],
+)
+def test_doctor_tells_whether_the_gpus_that_a_job_asks_for_are_there(tmp_path, monkeypatch, gpus, workers, keys, verdict, detail):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    job = JobFolder(tmp_path / "job", workers=f"{{max: {workers}}}")
+    job.edit("batch_size: 100", keys)
+
+    found = antinfer("doctor", job.folder, "--json")
+
+    (shares,) = [finding for finding in found.json()["findings"] if finding["what"] == "gpu shares"]
+    assert shares["verdict"] == verdict and detail in shares["detail"]
+    assert found.code == (verdict == "missing")
+
+
 @pytest.mark.parametrize("command", ["run", "resume", "preview", "plan", "status", "verify", "init", "doctor", "master", "worker"])
 def test_help(command):
     shown = antinfer(command, "--help")

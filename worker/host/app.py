@@ -13,7 +13,7 @@ from typing import assert_never
 
 from antinfer.core.causes import Cause
 from antinfer.core.messages import Interruption
-from antinfer.launchers.gpus import visible_gpus
+from antinfer.launchers.gpus import gpu_room, visible_gpus
 from antinfer.metrics import AccumulatorSet
 from antinfer.spec import devices, usercode
 from antinfer.storage.jobs import RunDocument, open_input, open_output, part_options
@@ -99,7 +99,9 @@ class Host:
         )
         source = open_input(spec, document.schema)
         tunes = spec.tuning == "auto"
-        places = PredictorPlaces(nodes, self._flow, cpus, gpus, probes=tunes, start=self._start_thread, hears=self._interrupted)
+        places = PredictorPlaces(
+            nodes, self._flow, cpus, gpus, gpu_room=gpu_room(), probes=tunes, start=self._start_thread, hears=self._interrupted
+        )
         self._pools = Pools(nodes, self._flow, places, self._start_thread)
         self._machine = machine
         self._tuning = Tuning(nodes, self._flow, self._pools, machine) if tunes else None

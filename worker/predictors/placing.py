@@ -39,6 +39,7 @@ class PredictorPlaces:
         cpus: int,
         gpus: Sequence[str],
         *,
+        gpu_room: float = 1.0,
         probes: bool = True,
         start: Start | None = None,
         hears: Hears | None = None,
@@ -50,6 +51,7 @@ class PredictorPlaces:
             feed: Where batches come from.
             cpus: Cores of this worker.
             gpus: Its GPUs (`gpus.visible_gpus`).
+            gpu_room: How much of each of them it may use (`gpus.gpu_room`).
             probes: Search for the best batch size of predictors that leave it open.
             start: Gives a thread to whatever runs suspects; None: their own process goes on with them.
             hears: Is told of every interruption, from any thread.
@@ -58,7 +60,7 @@ class PredictorPlaces:
             UserError: There are fewer GPUs than the stages ask for.
         """
         self._feed = feed
-        self._gpus = Gpus(gpus)
+        self._gpus = Gpus(gpus, gpu_room)
         self._calls = {index: node for index, node in enumerate(nodes) if isinstance(node, Call)}
         after = graph.routes(nodes).after
         self._lends = {index for index in self._calls if _uses_up(self._calls.get(after[index]))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 
 from antinfer.launchers.masters import master_child
 from antinfer.launchers.processes import Process
@@ -15,10 +16,10 @@ def worker_name(number: int) -> str:
     return f"local-{number}"
 
 
-def start_worker(name: str, master: str, *, verbose: bool) -> Process:
-    """Start a worker for the master that listens, or will, at `master`."""
+def start_worker(name: str, master: str, *, verbose: bool, environ: Mapping[str, str] | None = None) -> Process:
+    """Start a worker for the master that listens, or will, at `master`; `environ` is what it finds in its environment beside ours."""
     arguments = ["--master", master, *(["--verbose"] if verbose else []), "--name", name]
-    return Process(name, "antinfer.worker", arguments)
+    return Process(name, "antinfer.worker", arguments, environ=environ)
 
 
 class HeadStart:

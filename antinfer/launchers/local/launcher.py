@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -73,9 +73,24 @@ class LocalLauncher:
         self._guard = threading.Lock()
         self._workers: dict[str, _Worker] = {}
         self._refused: dict[str, Obstacle] = {}
+        self._environs: Mapping[str, Mapping[str, str]] = {}
 
     def open(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
+
+    def equip(self, environs: Mapping[str, Mapping[str, str]]) -> None:
+        """Have each worker of these names find so much in its environment beside ours, as often as it is started.
+
+        One that is there already cannot be told any more: it is ended and forgotten.
+        """
+        self._environs = environs
+        with self._guard:
+            late = [self._workers.pop(name) for name in environs if name in self._workers]
+        for worker in late:
+            worker.process.send(signal.SIGKILL)
+        for worker in late:
+            if worker.watching is not None:
+                worker.watching.join()
 
     def start(self, workers: Sequence[WorkerOrder]) -> None:
         for order in workers:
@@ -84,7 +99,7 @@ class LocalLauncher:
             if is_there:
                 continue
             try:
-                process = start_worker(order.name, self._master, verbose=self._verbose)
+                process = start_worker(order.name, self._master, verbose=self._verbose, environ=self._environs.get(order.name))
             except OSError as error:
                 why = Obstacle(Cause.NO_CAPACITY, Severity.WAITING, f"no process can be started: {error.strerror}")
                 with self._guard:

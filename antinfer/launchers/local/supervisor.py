@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antinfer.launchers.gpus import visible_gpus
+from antinfer.launchers.gpus import environment, visible_gpus
 from antinfer.launchers.local.crew import LocalCrew, order
 from antinfer.launchers.local.headstart import HeadStart, worker_name
 from antinfer.launchers.local.launcher import LocalLauncher
@@ -49,13 +49,23 @@ class LocalSupervisor(Supervisor):
         spec = load()
         if said := unheeded(spec):
             self._on_line("local", said)
-        # Any worker would find out as well, but only when all the rest is under way.
+        names = [worker_name(number) for number in range(1, (self._options.workers or default_workers(spec)) + 1)]
         if any(stage.num_gpus for stage in all_stages(spec.pipeline)):
-            devices.check(spec.pipeline, visible_gpus())
+            self._deal_gpus(spec, names)
         # The store's URL may hold a password: it goes by standard input, never by a command line or a file with a name.
         self._family.master.give(spec.model_dump_json())
-        self._crew.hire(*(worker_name(number) for number in range(1, (self._options.workers or default_workers(spec)) + 1)))
+        self._crew.hire(*names)
         return spec
+
+    def _deal_gpus(self, spec: JobSpec, names: Sequence[str]) -> None:
+        """Give each worker GPUs of its own. Raises UserError where that is too little for the job."""
+        gpus = visible_gpus()
+        # Any worker would find out as well, but only when all the rest is under way.
+        devices.check(spec.pipeline, gpus, len(names))
+        # A single one has them all, and was started already.
+        if len(names) > 1:
+            lots = devices.deal(gpus, len(names))
+            self._launcher.equip({name: environment(lot) for name, lot in zip(names, lots, strict=True)})
 
     def _clean_up(self) -> None:
         self._family.remove_folder()

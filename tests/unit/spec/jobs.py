@@ -28,7 +28,7 @@ def stages(draw, kind):
     stage = {kind: draw(st.builds("{}.{}:{}".format, NAMES, NAMES, NAMES))}
     optional = {"concurrency": COUNTS | PAIRS, "num_cpus": st.floats(0.1, 8), "batch_size": COUNTS, "args": OPTIONS}
     if kind == "predict":
-        optional["num_gpus"] = st.floats(0, 8)
+        optional["num_gpus"] = st.floats(0.01, 1) | st.integers(0, 8).map(float)
     else:
         optional["workers_as"] = st.sampled_from(["auto", "threads", "processes"])
     return {**stage, **draw(st.fixed_dictionaries({}, optional=optional))}

@@ -142,6 +142,12 @@ def test_overrides(write, override, read):
         ),
         ("num_gpus: 0.25", "filter: a:b", "job.yaml:6: pipeline.1: a stage is exactly one of *; this one is predict and filter"),
         ("num_gpus: 0.25", "num_gpus: -1", "job.yaml:7: pipeline.1.num_gpus: must be at least 0.0, not -1"),
+        (
+            "num_gpus: 0.25",
+            "num_gpus: 1e-9",
+            "job.yaml:7: pipeline.1.num_gpus: must be 0, a share of one GPU from 0.01 *, not 1e-09",
+        ),
+        ("num_gpus: 0.25", "num_gpus: 1.5", "job.yaml:7: pipeline.1.num_gpus: must be 0, a share of one GPU *, not 1.5"),
         ("num_gpus: 0.25", "num_cpus: 0", "job.yaml:7: pipeline.1.num_cpus: must be above 0.0, not 0"),
         ("num_gpus: 0.25", "workers_as: threads", "job.yaml:6: pipeline.1: workers_as: a predictor is always a process; *"),
         (
