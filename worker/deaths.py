@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from antinfer.core.causes import Cause
+from antinfer.worker.cgroups import ControlGroups
 
 BROKEN_DEVICE: Final = 75
 """Exit code of a predictor whose device answers no call any more."""
@@ -22,7 +23,6 @@ _BOX_BYTES: Final = 16 << 10
 _NEWLINE: Final = "\n"
 _NOISE: Final = (f'  File "{Path(__file__).parent}{os.sep}', '  File "<frozen runpy>"', "Extension modules: ")
 _PROC: Final = Path("/proc")
-_GROUPS: Final = Path("/sys/fs/cgroup")
 
 
 class DeathKind(Enum):
@@ -96,9 +96,10 @@ class BlackBox:
 class OomCounter:
     """Counts kills by the kernel's OOM killer: in our control group, or on the whole machine where that is all that is told."""
 
-    def __init__(self, proc: Path = _PROC, groups: Path = _GROUPS) -> None:
-        """`proc` and `groups`: where the kernel tells."""
-        self._sources = [groups / "memory.events", groups / "memory" / "memory.oom_control", proc / "vmstat"]
+    def __init__(self, proc: Path = _PROC) -> None:
+        """`proc`: where the kernel tells."""
+        self._group = ControlGroups(proc).oom_counter()
+        self._machine = proc / "vmstat"
         self._before = self._read()
 
     def rise(self) -> tuple[bool, bool]:
@@ -107,8 +108,7 @@ class OomCounter:
         return group, machine
 
     def _read(self) -> tuple[int, int]:
-        *groups, machine = (_oom_kills(source) for source in self._sources)
-        return max(groups), machine
+        return 0 if self._group is None else _oom_kills(self._group), _oom_kills(self._machine)
 
 
 def _oom_kills(path: Path) -> int:

@@ -8,31 +8,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from antinfer.worker.cgroups import ControlGroups
 from antinfer.worker.host.nvml import GpuReader
 from antinfer.worker.tuning.values import Machine
 
 _PROC: Final = Path("/proc")
-_GROUPS: Final = Path("/sys/fs/cgroup")
 PROCESS_BYTES: Final = 256 << 20
 """What a process of a map stage takes before anybody has seen one."""
 
 
-def usable_cpus(groups: Path = _GROUPS) -> float:
-    """Return the cores that this process may keep busy: those it may run on, or fewer when its control group has a quota."""
+def usable_cpus(proc: Path = _PROC) -> float:
+    """Return the cores that this process may keep busy: those it may run on, or fewer when a control group of it has a quota."""
+    quota = ControlGroups(proc).cpus()
     cores = float(len(os.sched_getaffinity(0)))
-    quota = _words(groups / "cpu.max")
-    if len(quota) == 2 and quota[0].isdigit():
-        cores = min(cores, int(quota[0]) / int(quota[1]))
-    return cores
+    return cores if quota is None else min(cores, quota)
 
 
 class MachineReader:
     """Reads the state of the machine. To be used from one thread; cheap enough for once a second."""
 
-    def __init__(self, gpus: Sequence[str], proc: Path = _PROC, groups: Path = _GROUPS) -> None:
-        """`gpus` are the names of those we may use (`visible_gpus`); the folders are where the kernel tells the rest."""
-        self._proc, self._groups = proc, groups
-        self.cpus = usable_cpus(groups)
+    def __init__(self, gpus: Sequence[str], proc: Path = _PROC) -> None:
+        """`gpus` are the names of those we may use (`visible_gpus`); `proc` is where the kernel tells the rest."""
+        self._proc = proc
+        self._groups = ControlGroups(proc)
+        self.cpus = usable_cpus(proc)
         self._gpus = GpuReader(gpus) if gpus else None
         self._cpu_seconds = self.cpu_seconds()
         self._at = time.monotonic()
@@ -48,10 +47,8 @@ class MachineReader:
 
     def cpu_seconds(self) -> float:
         """Return the seconds for which our cores were at work: those of the group when it has a quota, else of all that runs on them."""
-        if _words(self._groups / "cpu.max")[:1] not in ([], ["max"]):
-            for key, value in self._pairs("cpu.stat"):
-                if key == "usage_usec":
-                    return int(value) / 1e6
+        if (seconds := self._groups.cpu_seconds()) is not None:
+            return seconds
         ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
         ticks = 0
         for line in _lines(self._proc / "stat"):
@@ -71,16 +68,8 @@ class MachineReader:
                 sizes[name] = int(rest.split()[0]) << 10
         total = sizes.get("MemTotal", 0)
         used = total - sizes.get("MemAvailable", total)
-        limit = _words(self._groups / "memory.max")
-        current = _words(self._groups / "memory.current")
-        if limit and limit[0].isdigit() and int(limit[0]) < total and current:
-            # What is cached of files goes when somebody needs the room.
-            cached = sum(int(value) for key, value in self._pairs("memory.stat") if key == "inactive_file")
-            total, used = int(limit[0]), max(0, int(current[0]) - cached)
-        return total, used
-
-    def _pairs(self, name: str) -> list[tuple[str, str]]:
-        return [(key, value) for key, _, value in (line.partition(" ") for line in _lines(self._groups / name))]
+        ours = self._groups.memory()
+        return ours if ours is not None and ours[0] < total else (total, used)
 
 
 def resident_bytes(pid: int) -> int:

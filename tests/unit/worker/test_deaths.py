@@ -12,6 +12,7 @@ import pytest
 
 from antinfer.worker import deaths, families
 from antinfer.worker.deaths import BlackBox, DeathKind, OomCounter
+from tests.controlgroups import write_groups
 
 
 @pytest.mark.parametrize(
@@ -35,27 +36,33 @@ def test_every_status_has_its_name(status: int, kind: DeathKind, words: str) -> 
     assert death.about("predict 'M'").startswith(f"{kind.value}: the process of predict 'M' ")
 
 
-def write(folder: Path, group: int, machine: int) -> None:
-    (folder / "memory.events").write_text(f"low 0\noom 9\noom_kill {group}\noom_group_kill 9\n")
-    (folder / "vmstat").write_text(f"pgfault 17\noom_kill {machine}\n")
+def write(folder: Path, version: int, group: int, machine: int) -> Path:
+    if version == 1:
+        files = {"memory/job/memory.oom_control": f"oom_kill_disable 0\nunder_oom 0\noom_kill {group}"}
+        proc = write_groups(folder, "4:memory:/job\n", {"memory": "/ memory"}, files)
+    else:
+        files = {"v2/job/memory.events": f"low 0\noom 9\noom_kill {group}\noom_group_kill 9"}
+        proc = write_groups(folder, "0::/job\n", {"v2": "/"}, files)
+    (proc / "vmstat").write_text(f"pgfault 17\noom_kill {machine}\n")
+    return proc
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(
     ("group", "machine", "kind", "words"),
     [(1, 1, DeathKind.KILLED, "from outside"), (1, 2, DeathKind.OUT_OF_MEMORY, "probably"), (2, 2, DeathKind.OUT_OF_MEMORY, "our memory")],
 )
 def test_a_kill_for_lack_of_memory_is_told_by_the_kernels_counters(
-    tmp_path: Path, group: int, machine: int, kind: DeathKind, words: str
+    tmp_path: Path, version: int, group: int, machine: int, kind: DeathKind, words: str
 ) -> None:
-    write(tmp_path, 1, 1)
-    ooms = OomCounter(tmp_path, tmp_path)
-    write(tmp_path, group, machine)
+    ooms = OomCounter(write(tmp_path, version, 1, 1))
+    write(tmp_path, version, group, machine)
     death = deaths.of_status(-signal.SIGKILL, ooms=ooms)
     assert death.kind is kind and words in death.how
 
 
 def test_where_the_kernel_tells_nothing_nothing_is_claimed(tmp_path: Path) -> None:
-    assert OomCounter(tmp_path, tmp_path).rise() == (False, False)
+    assert OomCounter(tmp_path).rise() == (False, False)
 
 
 def test_a_black_box_holds_what_a_crash_leaves() -> None:
