@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from antinfer import faultpoints
-from antinfer.errors import BadRows, UserCodeError
+from antinfer.errors import BadRows, InfraError, UserCodeError
 from antinfer.spec import usercode
 from antinfer.worker import batches
 from antinfer.worker.pipeline import unify
@@ -87,7 +87,9 @@ class Caller:
     def __init__(
         self, stage: StageCall, *, copy: bool, front: StageCall | None = None, rows: int = 0, standing: Standing | None = None
     ) -> None:
-        """Import and build the user code and run its ``setup``. Raises UserCodeError with the user's traceback.
+        """Import and build the user code and run its ``setup``.
+
+        Raises UserCodeError with the user's traceback, or InfraError when storage or network is at fault, as the user's code says.
 
         Args:
             stage: What to call.
@@ -131,9 +133,9 @@ class Caller:
                 self._guarded(f"{what}()", partial(method, value))
 
     def attribute(self, name: str) -> str:
-        """Return what the user's object says of itself, such as its ``dtype``; empty when it says nothing."""
+        """Return what the user's object says of itself, such as its ``dtype``, as text; empty when it says nothing."""
         found = getattr(self._owner, name, None)
-        return found if isinstance(found, str) else ""
+        return "" if found is None else str(found)
 
     def run(self, batch: pa.RecordBatch, *, fused: bool = False) -> Outcome:
         """Call the user code on `batch` (input columns only).
@@ -349,6 +351,9 @@ class Caller:
             return action()
         except UserCodeError:
             raise
+        except InfraError as error:
+            # Another try may do, and no code is at fault.
+            raise InfraError(f"{self._stage.where}: {what}: {error}", hint=error.hint) from error
         except Exception as error:
             raise UserCodeError(
                 f"{self._stage.where}: {what} raised {type(error).__name__}: {error}", user_traceback=user_traceback(error)

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.timeout(240)
 
 CODE = """
 import ctypes, os, threading, time
+import antinfer
 import numpy as np
 
 MAIN = os.getpid()
@@ -58,9 +59,9 @@ class Slow:
 
 class OnlyHere:
     # Cannot be built anywhere but in the process that runs the tests.
-    def __init__(self, pid):
+    def __init__(self, pid, error="RuntimeError"):
         if os.getpid() != pid:
-            raise RuntimeError("not in this process")
+            raise {"RuntimeError": RuntimeError, "InfraError": antinfer.InfraError}[error]("not in this process")
     def __call__(self, batch):
         return {"x": batch["x"]}
 
@@ -218,8 +219,9 @@ def test_a_new_process_joins_without_a_break(tmp_path: Path) -> None:
     bench.stop()
 
 
-def test_code_that_cannot_be_set_up_in_a_process_goes_on_in_threads(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "OnlyHere", args={"pid": os.getpid()})
+@pytest.mark.parametrize("error", ["RuntimeError", "InfraError"])
+def test_code_that_cannot_be_set_up_in_a_process_goes_on_in_threads(tmp_path: Path, error: str) -> None:
+    bench = Bench(tmp_path, "OnlyHere", args={"pid": os.getpid(), "error": error})
     bench.pools.start_threads()
     bench.put(100)
     bench.pool.resize(threads=2, processes=2, expendable=True)

@@ -18,6 +18,7 @@ import pytest
 from antinfer.spec.canonical import document_json
 from antinfer.spec.schema import JobSpec
 from antinfer.worker.host.early import start_predictors
+from antinfer.worker.host.nvml import GpuReader
 from antinfer.worker.hostlink import Setup
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
@@ -186,7 +187,7 @@ def test_a_process_sees_the_devices_that_it_was_given(tmp_path: Path, devices: A
     process = PredictorProcess(spawn.start(1), stage, 1, devices=devices)
     ready = process.receive()
     assert ready is not None and ready.data["load_seconds"] >= 0
-    assert ready.data["device"] == (f"GPU {', '.join(devices)}" if devices else "CPU")
+    assert ready.data["device"] == (GpuReader(devices).model() or f"GPU {', '.join(devices)}" if devices else "CPU")
     process.send(0, [pa.record_batch({"x": [1, 2]})], full=2)
     message = process.receive()
     assert message is not None

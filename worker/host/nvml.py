@@ -1,4 +1,4 @@
-"""The memory of GPUs, asked of the driver's own library (NVML): microseconds a call, no context on a device, nothing to install."""
+"""GPUs, what they are and their memory, asked of the driver's own library (NVML): microseconds a call, no context, nothing to install."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 _LIBRARY = "libnvidia-ml.so.1"
 _SUCCESS = 0
+_NAME_BYTES = 96
 
 
 class _Memory(ctypes.Structure):
@@ -16,7 +17,7 @@ class _Memory(ctypes.Structure):
 
 
 class GpuReader:
-    """Reads the memory of some GPUs; where the library is missing, or does not know a device, nothing is told."""
+    """Reads what there is to know of some GPUs; where the library is missing, or does not know a device, nothing is told."""
 
     def __init__(self, names: Sequence[str], library: str = _LIBRARY) -> None:
         """`names`: as in ``CUDA_VISIBLE_DEVICES``, numbers or UUIDs."""
@@ -44,3 +45,11 @@ class GpuReader:
             if self._nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == _SUCCESS and memory.total:
                 found.append((int(memory.total), int(memory.used)))
         return max(found, key=lambda each: each[1] / each[0], default=(0, 0))
+
+    def model(self) -> str:
+        """Return the model of the first GPU that is known, as CUDA calls it too; empty when nothing is known."""
+        text = ctypes.create_string_buffer(_NAME_BYTES)
+        for handle in self._handles:
+            if self._nvml.nvmlDeviceGetName(handle, text, ctypes.c_uint(_NAME_BYTES)) == _SUCCESS:
+                return text.value.decode(errors="replace")
+        return ""

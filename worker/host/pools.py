@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from antinfer.errors import UserCodeError
+from antinfer.errors import InfraError, UserCodeError
 from antinfer.worker.host.flow import Flow
 from antinfer.worker.host.machine import PROCESS_BYTES, resident_bytes
 from antinfer.worker.host.threads import MapThread
@@ -122,7 +122,7 @@ class StagePool:
     def _run(self, member: _Member) -> None:
         try:
             member.executor.run()
-        except UserCodeError as error:
+        except (InfraError, UserCodeError) as error:
             if not member.expendable or member.executor.is_ready:
                 raise
             self._troubles += 1

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from antinfer.core.causes import Cause
-from antinfer.errors import UserCodeError
+from antinfer.errors import InfraError, UserCodeError
 from antinfer.worker import deaths
 from antinfer.worker.calls import select_columns
 from antinfer.worker.pipeline.assembler import Assembled
@@ -129,7 +129,7 @@ class Predictor:
     def run(self) -> None:
         """Feed the process until the flow stops or it is retired, then let it tear down.
 
-        Raises UserCodeError when the user code is at fault for good.
+        Raises UserCodeError when the user code is at fault for good, and InfraError for trouble of this machine, of storage or network.
         """
         try:
             if self._process is None:
@@ -256,6 +256,8 @@ class Predictor:
 
     def _hear_out(self, data: dict[str, Any]) -> None:
         """Raise what a process gives up for, unless it held for hopeless what has worked elsewhere meanwhile."""
+        if data["passing"]:
+            raise InfraError(data["error"], hint=data["hint"])
         if not (data["hopeless"] and self._care.standing.has_results):
             error, trace = data["error"], data["traceback"]
             raise UserCodeError(error, hint=data["hint"], user_traceback=trace, hopeless=data["hopeless"])

@@ -25,10 +25,11 @@ from typing import Any
 import pyarrow as pa
 
 from antinfer import faultpoints
-from antinfer.errors import UserCodeError
+from antinfer.errors import InfraError, UserCodeError
 from antinfer.storage.lean import keep_pandas_out
 from antinfer.worker.calls import Begun, Caller, Fault
 from antinfer.worker.deaths import BROKEN_DEVICE
+from antinfer.worker.host.nvml import GpuReader
 from antinfer.worker.layout import Layout
 from antinfer.worker.pipeline import arrays
 from antinfer.worker.pipeline.splitter import Outcome
@@ -83,6 +84,8 @@ def serve(descriptor: int, box: int) -> int:
         _Server(channel, caller, data["rows"], box).run()
     except UserCodeError as error:
         return _give_up(channel, str(error), error.hint, error.user_traceback, hopeless=error.hopeless)
+    except InfraError as error:
+        return _give_up(channel, str(error), error.hint, "", passing=True)
     except ConnectionError:
         # The host is gone, and with it everybody who wants a result.
         return 0
@@ -91,8 +94,8 @@ def serve(descriptor: int, box: int) -> int:
     return 0
 
 
-def _give_up(channel: Channel, error: str, hint: str, trace: str, *, hopeless: bool = False) -> int:
-    channel.send({"is": "failed", "error": error, "hint": hint, "traceback": trace, "hopeless": hopeless})
+def _give_up(channel: Channel, error: str, hint: str, trace: str, *, hopeless: bool = False, passing: bool = False) -> int:
+    channel.send({"is": "failed", "error": error, "hint": hint, "traceback": trace, "hopeless": hopeless, "passing": passing})
     return 1
 
 
@@ -351,7 +354,10 @@ def _cuda() -> Any:
 def _device_name(devices: list[str] | None) -> str:
     if (cuda := _cuda()) is not None:
         return str(cuda.get_device_name())
-    return f"GPU {', '.join(devices)}" if devices else "CPU"
+    if not devices:
+        return "CPU"
+    # Code may compute there without torch, or first with a batch.
+    return GpuReader(devices).model() or f"GPU {', '.join(devices)}"
 
 
 def _free_memory() -> int | None:

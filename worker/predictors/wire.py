@@ -11,7 +11,7 @@
                          {"is": "alive"}                                    a sign of life within a batch of many calls
                          {"is": "aside", "slot": s}                         the stage in front works on the batch in a thread of its own
                          {"is": "made", "slot": s}                          and has done so
-                         {"is": "failed", "error": ..., "hint": ..., "traceback": ..., "hopeless": bool}
+                         {"is": "failed", "error": ..., "hint": ..., "traceback": ..., "hopeless": bool, "passing": bool}
                          {"is": "result", "slot": s, "place": n, "lies": [...], "bad": [[row, error, traceback], ...], "kept": bool,
                           "seconds": x, "free": bytes | null, "memory": [own, shared, device] | null}
                                                               + descriptor of the slab in that place when it is a new one;
@@ -20,6 +20,7 @@
 
 `devices` are what ``CUDA_VISIBLE_DEVICES`` shall name, null leaves it as it is; `front` is the stage before when its batches may come raw
 (`fused`); `rows` and `full` are the rows of a full batch of this stage; `proven`: it has results, so that no failure is hopeless any more.
+What is `passing` is the fault of storage or network, and not of user code.
 `lies` is where a batch lies in its slab (`worker.layout`). Batches have a slab for each slot, results one for each place: the host may hold
 on to results while the next ones are made, and says with a batch which places it has done with (`returned`).
 `depth`: batches that its user code computes at once.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from antinfer.errors import SourceError
+from antinfer.errors import InfraError, SourceError
+from antinfer.predictors import weights
 from antinfer.predictors.weights import fetch
 
 fsspec = pytest.importorskip("fsspec")
@@ -51,3 +54,60 @@ def test_what_is_not_there_is_named(tmp_path: Path, remote: str) -> None:
             fetch(uri, tmp_path / "cache")
     with pytest.raises(SourceError, match="no file"):
         fetch(str(tmp_path), tmp_path / "cache")
+
+
+@pytest.fixture(params=["asked", "opened"])
+def cut_off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has the store of `remote` not answer from the call on: when it is asked for the file, or when the connection is opened."""
+
+    def asked(*_: object, **__: object) -> None:
+        raise ConnectionError("connection refused")
+
+    def opened(uri: str) -> None:
+        raise InfraError(f"cannot open {uri}: connection refused")
+
+    def cut() -> None:
+        if request.param == "asked":
+            monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", asked)
+        else:
+            monkeypatch.setattr(weights, "locate", opened)
+
+    return cut
+
+
+def test_while_the_store_is_away_the_copy_that_was_the_newest_is_used(
+    remote: str, tmp_path: Path, cut_off: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    old = fetch(remote, tmp_path)
+    with fsspec.open(remote, "wb") as file:
+        file.write(b"v2")
+    new = fetch(remote, tmp_path)
+    os.utime(old, (2e9, 2e9))
+    assert not caplog.records
+    cut_off()
+    assert fetch(remote, tmp_path) == new != old and new.read_bytes() == b"v2"
+    (record,) = caplog.records
+    assert (
+        record.levelname == "WARNING" and remote in record.message and "connection refused" in record.message and str(new) in record.message
+    )
+    new.unlink()
+    with pytest.raises(InfraError, match="connection refused"):
+        fetch(remote, tmp_path)
+
+
+def test_without_a_copy_the_store_is_to_blame(remote: str, tmp_path: Path, cut_off: Callable[[], None]) -> None:
+    fetch(remote, tmp_path)
+    with fsspec.open("memory://weights/other.bin", "wb") as file:
+        file.write(b"other")
+    cut_off()
+    with pytest.raises(InfraError, match=r"other\.bin: connection refused"):
+        fetch("memory://weights/other.bin", tmp_path)
+
+
+def test_a_store_that_answers_is_believed(remote: str, tmp_path: Path) -> None:
+    fetch(remote, tmp_path)
+    fsspec.filesystem("memory").rm("/weights/model.bin")
+    with pytest.raises(SourceError, match="does not exist"):
+        fetch(remote, tmp_path)
+    with fsspec.open(remote, "wb") as file:
+        file.write(b"for the clean-up")

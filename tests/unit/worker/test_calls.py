@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antinfer.errors import UserCodeError
+from antinfer.errors import InfraError, UserCodeError
 from antinfer.worker.calls import Caller, Fault, select_columns
 from antinfer.worker.layout import divide
 from antinfer.worker.pipeline.stagecalls import StageCall, Standing
@@ -63,6 +63,30 @@ def odd(row):
 
 def fails(batch):
     raise RuntimeError("never works")
+
+class Fetches:
+    def __init__(self, at="setup"):
+        self.at = at
+    def fetch(self, at):
+        if at == self.at:
+            from antinfer import InfraError
+            raise InfraError("the store is away", hint="Wait.")
+    def setup(self):
+        self.fetch("setup")
+    def teardown(self):
+        self.fetch("teardown")
+    def __call__(self, batch):
+        return batch
+
+class Float16:
+    def __str__(self):
+        return "torch.float16"
+
+class Precise:
+    def __init__(self, dtype=None):
+        self.dtype = Float16() if dtype == "object" else dtype
+    def __call__(self, batch):
+        return batch
 
 class Reuses:
     # Fills one array in every call, as a model does that writes into a fixed buffer.
@@ -229,6 +253,21 @@ def test_rows_are_spread_and_filtered(stage: Any) -> None:
 def test_what_cannot_be_built_is_named(stage: Any, target: str, words: str) -> None:
     with pytest.raises(UserCodeError, match=words):
         Caller(stage(target), copy=True)
+
+
+def test_storage_that_is_away_is_no_fault_of_the_code(stage: Any) -> None:
+    with pytest.raises(InfraError, match=r"map_batches 'Fetches' .*: setup\(\): the store is away") as raised:
+        Caller(stage("Fetches"), copy=True)
+    assert raised.value.hint == "Wait."
+    caller = Caller(stage("Fetches", args={"at": "teardown"}), copy=True)
+    with pytest.raises(InfraError, match=r"teardown\(\)"):
+        caller.close()
+
+
+@pytest.mark.parametrize(("dtype", "told"), [("bf16", "bf16"), ("object", "torch.float16"), (None, "")])
+def test_what_an_object_says_of_itself_is_told_as_text(stage: Any, dtype: str | None, told: str) -> None:
+    assert Caller(stage("Precise", args={"dtype": dtype}), copy=True).attribute("dtype") == told
+    assert Caller(stage("add"), copy=True).attribute("dtype") == ""
 
 
 def test_input_columns_are_chosen_and_missed_by_name(stage: Any) -> None:
