@@ -200,6 +200,8 @@ def test_a_row_that_takes_all_memory_or_poisons_the_device_is_found(
     assert {record.cause for record in restarts} == {cause}  # type: ignore[attr-defined]
     assert 2 <= len(restarts) <= 6 and restarts[-1].rows == 1  # type: ignore[attr-defined]
     assert sorted(bench.found) == [at for at in range(160) if at != 70]
+    # Batches were cut smaller for want of memory until it was known whose fault that was.
+    assert bench.flow.batch_rows(0) == 16
 
 
 def is_orphan_of(bench: Bench, pid: int) -> bool:

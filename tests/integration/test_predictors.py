@@ -180,6 +180,26 @@ def test_the_size_is_found_and_remembered(make_bench: Any, tmp_path: Path, caplo
     wait_until(lambda: again.flow.batch_rows(0) == 64, "the size of the first run")
 
 
+@pytest.mark.parametrize("fits_alone", [True, False])
+def test_a_row_that_takes_much_memory_early_on_does_not_keep_the_size_small(
+    make_bench: Any, caplog: pytest.LogCaptureFixture, fits_alone: bool
+) -> None:
+    bench: Bench = make_bench("Strains", 256, at=3, fits_alone=fits_alone)
+    caplog.set_level("INFO", "antinfer.predictors")
+    remembered: list[int] = []
+    bench.memory.remember = lambda stage, device, dtype, rows: remembered.append(rows)  # type: ignore[method-assign]
+    bench.start(sizing=Sizing(0, bench.stage, bench.flow, max_bytes=600, probes=True, memory=bench.memory))
+    # Where it fits alone, 64 batches each of one row, of two, of four and of eight come before the search goes on.
+    rows = 3000
+    bench.put(0, rows)
+    bench.wait(rows)
+    assert list(bench.root.bad) == ([] if fits_alone else [3])
+    assert bench.flow.batch_rows(0) == 64 and remembered == [64]
+    lines = [record.message for record in caplog.records if getattr(record, "action", "") == "batch_size"]
+    assert [line.endswith("1 rows from now on") for line in lines[:3]] == [False, False, True]
+    assert lines[3].endswith("trying 2 again" if fits_alone else "a row does not fit into memory alone: 8 rows again")
+
+
 @pytest.mark.parametrize(("devices", "seen"), [(None, "all"), (["2", "5"], "2,5"), ([], "")])
 def test_a_process_sees_the_devices_that_it_was_given(tmp_path: Path, devices: Any, seen: str) -> None:
     (tmp_path / "bench_steps.py").write_text(CODE)

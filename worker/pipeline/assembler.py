@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -34,6 +34,8 @@ class Assembled:
     """How often a process died over it, or over it and others that were under way beside it."""
     fused: bool = False
     """True for rows of a hybrid stage that nobody has run yet, given to the predictor behind it: its process runs both."""
+    cut_from: int = 0
+    """Rows that batches had when one did not fit into memory that this is, or is a part of, and they were cut smaller for it; 0: none."""
     deaths_at_once: int = 0
     """How often one died over it that had answered nothing before: nobody else can be to blame for that."""
 
@@ -73,7 +75,7 @@ class Assembled:
                 right.appendleft(rest)
             left.append(part)
             missing -= part.rows
-        return Assembled(left, self.deaths, self.fused), Assembled(list(right), self.deaths, self.fused)
+        return replace(self, parts=left), replace(self, parts=list(right))
 
 
 class Assembler:

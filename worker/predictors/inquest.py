@@ -96,11 +96,11 @@ class Inquest:
             if call.deaths_at_once >= (_KILLS_OF_A_ROW if death.kind is DeathKind.KILLED else 1):
                 self._convict(call, death)
                 return []
+        if death.kind is DeathKind.OUT_OF_MEMORY and is_found_out and call.rows > 1:
+            self._sizing.ran_out(call)
         calls = call.shares(_SHARES) if is_found_out else [call]
         for _ in calls[1:]:
             self._feed.hold(self._node)
-        if death.kind is DeathKind.OUT_OF_MEMORY and is_found_out:
-            self._sizing.ran_out(call.rows)
         # A kill from outside is hardly the fault of the rows.
         is_suspect = is_found_out or death.kind is not DeathKind.KILLED
         if is_suspect and self._care.ward is not None and self._care.ward.admit(calls, resident):
@@ -118,5 +118,7 @@ class Inquest:
                 hopeless=True,
             )
         self.has_worked()
+        if death.kind is DeathKind.OUT_OF_MEMORY:
+            self._sizing.acquit(call)
         reason = BadRow(f"{death.about(self._stage.where)}, with this row alone", death.stack, self._stage.name)
         self._feed.finish(self._node, call, Outcome.nothing([(0, reason)]), 0.0)

@@ -252,6 +252,8 @@ class Predictor:
         if not outcome.bad:
             # One with bad rows was run several times over.
             self._sizing.observe(Sample(call.rows, size, data["seconds"], self._process.pid, data["free"], call.fused))
+        elif call.rows == 1:
+            self._sizing.acquit(call)
         self._feed.finish(self._node, call, outcome, data["seconds"])
 
     def _hear_out(self, data: dict[str, Any]) -> None:
@@ -274,7 +276,7 @@ class Predictor:
         del self._sent_bytes[message.data["slot"]]
         self._process.free(message)
         self._has_answered = True
-        self._sizing.ran_out(call.rows)
+        self._sizing.ran_out(call)
         self._care.note(Cause.GPU_OOM, f"a batch of {call.rows} rows did not fit into memory and is run in halves", call)
         self._feed.hold(self._node)
         self._again.extendleft(reversed(call.halves()))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from antinfer.storage.cache import cache_dir
+from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.tuning.batchsize import FIRST_ROWS, SLOTS, BatchSizePolicy, Decision, Sample
 
@@ -109,10 +110,19 @@ class Sizing:
         with self._guard:
             self._apply(self._policy.observe(sample))
 
-    def ran_out(self, rows: int) -> None:
-        """Learn that a batch of `rows` rows did not fit into memory."""
+    def ran_out(self, call: Assembled) -> None:
+        """Learn that a batch did not fit into memory; to be told before it is cut into parts."""
         with self._guard:
-            self._apply(self._policy.ran_out(rows))
+            rows = self._policy.rows
+            decision = self._policy.ran_out(call.rows)
+            if decision is not None and not call.cut_from:
+                call.cut_from = rows
+            self._apply(decision)
+
+    def acquit(self, call: Assembled) -> None:
+        """Learn that one row alone is bad; when it is what did not fit into memory, the size is what it was before."""
+        with self._guard:
+            self._apply(self._policy.acquit(call.cut_from))
 
     def _apply(self, decision: Decision | None) -> None:
         if decision is None or not self._flow.set_batch_rows(self._node, decision.rows):

@@ -2,7 +2,9 @@
 
 A larger batch pays until the device is full; from there on it only costs memory and makes everything around it wait longer. So the policy
 starts small, doubles while that pays (`KNEE`) and memory allows, and stays. It takes half when a batch does not fit, and tries the larger
-one again after many good batches, more seldom each time that it fails.
+one again after many good batches, more seldom each time that it fails. Once that does well, the search goes on from there. One failure may
+be an accident: a few large rows that came together, or a neighbour on the device. So half of what did not fit is worth remembering only
+when the whole has failed again; and a row that fits into no memory, not even alone, says nothing about the size at all.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ _WINDOWS_IN_DOUBT = 3
 _MEMORY_SHARE = 0.85
 """Of the memory that is free, so much may be taken by the next doubling."""
 _GOOD_BATCHES = 64
-"""After running out of memory, so many batches must do well before more rows are tried again; twice as many after each failure."""
+"""After running out of memory, so many batches must do well before more rows are tried again; twice as many after each failure. So many
+of a size that had run out clear it of that."""
 _LONGEST_PATIENCE = 1 << 14
 
 
@@ -89,6 +92,21 @@ class _Trial:
         return True
 
 
+@dataclass(slots=True)
+class _Cut:
+    """A size that ran out of memory and is not cleared of that."""
+
+    rows: int
+    failures: int = 0
+    good: int = 0
+    """Batches of it that had done well when it failed last, so far as they were counted."""
+
+    @property
+    def patience(self) -> int:
+        """Batches that must do well before it is tried again."""
+        return min(_GOOD_BATCHES << (self.failures - 1), _LONGEST_PATIENCE)
+
+
 class BatchSizePolicy:
     """Decides the rows of a batch of one stage. Tell it of every batch (`observe`) and of those that did not fit (`ran_out`)."""
 
@@ -107,12 +125,13 @@ class BatchSizePolicy:
         self._most = most
         self._max_bytes = max_bytes
         self._probing = probes
-        self._target = most if probes else rows
-        """What to grow to again after running out of memory."""
         self._trials: dict[tuple[int, bool], _Trial] = {}
-        self._patience = _GOOD_BATCHES
+        self._largest = 0
+        """Rows of the largest batch that has fitted."""
+        self._cuts: list[_Cut] = []
+        """Largest first: the last one is tried again next, or on trial now; the search waits until there is none."""
         self._good = 0
-        self._short = False
+        """While there are cuts: batches of the present size that did well."""
 
     def recall(self, rows: int, device: str) -> Decision | None:
         """Take over what an earlier run has found; None when it is too late for that or no use."""
@@ -123,9 +142,12 @@ class BatchSizePolicy:
 
     def observe(self, sample: Sample) -> Decision | None:
         """Learn from a batch; return what to change, if anything."""
-        if self._short:
-            return self._recover(sample)
-        if not self._probing or sample.rows != self.rows or sample.seconds <= 0:
+        self._largest = max(self._largest, sample.rows)
+        if sample.rows != self.rows:
+            return None
+        if self._cuts:
+            return self._recover()
+        if not self._probing or sample.seconds <= 0:
             return None
         trial = self._trials.setdefault((self.rows, sample.fused), _Trial())
         if sample.free_bytes is not None:
@@ -134,20 +156,29 @@ class BatchSizePolicy:
 
     def ran_out(self, rows: int) -> Decision | None:
         """Learn that a batch of `rows` rows did not fit into memory; None when later batches are smaller already."""
-        if rows > self.rows:
-            # It was cut before the last decision.
+        if rows > self.rows or self.rows == 1:
+            # It was cut before the last decision, or cannot be cut.
             return None
-        self._good = 0
-        if self._short:
-            self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
-        was_probing, self._probing, self._short = self._probing, False, True
-        if self.rows == 1:
+        if not self._cuts or self._cuts[-1].rows != self.rows:
+            self._cuts.append(_Cut(self.rows))
+        cut = self._cuts[-1]
+        cut.failures += 1
+        cut.good, self._good = self._good, 0
+        # A small batch, of rows left over at an end, says little against a size that has done well. But where bytes cut batches shorter
+        # than rows do, half of the size would change nothing.
+        self.rows = max(1, min(self.rows // 2, max(rows // 2, self._largest)))
+        return Decision(self.rows, f"{rows} rows ran out of memory: {self.rows} rows from now on")
+
+    def acquit(self, rows: int) -> Decision | None:
+        """Learn that one of those that did not fit when the size was `rows` does not fit alone either: the size was not at fault."""
+        at = next((at for at, cut in enumerate(self._cuts) if cut.rows == rows), None)
+        if at is None or rows <= self.rows:
             return None
-        self.rows = max(1, rows // 2)
-        if was_probing:
-            # What did well before is the best there is; more was never seen to fit.
-            self._target = self.rows
-        return Decision(self.rows, f"{rows} rows ran out of memory: {self.rows} rows from now on", settled=was_probing)
+        cut = self._cuts[at]
+        cut.failures -= 1
+        del self._cuts[at + bool(cut.failures) :]
+        self.rows, self._good = rows, cut.good
+        return Decision(rows, f"a row does not fit into memory alone: {rows} rows again")
 
     # -- inside ----------------------------------------------------------------------------------------------------------------------
     def _judge(self, trial: _Trial, sample: Sample) -> Decision | None:
@@ -186,23 +217,30 @@ class BatchSizePolicy:
             return f"twice as many need about {wanted >> 20} MiB more of the device's memory, and {trial.free_bytes >> 20} MiB are free"
         return ""
 
-    def _recover(self, sample: Sample) -> Decision | None:
-        if sample.rows != self.rows:
-            return None
+    def _recover(self) -> Decision | None:
         self._good += 1
-        if self._good < self._patience:
+        if self._good == _GOOD_BATCHES and self._cuts[-1].rows == self.rows:
+            self._cuts.pop()
+        if not self._cuts:
+            self._good = 0
             return None
-        self._good = 0
-        if self.rows >= self._target:
+        cut = self._cuts[-1]
+        if cut.rows == self.rows:
             return None
-        good, old = self._patience, self.rows
-        self.rows = min(2 * self.rows, self._target)
-        return Decision(self.rows, f"{good} batches of {old} rows have fitted into memory: trying {self.rows} again")
+        if self._good >= cut.patience:
+            good, old = self._good, self.rows
+            self.rows, self._good = min(2 * old, cut.rows), 0
+            return Decision(self.rows, f"{good} batches of {old} rows have fitted into memory: trying {self.rows} again")
+        if self._probing and self._good == _GOOD_BATCHES and cut.rows <= 2 * self.rows:
+            # The patience is longer than that, so it has failed again.
+            reason = f"{self.rows} rows do well, {cut.rows} have run out of memory {cut.failures} times: {self.rows} rows is the knee"
+            return Decision(self.rows, reason, settled=True)
+        return None
 
     def _settled(self, rows: int, reason: str) -> Decision:
         self._settle(rows)
         return Decision(rows, reason, settled=True)
 
     def _settle(self, rows: int) -> None:
-        self.rows = self._target = rows
+        self.rows = rows
         self._probing = False

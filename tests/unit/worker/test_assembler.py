@@ -101,6 +101,7 @@ def test_bytes_cut_a_batch_and_a_large_row_goes_alone() -> None:
 @pytest.mark.parametrize("rows", [2, 3, 9])
 def test_halves_keep_order_parts_and_deaths(rows: int) -> None:
     parts = [piece(Root(0), 0, rows - 1), piece(Root(50), 50, 1)]
-    first, second = Assembled(parts, deaths=2).halves()
+    first, second = Assembled(parts, deaths=2, cut_from=16).halves()
     assert values(first) + values(second) == [*range(rows - 1), 50]
     assert first.rows == rows // 2 and first.deaths == second.deaths == 2
+    assert first.cut_from == second.cut_from == 16

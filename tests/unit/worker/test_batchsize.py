@@ -168,15 +168,187 @@ def test_it_tries_again_more_and_more_seldom() -> None:
     assert len(failures) <= 8 and all(later > 1.8 * earlier for earlier, later in pairwise(gaps))
 
 
-def test_memory_that_shrinks_while_probing_ends_the_search_at_what_did_well() -> None:
+@dataclass
+class Opaque(Device):
+    """Does not tell how much memory is free."""
+
+    def run(self, rows: int, executor: int = 0) -> Sample:
+        return replace(Device.run(self, rows, executor), free_bytes=None)
+
+
+def outsize(policy: BatchSizePolicy, rows: int, fits_among: int) -> list[Decision]:
+    """Run a batch out of memory, and of its halves always the one with the row that is to blame, until that fits."""
+    decisions = []
+    while rows > fits_among:
+        if (decision := policy.ran_out(rows)) is not None:
+            decisions.append(decision)
+        rows //= 2
+    return decisions
+
+
+@pytest.mark.parametrize("at", [8, 16, 64])
+@pytest.mark.parametrize("fits_among", [1, 3])
+def test_an_outsize_row_while_probing_does_not_end_the_search(at: int, fits_among: int) -> None:
     policy = BatchSizePolicy(8, 4096, probes=True)
-    device = Device(half=2_000)
-    while policy.rows < 64:
-        sample = device.run(policy.rows)
-        policy.observe(Sample(sample.rows, sample.size_bytes, sample.seconds))
-    decision = policy.ran_out(64)
-    assert decision is not None and decision.rows == 32 and decision.settled
-    assert drive(policy, Device(), 1000) == [] and policy.rows == 32
+    device = Opaque(half=10)
+    while policy.rows < at:
+        policy.observe(device.run(policy.rows))
+    cut = outsize(policy, at, fits_among)
+    assert cut[-1].rows == policy.rows == (1 if fits_among == 1 else 2)
+    # 64 batches for each step back up, and a few for each step of the search.
+    again = drive(policy, device, 64 * 7 + 40)
+    found = BatchSizePolicy(8, 4096, probes=True)
+    assert again[-1].reason == drive(found, device)[-1].reason and policy.rows == found.rows == 128
+    assert [decision.rows for decision in [*cut, *again] if decision.settled] == [128]
+
+
+def test_memory_that_is_gone_for_a_while_as_the_search_begins_costs_little() -> None:
+    policy = BatchSizePolicy(8, 4096, probes=True)
+    device = Opaque(half=10, memory=5 << 20)
+    assert [decision.settled for decision in drive(policy, device, 60)] == [False]
+    device.memory = 80 << 30
+    assert drive(policy, device, 150)[-1].settled and policy.rows == 128
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_limit_of_memory_that_nobody_knew_is_found_and_seldom_tried_again(slots: int) -> None:
+    policy = BatchSizePolicy(8, 4096, probes=True)
+    device = Opaque(half=2_000, memory=100 << 20)
+    decisions: list[Decision] = []
+    failures: list[int] = []
+    for at in range(20_000 // slots):
+        rows = policy.rows
+        if not device.fits(rows):
+            failures.append(at)
+        for _ in range(slots):
+            # Those that were cut to one size fail together.
+            decision = policy.observe(device.run(rows)) if device.fits(rows) else policy.ran_out(rows)
+            decisions += [] if decision is None else [decision]
+    assert policy.rows == 64 and len(failures) <= 9
+    gaps = [later - earlier for earlier, later in pairwise(failures)]
+    assert all(later > 1.8 * earlier for earlier, later in pairwise(gaps))
+    told = [at for at, decision in enumerate(decisions) if decision.settled]
+    assert {decisions[at].rows for at in told} == {64} and "128 have run out of memory 2 times" in decisions[told[0]].reason
+    assert sum("ran out" in decision.reason for decision in decisions[: told[0]]) == 2
+
+
+def test_what_is_cut_is_not_found_until_the_larger_one_has_failed_again() -> None:
+    policy = BatchSizePolicy(8, 4096, probes=True)
+    device = Opaque(half=2_000, memory=100 << 20)
+    while policy.rows < 128:
+        policy.observe(device.run(policy.rows))
+    for _ in range(2):
+        assert not outsize(policy, 128, 64)[0].settled
+        for batch in range(64):
+            decision = policy.observe(device.run(policy.rows))
+            assert (decision is None) == (batch < 63)
+    assert decision is not None and decision.settled and decision.rows == policy.rows == 64
+    device.memory = 80 << 30
+    # More fits after all: the search goes on, and finds something better.
+    better = drive(policy, device, 300)
+    assert [decision.rows for decision in better if decision.settled] == [4096]
+
+
+@given(
+    half=st.floats(0.1, 2_000),
+    fits=st.integers(8, 8_000),
+    accidents=st.lists(st.tuples(st.integers(1, 300), st.integers(0, 12)), max_size=6),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=200)
+def test_a_row_that_fits_into_no_memory_leaves_no_trace(half: float, fits: int, accidents: list[tuple[int, int]], seed: int) -> None:
+    spared, hit = (BatchSizePolicy(8, 4096, probes=True) for _ in range(2))
+    devices = [Opaque(half=half, memory=fits << 20, noise=0.1, seed=seed) for _ in range(2)]
+    random = Random(seed)
+    for batches, good in accidents:
+        assert drive(spared, devices[0], batches) == drive(hit, devices[1], batches)
+        before = hit.rows
+        if before > 1:
+            hit.ran_out(before)
+            rows = before // 2
+            # Halves that do well are run in between, and may be all that fits now.
+            for _ in range(random.randint(0, good)):
+                hit.observe(Sample(rows, rows * 1000, 0.1))
+            outsize(hit, rows, 1)
+            assert hit.rows < before
+            decision = hit.acquit(before)
+            assert decision is not None and decision.rows == hit.rows == before and not decision.settled
+            assert hit.acquit(before) is None
+    assert drive(spared, devices[0], 1000) == drive(hit, devices[1], 1000)
+
+
+def test_two_rows_that_fit_into_no_memory_one_in_each_half() -> None:
+    policy = BatchSizePolicy(64, 64, probes=False)
+    outsize(policy, 64, 1)
+    assert policy.acquit(64) is not None and policy.rows == 64
+    # The other half comes only now.
+    outsize(policy, 32, 1)
+    assert policy.acquit(64) is not None and policy.rows == 64
+    assert drive(policy, Device(), 1000) == []
+
+
+def test_a_row_that_fits_nowhere_acquits_no_other_size() -> None:
+    policy = BatchSizePolicy(128, 128, probes=False)
+    policy.ran_out(128)
+    outsize(policy, 64, 1)
+    assert policy.acquit(32) is not None and policy.rows == 32
+    assert policy.acquit(64) is not None and policy.rows == 64
+    assert policy.acquit(64) is None and policy.acquit(0) is None
+    assert [decision.rows for decision in drive(policy, Device(), 64)] == [128]
+
+
+@pytest.mark.parametrize(
+    ("fitted", "rows", "cut"),
+    [
+        ([64], 5, 32),
+        ([64], 64, 32),
+        # Bytes cut it shorter than the rows would: half of those would change nothing.
+        ([], 20, 10),
+        ([12], 40, 20),
+        ([25], 40, 25),
+    ],
+)
+def test_a_few_rows_left_over_cut_no_deeper_than_what_has_fitted(fitted: list[int], rows: int, cut: int) -> None:
+    policy = BatchSizePolicy(64, 64, probes=False)
+    for each in fitted:
+        policy.observe(Device().run(each))
+    policy.ran_out(rows)
+    assert policy.rows == cut
+    # From there it goes back to where it was.
+    assert drive(policy, Device(), 64 * 3)[-1].rows == policy.rows == 64
+
+
+@given(
+    most=st.integers(1, 5_000),
+    probes=st.booleans(),
+    batches=st.lists(st.tuples(st.sampled_from(["full", "some", "stale"]), st.floats(0, 1), st.integers(1, 40)), max_size=25),
+    fits=st.integers(1, 5_000),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=100)
+def test_whatever_happens_it_finds_back(most: int, probes: bool, batches: list[tuple[str, float, int]], fits: int, seed: int) -> None:
+    """Batches of all sizes fit or not, by accident; from then on the device is a plain one."""
+    policy = BatchSizePolicy(min(8, most) if probes else most, most, probes=probes)
+    random, device = Random(seed), Opaque(half=2_000, memory=fits << 20)
+    chosen = policy.rows
+    for kind, share, times in batches:
+        for _ in range(times):
+            rows = policy.rows
+            rows = {"full": rows, "some": max(1, int(share * rows)), "stale": 2 * rows}[kind]
+            before = policy.rows
+            decision = policy.ran_out(rows) if random.random() < share * share / 10 else policy.observe(device.run(rows))
+            assert 1 <= policy.rows <= most and (decision is None or decision.rows == policy.rows)
+            assert decision is not None or policy.rows == before
+    failures = 0
+    for _ in range(4_000):
+        failures += not device.fits(policy.rows)
+        drive(policy, device, 1)
+    assert failures <= 20
+    while not device.fits(policy.rows):
+        # A larger one is on trial right now.
+        drive(policy, device, 1)
+    # Doubling pays on this device as long as its memory allows: less than half of what fits is never the end.
+    assert 2 * policy.rows >= min(fits, most if probes else chosen)
 
 
 def test_one_row_is_the_end_of_halving() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from antinfer.worker.host.flow import Flow
-from antinfer.worker.pipeline.assembler import BatchLimits
+from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
 from antinfer.worker.pipeline.graph import Call
+from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors.sizing import SizeMemory, Sizing
+from antinfer.worker.tuning.batchsize import Sample
 
 STAGE = StageCall("classify", "predict", "steps:Model", "/jobs/one", {"size": 224, "layers": [1, 2]}, columns=["image"])
 MADE_FOR = (STAGE, "H200", "bfloat16")
@@ -74,3 +77,44 @@ def test_a_stage_begins_with_what_its_own_device_was_found_to_like(tmp_path: Pat
     # The first predictor decides.
     sizing.ready("H200", "bfloat16")
     assert flow.batch_rows(0) == begins
+
+
+def bench(folder: Path) -> tuple[Sizing, Flow]:
+    flow = Flow([Call(STAGE, BatchLimits(256), 1, in_processes=True)], lambda piece: None)
+    sizing = Sizing(0, STAGE, flow, probes=True, memory=SizeMemory(folder))
+    sizing.ready("H200", "bfloat16")
+    return sizing, flow
+
+
+def batch(rows: int) -> Assembled:
+    return Assembled([Piece(Root(0), 0, rows, pa.record_batch({"image": list(range(rows))}))])
+
+
+def test_a_size_that_followed_from_running_out_of_memory_once_is_not_remembered(tmp_path: Path) -> None:
+    sizing, flow = bench(tmp_path)
+    for failure in range(2):
+        sizing.ran_out(batch(8))
+        for _ in range(63):
+            sizing.observe(Sample(4, 400, 0.1))
+        assert flow.batch_rows(0) == 4 and SizeMemory(tmp_path).recall(*MADE_FOR) is None
+        sizing.observe(Sample(4, 400, 0.1))
+        assert (flow.batch_rows(0), SizeMemory(tmp_path).recall(*MADE_FOR)) == ((4, 4) if failure else (8, None))
+
+
+def test_the_size_comes_back_when_it_was_a_row_that_fits_into_no_memory(tmp_path: Path) -> None:
+    sizing, flow = bench(tmp_path)
+    whole, late = batch(8), batch(8)
+    sizing.ran_out(whole)
+    # It was cut before that, and so cuts nothing.
+    sizing.ran_out(late)
+    fitting, half = whole.halves()
+    sizing.ran_out(half)
+    assert (flow.batch_rows(0), whole.cut_from, fitting.cut_from, half.cut_from, late.cut_from) == (2, 8, 8, 8, 0)
+    part, row = half.halves()[1], batch(1)
+    sizing.acquit(row)
+    assert flow.batch_rows(0) == 2
+    sizing.ran_out(part)
+    assert flow.batch_rows(0) == 1
+    sizing.acquit(part.halves()[0])
+    assert flow.batch_rows(0) == 8
+    assert SizeMemory(tmp_path).recall(*MADE_FOR) is None
