@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 
 from antinfer.errors import UserCodeError
 from antinfer.storage.lean import notice_pandas
-from antinfer.worker.pipeline import arrays, ragged, unify
+from antinfer.worker.pipeline import arrays, ragged
+
+if TYPE_CHECKING:
+    from antinfer.worker.passing import Given
 
 Columns = dict[str, Any]
+_NULL = np.float64("nan")
+"""What row functions get for a null in a column of whole numbers. Known again by its identity: it is null in what they return, too."""
 _SCRATCH_BYTES = 1 << 20
 """Smaller arrays come out of memory that the process holds anyhow."""
 
@@ -77,16 +82,10 @@ def to_numpy(column: pa.Array) -> NDArray[Any]:
     plain = arrays.to_plain(column)
     if plain is not None:
         return plain
-    if not column.null_count:
-        if isinstance(column.type, pa.FixedShapeTensorType):
-            if column.type.permutation is None and (values := arrays.to_plain(column.storage.flatten())) is not None:
-                return values.reshape(len(column), *column.type.shape)
-            return np.asarray(column.to_numpy_ndarray())
-        if pa.types.is_fixed_size_list(column.type) and (values := arrays.to_plain(column.flatten())) is not None:
-            return values.reshape(len(column), column.type.list_size)
-    elif (kind := ragged.common(column.type, column.type)) is not None and ragged.is_ragged(kind):
-        # Tensors of several dimensions with nulls between them.
-        column = unify.fit(column, kind)
+    if isinstance(column.type, pa.FixedShapeTensorType) and column.type.permutation is not None and not column.null_count:
+        return np.asarray(column.to_numpy_ndarray())
+    if (rows := _rows_of_one_shape(column)) is not None:
+        return rows
     if ragged.is_ragged(column.type) and (rows := ragged.unpack(column)) is not None:
         return rows
     if isinstance(column, pa.ExtensionArray):
@@ -94,32 +93,58 @@ def to_numpy(column: pa.Array) -> NDArray[Any]:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def from_result(result: object, where: str, *, copy: bool, start: int = 0) -> pa.RecordBatch:
+def _rows_of_one_shape(column: pa.Array) -> NDArray[Any] | None:
+    """Return tensors or fixed-size lists of numbers as one array, or as an array of arrays where rows are null; None for other columns."""
+    kind = column.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        shape, flat = kind.shape, None if kind.permutation is not None else column.storage.flatten()
+    else:
+        shape, flat = ([kind.list_size], column.flatten()) if pa.types.is_fixed_size_list(kind) else ([], None)
+    if flat is None or not arrays.is_number(flat.type):
+        return None
+    values = arrays.to_plain(flat)
+    if values is None:
+        if pa.types.is_boolean(flat.type):
+            return None
+        values = flat.to_numpy(zero_copy_only=False)
+    rows = values.reshape(len(column) - column.null_count, *shape)
+    if not column.null_count:
+        return rows
+    present = arrays.to_plain(column.is_valid())
+    assert present is not None
+    found = np.empty(len(column), dtype=object)
+    # A copy of all at once: user code may change its arrays.
+    for at, row in zip(np.flatnonzero(present), arrays.copy(rows), strict=True):
+        found[at] = row
+    return found
+
+
+def from_result(result: object, where: str, *, copy: bool, start: int = 0, given: Given | None = None) -> pa.RecordBatch:
     """Read what user code returned: a mapping of columns, an Arrow batch or table, or a data frame.
 
     With `copy` the result does not share memory with arrays of the user, who may fill them again in the next call. `start` is the row of
-    the batch that it begins with.
+    the batch that it begins with. Columns of `given` that it holds keep what they were.
 
     Raises UserCodeError for anything else, for columns of different lengths, for data frames and series whose rows are in another order,
     and naming the column whose values have no Arrow type.
     """
-    return _read(result, where, copy=copy, is_ours=False, start=start)
+    return _read(result, where, copy=copy, is_ours=False, start=start, given=given)
 
 
-def take_result(made: list[object], where: str, *, copy: bool) -> pa.RecordBatch:
+def take_result(made: list[object], where: str, *, copy: bool, given: Given | None = None) -> pa.RecordBatch:
     """Read the one object in `made` as `from_result` does, without a copy of arrays that nobody but `made` can reach.
 
     User code keeps no array that has no reference left but the one it returned; what it may fill again it must hold somewhere.
     """
     is_ours = type(made[0]) is dict and _references(made, 0) == _ALONE
-    return _read(made[0], where, copy=copy, is_ours=is_ours)
+    return _read(made[0], where, copy=copy, is_ours=is_ours, given=given)
 
 
-def _read(result: object, where: str, *, copy: bool, is_ours: bool, start: int = 0) -> pa.RecordBatch:
+def _read(result: object, where: str, *, copy: bool, is_ours: bool, start: int = 0, given: Given | None = None) -> pa.RecordBatch:
     notice_pandas()
     if isinstance(result, Mapping):
         _check_series(result, where, start)
-        return _from_columns(result, where, copy=copy, is_ours=is_ours)
+        return _from_columns(result, where, copy=copy, is_ours=is_ours, start=start, given=given)
     if isinstance(result, pa.Table):
         batches = result.combine_chunks().to_batches()
         result = batches[0] if batches else pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in result.schema], schema=result.schema)
@@ -128,8 +153,9 @@ def _read(result: object, where: str, *, copy: bool, is_ours: bool, start: int =
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(result, pandas.DataFrame):
         _check_order(result.index, f"{where}: the data frame", start)
+        kept = {} if given is None else _kept_of(result, given, start)
         try:
-            return _from_pandas(result.copy() if copy else result, where)
+            return _from_pandas(result.copy() if copy else result, where, kept)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise UserCodeError(f"{where} returned a data frame that has no Arrow form: {error}") from error
     raise UserCodeError(
@@ -141,8 +167,31 @@ def _read(result: object, where: str, *, copy: bool, is_ours: bool, start: int =
 def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows one by one, as row functions get them: scalars and arrays of numpy, strings and bytes as they are."""
     names = batch.schema.names
-    columns = [to_numpy(column) for column in batch.columns]
+    columns = [_values(column) for column in batch.columns]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(column: pa.Array) -> Sequence[Any]:
+    if not pa.types.is_integer(column.type) or not column.null_count:
+        return to_numpy(column)  # type: ignore[return-value]
+    present, numbers = arrays.to_plain(column.is_valid()), arrays.to_plain(column.fill_null(0))
+    assert present is not None and numbers is not None
+    # As one array they would all be floats, and whether a row's number is one would depend on its neighbours.
+    return [number if is_there else _NULL for number, is_there in zip(numbers, present, strict=True)]
+
+
+def _with_nulls(values: list[Any]) -> Any:
+    """Return whole numbers and `_NULL` as whole numbers and nulls, and all else as it is."""
+    numbers = [value for value in values if value is not _NULL]
+    if len(numbers) == len(values):
+        return values
+    if not all(isinstance(number, (int, np.integer)) and not isinstance(number, bool) for number in numbers):
+        return values
+    dtype = np.array(numbers).dtype
+    if numbers and dtype.kind not in "iu":
+        return values
+    kind = pa.from_numpy_dtype(dtype) if numbers else pa.null()
+    return pa.array([None if value is _NULL else value for value in values], type=kind)
 
 
 def from_rows(rows: Sequence[object], where: str) -> pa.RecordBatch:
@@ -156,16 +205,22 @@ def from_rows(rows: Sequence[object], where: str) -> pa.RecordBatch:
             one, other = (", ".join(map(str, names)) for names in (first, row))
             raise UserCodeError(f"{where} returned rows with different columns: {one} and {other}")
     assert isinstance(first, Mapping)
-    return _from_columns({name: [row[name] for row in rows] for name in first}, where, copy=False)  # type: ignore[index]
+    return _from_columns({name: _with_nulls([row[name] for row in rows]) for name in first}, where, copy=False)  # type: ignore[index]
 
 
-def _from_columns(columns: Mapping[Any, Any], where: str, *, copy: bool, is_ours: bool = False) -> pa.RecordBatch:
+def _from_columns(
+    columns: Mapping[Any, Any], where: str, *, copy: bool, is_ours: bool = False, start: int = 0, given: Given | None = None
+) -> pa.RecordBatch:
     if not columns:
         raise UserCodeError(f"{where} returned a dict without columns", hint="Return at least one column.")
     made = []
     for name in columns:
         if not isinstance(name, str):
             raise UserCodeError(f"{where} returned a column whose name is {name!r}, not a string")
+        kept = None if given is None else given.column(name, columns[name], start)
+        if kept is not None:
+            made.append(kept)
+            continue
         needs_copy = copy and not (is_ours and _is_unshared(columns, name))
         made.append(_column(columns[name], name, where, copy=needs_copy))
     if len({len(array) for array in made}) > 1:
@@ -222,7 +277,7 @@ def _array(values: Any, *, copy: bool) -> pa.Array:
             what, "Fill it row by row (made = np.empty(rows, dtype=object), then made[i] = array), or np.stack the rows."
         )
     array = pa.array(values)
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return _of_one_width(array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array)
 
 
 def _are_alike(values: list[Any], *, exactly: bool) -> bool:
@@ -249,7 +304,9 @@ def _to_pandas(batch: pa.RecordBatch) -> Any:
     """Return `batch` as a data frame, in which arrays keep their shapes."""
     frame = batch.to_pandas()
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if ragged.is_ragged(column.type) or (isinstance(column.type, pa.FixedShapeTensorType) and len(column.type.shape) > 1):
+        has_shape = isinstance(column.type, pa.FixedShapeTensorType) and len(column.type.shape) > 1
+        # Pandas gets arrays of floats from pyarrow where a row is null.
+        if ragged.is_ragged(column.type) or has_shape or (column.null_count and _rows_of_one_shape(column) is not None):
             rows = to_numpy(column)
             objects = np.empty(len(rows), dtype=object)
             for at, row in enumerate(rows if rows.flags.writeable else arrays.copy(rows)):
@@ -285,16 +342,32 @@ def _check_order(index: Any, what: str, start: int) -> None:
     )
 
 
-def _from_pandas(frame: Any, where: str) -> pa.RecordBatch:
-    odd = [name for name in frame.columns if _many_dimensions(frame[name])]
-    plain = frame.copy(deep=False) if odd else frame
-    for name in odd:
+def _kept_of(frame: Any, given: Given, start: int) -> dict[str, pa.Array]:
+    """Return the columns of `frame` that are those of `given`."""
+    found = {name: given.column(name, frame[name], start) for name in frame.columns if name in given}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def _from_pandas(frame: Any, where: str, kept: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    odd = [name for name in frame.columns if name not in kept and _many_dimensions(frame[name])]
+    plain = frame.copy(deep=False) if odd or kept else frame
+    for name in (*odd, *kept):
         plain[name] = None
     batch = pa.RecordBatch.from_pandas(plain, preserve_index=False)
-    for name in odd:
-        column = _column(list(frame[name]), str(name), where, copy=False)
-        batch = batch.set_column(batch.schema.get_field_index(str(name)), pa.field(str(name), column.type), column)
-    return batch.replace_schema_metadata(None)
+    columns = {str(name): _column(list(frame[name]), str(name), where, copy=False) for name in odd} | dict(kept)
+    made = [columns.get(field.name, column) for field, column in zip(batch.schema, batch.columns, strict=True)]
+    return pa.RecordBatch.from_arrays([_of_one_width(column) for column in made], names=batch.schema.names)
+
+
+def _of_one_width(column: pa.Array) -> pa.Array:
+    """Return a dictionary as one whose indices do not tell how many values the categories of this batch have."""
+    kind = column.type
+    if not pa.types.is_dictionary(kind):
+        return column
+    if not len(column.dictionary):
+        # Without a category their type is not known yet.
+        return pa.nulls(len(column))
+    return column.cast(pa.dictionary(pa.int32(), kind.value_type, kind.ordered))
 
 
 def _is_unshared(columns: Mapping[str, Any], name: str) -> bool:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from antinfer import faultpoints
 from antinfer.errors import BadRows, InfraError, UserCodeError
 from antinfer.spec import usercode
-from antinfer.worker import batches
+from antinfer.worker import batches, passing
 from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.pieces import BadRow, Positions, take
 from antinfer.worker.pipeline.splitter import Outcome
@@ -70,6 +70,8 @@ class Begun:
     fault: Fault | None = None
     coming: Future[Any] | None = None
     """What the stage in front makes of it aside; nothing was submitted yet."""
+    given: passing.Given = field(default_factory=passing.Given)
+    """What user code got of it."""
 
     @property
     def bare(self) -> Begun:
@@ -154,11 +156,11 @@ class Caller:
         Where the stage in front works aside, nothing is submitted yet (`Begun.coming`): `submit` does so.
         """
         begun = Begun(batch, fused)
-        return self._submitted(begun, lambda: self._form(batch, fused=fused)) if self.is_asynchronous else begun
+        return self._submitted(begun, lambda: self._form(begun)) if self.is_asynchronous else begun
 
     def submit(self, begun: Begun) -> Begun:
         """Submit what the stage in front makes of a batch, waiting for it if need be."""
-        coming, begun = begun.coming, begun.bare
+        coming, begun = begun.coming, replace(begun, coming=None)
         assert coming is not None
         error = _error_of(coming)
         # Not raised here: exception and frames would keep each other alive, and with them the batch and what lies on the device.
@@ -200,23 +202,29 @@ class Caller:
             return self._run_rows(begun.batch)
         try:
             made = [self._owner.collect(begun.ticket) if self.is_asynchronous else self._call(self._arguments(begun))]
-            return Outcome(self._read(made, begun.batch.num_rows, copy=self._copy if copy is None else copy))
+            return Outcome(self._read(made, begun, copy=self._copy if copy is None else copy))
         except UserCodeError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
             return Fault.of(error)
 
     # -- batches ---------------------------------------------------------------------------------------------------------------------
-    def _form(self, batch: pa.RecordBatch, *, fused: bool) -> Any:
+    def _form(self, begun: Begun) -> Any:
+        batch = begun.batch
         faultpoints.hit("user.call", stage=self._stage.where, rows=batch)
-        if fused:
-            made = self._front(batches.to_format(batch, "numpy", writable=False))
+        if begun.fused:
+            made = batches.to_format(batch, "numpy", writable=False)
+            begun.given.note(batch, "numpy", made)
+            made = self._front(made)
             return made if isinstance(made, Future) else self._picked(made)
-        return batches.to_format(batch, self._stage.batch_format, writable=not self.is_asynchronous, scratch=self._scratch)
+        form = self._stage.batch_format
+        made = batches.to_format(batch, form, writable=not self.is_asynchronous, scratch=self._scratch)
+        begun.given.note(batch, form, made)
+        return made
 
     def _arguments(self, begun: Begun) -> Any:
         """Return what a class is called with that computes at once, for which the stage in front cannot work aside."""
-        made = self._form(begun.batch, fused=begun.fused)
+        made = self._form(begun)
         try:
             return self._picked(made.result()) if isinstance(made, Future) else made
         finally:
@@ -227,13 +235,13 @@ class Caller:
         """Return those of the columns that the stage in front has made that this one is called with."""
         return made if self._stage.columns is None else {name: made[name] for name in self._stage.columns if name in made}
 
-    def _read(self, made: list[Any], rows: int, *, copy: bool) -> pa.RecordBatch:
-        where = self._stage.where
+    def _read(self, made: list[Any], begun: Begun, *, copy: bool) -> pa.RecordBatch:
+        where, rows = self._stage.where, begun.batch.num_rows
         if isinstance(made[0], Iterator):
             # What is yielded may lie in an array that the next step fills again.
-            parts = list(_until(made[0], rows, where))
+            parts = list(_until(made[0], rows, where, begun.given))
         else:
-            parts = [batches.take_result(made, where, copy=copy)]
+            parts = [batches.take_result(made, where, copy=copy, given=begun.given)]
         returned = sum(part.num_rows for part in parts)
         if returned != rows:
             raise UserCodeError(
@@ -405,12 +413,12 @@ def _is_no_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
-def _until(parts: Iterator[object], rows: int, where: str) -> Iterator[pa.RecordBatch]:
+def _until(parts: Iterator[object], rows: int, where: str, given: passing.Given) -> Iterator[pa.RecordBatch]:
     """Yield what a generator yields, but no more than shows that it yields too much: it may never end."""
     returned = 0
     # Parts may be empty, though not for ever.
     for number, part in enumerate(parts):
-        batch = batches.from_result(part, where, copy=True, start=returned)
+        batch = batches.from_result(part, where, copy=True, start=returned, given=given)
         returned += batch.num_rows
         if returned > rows or number > 2 * rows + 64:
             what = f"{returned} without an end" if returned > rows else "batch after batch without any"

@@ -75,6 +75,17 @@ class SchemaGate:
         if self._common(field, column.type) is not None:
             return unify.fit(column, field.type)
         hint = f"Convert it to one type in every batch, for instance with .astype or .reshape: {ragged.describe(field.type)} came first."
+        if _is_nulls_doing(column.type, field.type):
+            hint = (
+                "Probably some batches hold a null and others do not: in numpy and pandas a null makes whole numbers floats. Use "
+                "batch_format: arrow, fill the nulls before computing, or convert the result to one type in every batch; "
+                f"{field.type} came first."
+            )
+        elif pa.types.is_decimal(column.type) and pa.types.is_decimal(field.type):
+            hint = (
+                "Decimals that come as Python objects get as many digits as the largest of their batch needs. Use batch_format: arrow, or "
+                f"return pa.array(values, type=pa.decimal128(...)) with one type in every batch; {field.type} came first."
+            )
         if unify.common(field.type, column.type) is not None:
             hint = (
                 "Written rows need one type from the first batch on. Return arrays of different shapes as an object array in every batch "
@@ -82,3 +93,11 @@ class SchemaGate:
             )
         one, other = ragged.describe(column.type), ragged.describe(field.type)
         raise UserCodeError(f"{self._where}: column {field.name!r} is {one} in one batch and {other} in another", hint=hint)
+
+
+def _is_nulls_doing(one: pa.DataType, other: pa.DataType) -> bool:
+    """Tell whether one type is of floats and the other of whole numbers, as they are or in lists."""
+    while pa.types.is_list(one) and pa.types.is_list(other):
+        one, other = one.value_type, other.value_type
+    is_float, is_integer = pa.types.is_floating, pa.types.is_integer
+    return bool((is_float(one) and is_integer(other)) or (is_integer(one) and is_float(other)))

@@ -17,6 +17,11 @@ _LARGE_BYTES = 1 << 20
 _DTYPES = {pa.from_numpy_dtype(np.dtype(name)): np.dtype(name) for name in _NUMBERS}
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Tell whether arrays of `kind` without nulls are plain (`is_plain`) as they are."""
+    return kind in _DTYPES
+
+
 def is_plain(array: NDArray[Any]) -> bool:
     """Tell whether `array` holds numbers or booleans as this machine does."""
     return array.dtype.isnative and array.dtype in _DTYPES.values()
