@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Columns = dict[str, Any]
 _NULL = np.float64("nan")
 """What row functions get for a null in a column of whole numbers. Known again by its identity: it is null in what they return, too."""
-_SCRATCH_BYTES = 1 << 20
-"""Smaller arrays come out of memory that the process holds anyhow."""
 
 
 def _references(container: Any, key: Any) -> int:
@@ -38,30 +36,11 @@ _ALONE = _references([object()], 0)
 """What `_references` returns for an object that nothing but its container holds."""
 
 
-class Scratch:
-    """Memory for the copies of batches, used again as soon as nobody holds it: new memory of this size costs more than the copy itself."""
-
-    def __init__(self) -> None:
-        self._blocks: dict[str, NDArray[np.uint8]] = {}
-
-    def copy(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """Return a writable copy of `array`, the column `name`."""
-        if array.dtype.hasobject or array.nbytes < _SCRATCH_BYTES:
-            return array.copy()
-        blocks = self._blocks
-        if name not in blocks or blocks[name].nbytes < array.nbytes or _references(blocks, name) > _ALONE:
-            blocks[name] = np.empty(array.nbytes, dtype=np.uint8)
-        made = blocks[name][: array.nbytes].view(array.dtype).reshape(array.shape)
-        np.copyto(made, array)
-        return made
-
-
-def to_format(batch: pa.RecordBatch, batch_format: str, *, writable: bool = True, scratch: Scratch | None = None) -> Any:
+def to_format(batch: pa.RecordBatch, batch_format: str, *, writable: bool = True) -> Any:
     """Return `batch` as user code wants it: ``numpy``, ``arrow``, ``pandas`` or ``torch``.
 
     With `writable`, arrays are the caller's own: user code may change its batch, which must not reach carryover columns nor a second
-    attempt. Without, they are views of the batch where its memory has the right form. Copies go to `scratch` when it is given; results that
-    share their memory must be read before the next batch comes.
+    attempt. Without, they are views of the batch where its memory has the right form.
 
     Raises:
         UserCodeError: ``torch`` with a column that is no tensor, or pandas or torch is not installed.

@@ -103,7 +103,6 @@ class Caller:
         self._stage = stage
         self._copy = copy
         # Where results are copied they outlive the batch, and its memory would never be free for another.
-        self._scratch = None if copy else batches.Scratch()
         self._gate = SchemaGate(stage.where)
         self.standing = Standing() if standing is None else standing
         """What the stage has shown so far."""
@@ -218,7 +217,7 @@ class Caller:
             made = self._front(made)
             return made if isinstance(made, Future) else self._picked(made)
         form = self._stage.batch_format
-        made = batches.to_format(batch, form, writable=not self.is_asynchronous, scratch=self._scratch)
+        made = batches.to_format(batch, form, writable=not self.is_asynchronous)
         begun.given.note(batch, form, made)
         return made
 

@@ -105,22 +105,6 @@ def test_views_for_those_who_only_read() -> None:
     assert views["t"].shape == (4, 2) and not views["t"].flags.owndata
 
 
-def test_scratch_memory_is_used_again_unless_somebody_holds_it() -> None:
-    scratch = batches.Scratch()
-    batch = back({"t": np.arange(1 << 20, dtype=np.int32).reshape(1024, 1024)})
-
-    def given(rows: pa.RecordBatch) -> Any:
-        return batches.to_format(rows, "numpy", scratch=scratch)["t"]
-
-    address = given(batch).ctypes.data
-    held = given(batch.slice(0, 1000))
-    assert held.ctypes.data == address and held.shape == (1000, 1024) and held.flags.writeable
-    other = given(batch)
-    assert other.ctypes.data != address and np.array_equal(held, other[:1000])
-    held[:] = 0
-    assert other.sum() == np.arange(1 << 20).sum()
-
-
 def test_a_copied_result_is_its_own() -> None:
     kept = np.arange(3)
     result = batches.from_result({"y": kept}, "w", copy=True)
