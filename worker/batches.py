@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from antinfer.errors import UserCodeError
 from antinfer.storage.lean import notice_pandas
-from antinfer.worker.pipeline import arrays, ragged
+from antinfer.worker.pipeline import arrays, ragged, unify
 
 if TYPE_CHECKING:
     from antinfer.worker.passing import Given
@@ -126,7 +126,8 @@ def _read(result: object, where: str, *, copy: bool, is_ours: bool, start: int =
         return _from_columns(result, where, copy=copy, is_ours=is_ours, start=start, given=given)
     if isinstance(result, pa.Table):
         batches = result.combine_chunks().to_batches()
-        result = batches[0] if batches else pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in result.schema], schema=result.schema)
+        nothing = [pa.nulls(0, field.type) for field in result.schema]
+        result = unify.concat(batches) if batches else pa.RecordBatch.from_arrays(nothing, schema=result.schema)
     if isinstance(result, pa.RecordBatch):
         return result.replace_schema_metadata(None)
     pandas = sys.modules.get("pandas")
@@ -209,8 +210,6 @@ def _from_columns(
 
 
 def _column(values: object, name: str, where: str, *, copy: bool) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        return values.combine_chunks()
     if isinstance(values, pa.Array):
         return values
     if not hasattr(values, "__len__") or isinstance(values, (str, bytes, Mapping, Set)):
@@ -221,10 +220,14 @@ def _column(values: object, name: str, where: str, *, copy: bool) -> pa.Array:
     try:
         if torch is not None and isinstance(values, torch.Tensor):
             values = values.detach().cpu().numpy()
-        return _array(values, copy=copy)
+        return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else _array(values, copy=copy)
+    except pa.lib.ArrowCapacityError as error:
+        raise unify.TooLargeError(name, where=where) from error
     except ragged.MixedError as error:
         raise UserCodeError(f"{where}: column {name!r} {error}", hint=error.hint) from error
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, OverflowError, TypeError) as error:
+        if "offset overflow" in str(error):
+            raise unify.TooLargeError(name, where=where) from error
         raise UserCodeError(
             f"{where}: column {name!r} holds values that cannot be written: {error}",
             hint="Return numbers, strings, bytes, timestamps, or lists, dicts and arrays of these (inside of lists and dicts: flat ones).",

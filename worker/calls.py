@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,12 +27,21 @@ from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.pieces import BadRow, Positions, take
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall, Standing
+from antinfer.worker.pipeline.unify import TooLargeError
 from antinfer.worker.schemas import SchemaGate
 
 _HOPELESS_ROWS = 32
 """So many rows failing alone, and alike, before the job has any result, are a mistake in the code and not in the rows."""
 _DEPTH = 2
 """Batches that an asynchronous class is given before the first of them is collected, unless its ``depth`` says otherwise."""
+_MOST_CHILDREN = 1_000_000
+"""Rows that a flat_map may make of one row: its list is held in memory, and a generator that never ends would take all of it."""
+_MOST_BYTES = 64 << 20
+"""Once what a flat_map has made of some rows of a batch holds so much, the others wait for a call of their own. It is held several times
+over, until it is an array in shared memory, by every copy of the stage."""
+_CHILD_BYTES = 256
+"""What Python itself needs for a row, about."""
+_NUMBER_BYTES = 8
 _NO_MEMORY = ("out of memory", "ALLOC_FAILED")
 """What libraries beside torch's allocator say in their RuntimeError."""
 
@@ -77,10 +86,6 @@ class Begun:
     def bare(self) -> Begun:
         """The same as if it had not begun: nothing of what was made of it is kept."""
         return Begun(self.batch, self.fused)
-
-
-_MOST_CHILDREN = 1_000_000
-"""Rows that a flat_map may make of one row: its list is held in memory, and a generator that never ends would take all of it."""
 
 
 class Caller:
@@ -300,13 +305,22 @@ class Caller:
         made: list[object] = []
         links: list[int] = []
         bad: list[tuple[int, BadRow]] = []
+        held = 0
+        ran = None
         for index, row in enumerate(batches.rows_of(batch)):
+            if held >= _MOST_BYTES:
+                ran = index
+                break
             try:
                 faultpoints.hit("user.call", stage=self._stage.where, rows=row)
                 result = self._call(row)
                 children = list(islice(result, _MOST_CHILDREN + 1)) if fans_out and not isinstance(result, dict) else result
+                size = sum(_CHILD_BYTES + _bytes_of(child) for child in children) if fans_out else 0
             except Exception as error:  # noqa: BLE001 - user code may raise anything
                 bad.append((index, self._blame(Fault.of(error))))
+                continue
+            if fans_out and isinstance(children, list) and len(children) > _MOST_CHILDREN:
+                bad.append((index, self._blame(self._without_end())))
                 continue
             self.standing.has_results = True
             if not fans_out:
@@ -315,15 +329,27 @@ class Caller:
                 continue
             if not isinstance(children, list):
                 raise UserCodeError(f"{self._stage.where} must return a list of rows, not one dict", hint="Return [row] for a single row.")
-            if len(children) > _MOST_CHILDREN:
-                raise UserCodeError(
-                    f"{self._stage.where} made more than {_MOST_CHILDREN:,} rows of one",
-                    hint="Does its generator end? What is larger by nature belongs into several input rows.",
-                )
             made.extend(children)
             links.extend([index] * len(children))
+            held += size
+        packed = self._packed(made, links, bad)
         rows: Positions = np.array(links, dtype=np.int64)
-        return Outcome(batches.from_rows(made, self._stage.where) if made else None, rows, bad)
+        return Outcome(packed, rows, bad, ran)
+
+    def _packed(self, made: list[object], links: list[int], bad: list[tuple[int, BadRow]]) -> pa.RecordBatch | None:
+        """Return what was made as a batch. Where that is too much for one, the last row that something was made of is a bad one."""
+        try:
+            return batches.from_rows(made, self._stage.where) if made else None
+        except TooLargeError as error:
+            # All before it together hold less than what ends a call.
+            bad.append((links[-1], self._blame(Fault(str(error), "", "too large", no_memory=False))))
+        first = links.index(links[-1])
+        del made[first:], links[first:]
+        return batches.from_rows(made, self._stage.where) if made else None
+
+    def _without_end(self) -> Fault:
+        error = f"{self._stage.where} made more than {_MOST_CHILDREN:,} rows of one: does its generator end?"
+        return Fault(f"{error} What is larger by nature belongs into several input rows.", "", "without end", no_memory=False)
 
     # -- errors ----------------------------------------------------------------------------------------------------------------------
     def _build(self, stage: StageCall, rows: int) -> tuple[Callable[[Any], Any], Any]:
@@ -410,6 +436,24 @@ def _is_no_memory(error: Exception) -> bool:
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def _bytes_of(value: object) -> int:
+    """Return about how many bytes `value` takes in an array: a function of nothing but the value, so that calls can be repeated."""
+    if isinstance(value, (int, float)):
+        return _NUMBER_BYTES
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode(errors="replace"))
+    if isinstance(value, (bytes, bytearray)):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_bytes_of, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_bytes_of, value))
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return sum(map(_bytes_of, value.flat))
+    size = getattr(value, "nbytes", _NUMBER_BYTES)
+    return size if isinstance(size, int) else _NUMBER_BYTES
 
 
 def _until(parts: Iterator[object], rows: int, where: str, given: passing.Given) -> Iterator[pa.RecordBatch]:

@@ -261,3 +261,64 @@ def test_pictures_of_different_sizes_go_from_stage_to_stage_and_out(tmp_path: Pa
     else:
         found = [(row.pop("n"), row) for row in table.to_pylist()]
     assert found == expected
+
+
+FRAMES = """
+JPEG = bytes(600_000)
+
+
+def frames(row):
+    if row["n"] == 16:
+        while True:
+            yield {"n": 16}
+    if row["n"] == 17:
+        raise ValueError("no frames")
+    for k in range(row["n"] % 5):
+        yield {"n": row["n"], "k": k, "jpeg": JPEG}
+
+
+def sizes(batch):
+    size = [len(jpeg) for jpeg in batch["jpeg"]]
+    return {"k": batch["k"], "size": size, "batch": ["-".join(f"{n}.{k}" for n, k in zip(batch["n"], batch["k"]))] * len(size)}
+"""
+
+
+def frames_of(folder: Path, numbers: range, workers_as: str, **fields: Any) -> dict[int, list[dict[str, Any]]]:
+    """Return what a fan-out into large children, and back, makes of `numbers`, in one shard."""
+    (folder / "in").mkdir(parents=True)
+    pq.write_table(pa.table({"n": list(numbers)}), folder / "in" / "f.parquet")
+    job = {
+        "source": {"type": "parquet", "path": "in"},
+        "pipeline": [
+            {"flat_map": "steps:frames", "workers_as": workers_as, "concurrency": 1},
+            {"map_batches": "steps:sizes", "batch_size": 64, "concurrency": 1},
+            {"gather": {"into": "frames"}},
+        ],
+        "carryover": ["n"],
+        "sink": {"type": "parquet", "path": "out"},
+        "quarantine": {"max_fraction": 0.01},
+        **fields,
+    }
+    run_job(folder, job, "--workers", "1", steps=FRAMES)
+    return {row["n"]: row["frames"] for part in read_parts(folder / "out", "parquet") for row in part.to_pylist()}
+
+
+@pytest.mark.parametrize("workers_as", ["threads", "processes"])
+def test_small_rows_with_large_children_and_one_without_an_end(tmp_path: Path, workers_as: str) -> None:
+    """All children together are more than an array can hold, and than the memory of many a machine."""
+    found = frames_of(tmp_path, range(2000), workers_as)
+    assert list(found) == [n for n in range(2000) if n not in (16, 17)]
+    assert all([(each["k"], each["size"]) for each in found[n]] == [(k, 600_000) for k in range(n % 5)] for n in found)
+    bad = {row["offset"]: row["error"] for row in read_quarantine(tmp_path / "out").to_pylist()}
+    assert sorted(bad) == [16, 17]
+    assert "made more than 1,000,000 rows of one" in bad[16] and "no frames" in bad[17]
+
+
+def test_large_children_come_in_the_same_batches_in_a_reproducible_job(tmp_path: Path) -> None:
+    numbers = range(1000, 1100)
+    one = frames_of(tmp_path / "one", numbers, "threads", reproducible=True)
+    other = frames_of(tmp_path / "other", numbers, "processes", reproducible=True, task={"rows": 40}, commit_interval="1ms")
+    assert one == other and list(one) == list(numbers)
+    # A call ends with the row whose children make it 64 MiB, and the 113 children of one call are a full batch and what is left of them.
+    first = [each["batch"].count("-") + 1 for n in numbers for each in one[n]]
+    assert first[:114] == [64] * 64 + [49] * 49 + [64]

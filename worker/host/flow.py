@@ -25,7 +25,7 @@ from antinfer.worker.pipeline.assembler import Assembled, Assembler
 from antinfer.worker.pipeline.buckets import BucketQueue
 from antinfer.worker.pipeline.graph import Call, Node
 from antinfer.worker.pipeline.pieces import Piece, Root
-from antinfer.worker.pipeline.splitter import Outcome, select, split
+from antinfer.worker.pipeline.splitter import Outcome, cut, select, split
 from antinfer.worker.pipeline.statistics import NodeStats
 from antinfer.worker.tuning.shares import Turns
 
@@ -132,8 +132,12 @@ class Flow:
             self._bells[node].notify_all()
 
     def finish(self, node: int, call: Assembled, outcome: Outcome, seconds: float) -> None:
-        """Send what became of `call` on. Raises UserCodeError when the schema differs from that of earlier batches."""
+        """Send what became of `call` on, and take back what of it was not run.
+
+        Raises UserCodeError when the schema differs from that of earlier batches.
+        """
         at = self.nodes[node]
+        call, rest = cut(call, outcome)
         assert isinstance(at, Call)
         if at.stage.kind == "filter":
             pieces = select(call, outcome)
@@ -143,7 +147,19 @@ class Flow:
             pieces = split(call, outcome, fans_out=at.stage.kind == "flat_map")
         after = self._routes.after[node]
         self._forward([(after, piece) for piece in pieces])
+        if rest is not None:
+            # Behind what was made of the others: there may be no room for more of it yet.
+            self._take_back(node, rest)
         self.forget(node, seconds, rows=call.rows, rows_out=sum(piece.rows for piece in pieces), batches=1, fused=call.fused)
+
+    def _take_back(self, node: int, rest: Assembled) -> None:
+        queue = self._queues[node]
+        # Only rows of a flat_map are left, which has no buckets.
+        assert isinstance(queue, Assembler)
+        with self._lock:
+            queue.put_back(rest)
+            self._stats[node].rows_in -= rest.rows
+            self._wakers[node].notify()
 
     def hold(self, node: int) -> None:
         """Count one more batch of `node` as under way: a batch that was taken is finished in two halves."""

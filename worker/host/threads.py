@@ -66,7 +66,7 @@ class MapThread:
             batch = call.batch(lambda batch: select_columns(batch, self._stage))
             watch.handed(0, call)
             outcome = caller.run(batch)
-            watch.spoke(0)
+            watch.spoke(0, outcome.ran)
             self.cpu_seconds += time.thread_time() - computed
             self._flow.finish(self._node, call, outcome, time.monotonic() - began)
         caller.close()

@@ -65,9 +65,13 @@ class Assembled:
 
     def halves(self) -> tuple[Assembled, Assembled]:
         """Split a batch of at least two rows in the middle."""
+        return self.cut(self.rows // 2)
+
+    def cut(self, row: int) -> tuple[Assembled, Assembled]:
+        """Split a batch before `row` (0 < row < rows)."""
         left: list[Piece] = []
         right = deque(self.parts)
-        missing = self.rows // 2
+        missing = row
         while missing:
             part = right.popleft()
             if part.rows > missing:
@@ -99,6 +103,12 @@ class Assembler:
         self._sizes.insert(at, size)
         self.rows += piece.rows
         self.size_bytes += size
+
+    def put_back(self, rest: Assembled) -> None:
+        """Take in again what a batch was too large for: it goes before all others, as it did when it was taken."""
+        for piece in reversed(rest.parts):
+            assert piece.batch is not None
+            self._put_back(piece, size_of(piece.batch))
 
     def full(self, limits: BatchLimits | None = None) -> bool:
         """Tell whether a whole batch is there: of `limits`, or of the queue's own."""

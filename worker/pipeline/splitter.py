@@ -24,11 +24,18 @@ class Outcome:
     """For each new row the row of the batch it came from, ascending; None: one for one."""
     bad: list[tuple[int, BadRow]] | None = None
     """Rows of the batch that were given up, and why."""
+    ran: int | None = None
+    """It is of so many rows, the first ones of the batch, and the others were not run; None: all were."""
 
     @classmethod
     def nothing(cls, bad: list[tuple[int, BadRow]] | None = None) -> Outcome:
         """Return that of a call without any result."""
         return cls(None, np.empty(0, dtype=np.int64), bad)
+
+
+def cut(call: Assembled, outcome: Outcome) -> tuple[Assembled, Assembled | None]:
+    """Return what of `call` the `outcome` is of, and what is still to be run; None when that is nothing."""
+    return (call, None) if outcome.ran is None else call.cut(outcome.ran)
 
 
 def split(call: Assembled, outcome: Outcome, *, fans_out: bool) -> list[Piece]:

@@ -12,7 +12,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from antinfer.errors import UserCodeError
 from antinfer.worker.pipeline import arrays, ragged
+
+
+class TooLargeError(UserCodeError):
+    """A column holds more than one Arrow array of its type can: 2 GiB of text or bytes, or as many values in lists."""
+
+    def __init__(self, column: str, *, where: str = "", rows: int | None = None) -> None:
+        """`where`: who made it; `rows`: so many it is of, where that is known."""
+        of_rows = "" if rows is None else f" in {rows:,} rows"
+        super().__init__(
+            f"{where}{': ' * bool(where)}column {column!r} holds more than 2 GiB{of_rows}, which is too much for one batch",
+            hint="Set a lower batch_size for the stage that makes these rows, and for the one that gets them.",
+        )
 
 
 def is_known(schema: pa.Schema) -> bool:
@@ -62,18 +75,21 @@ def fit(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def concat(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Put batches together that agree on every type they know; without a copy when there is only one."""
+    """Put batches together that agree on every type they know; without a copy when there is only one.
+
+    Raises TooLargeError naming a column that would hold more than an array can.
+    """
     first = batches[0].schema
     if len(batches) == 1:
         return batches[0]
     if all(batch.schema.equals(first) for batch in batches):
-        return pa.concat_batches(batches)
+        return _joined(batches)
     kinds = first.types
     for batch in batches[1:]:
         kinds = [common(mine, theirs) for mine, theirs in zip(kinds, batch.schema.types, strict=True)]
     schema = pa.schema(list(zip(first.names, kinds, strict=True)))
     fitting = [[fit(column, kind) for column, kind in zip(batch.columns, kinds, strict=True)] for batch in batches]
-    return pa.concat_batches([pa.RecordBatch.from_arrays(columns, schema=schema) for columns in fitting])
+    return _joined([pa.RecordBatch.from_arrays(columns, schema=schema) for columns in fitting])
 
 
 def nulls(rows: int, kind: pa.DataType) -> pa.Array:
@@ -95,6 +111,18 @@ def pick(column: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
         runs = np.split(rows, np.flatnonzero((np.diff(rows) != 1) | absent[1:]) + 1) if len(rows) else []
         parts = [nulls(len(run), column.type) if run[0] < 0 else column.slice(int(run[0]), len(run)) for run in runs]
         return pa.concat_arrays(parts) if parts else column.slice(0, 0)
+
+
+def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    try:
+        return pa.concat_batches(batches)
+    except pa.ArrowInvalid:
+        for at, name in enumerate(batches[0].schema.names):
+            try:
+                pa.concat_arrays([batch.column(at) for batch in batches])
+            except pa.ArrowInvalid as error:
+                raise TooLargeError(name, rows=sum(batch.num_rows for batch in batches)) from error
+        raise
 
 
 def _with_nulls(rows: NDArray[np.int64], absent: NDArray[np.bool_]) -> pa.Array:

@@ -15,7 +15,7 @@ from antinfer.worker import deaths
 from antinfer.worker.calls import select_columns
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.leaks import Enough, Memory
-from antinfer.worker.pipeline.splitter import Outcome
+from antinfer.worker.pipeline.splitter import Outcome, cut
 from antinfer.worker.pipeline.stagecalls import StageCall
 from antinfer.worker.predictors import spawn
 from antinfer.worker.predictors.care import Care
@@ -244,13 +244,13 @@ class Predictor:
         data = message.data
         call, size = self._under_way.pop(data["slot"]), self._sent_bytes.pop(data["slot"])
         outcome = self._process.outcome(message)
-        if len(outcome.bad or ()) < call.rows:
+        if len(outcome.bad or ()) < cut(call, outcome)[0].rows:
             self._care.standing.has_results = True
         self._inquest.has_worked()
         self._has_answered = True
         self._look_after(data)
-        if not outcome.bad:
-            # One with bad rows was run several times over.
+        if not outcome.bad and outcome.ran is None:
+            # One with bad rows was run several times over, and one that was cut short says nothing about its size.
             self._sizing.observe(Sample(call.rows, size, data["seconds"], self._process.pid, data["free"], call.fused))
         elif call.rows == 1:
             self._sizing.acquit(call)

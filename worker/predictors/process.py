@@ -122,7 +122,7 @@ class PredictorProcess:
         if batch is not None and ROWS_COLUMN in batch.schema.names:
             rows = arrays.to_plain(batch.column(ROWS_COLUMN))
             batch = batch.drop_columns([ROWS_COLUMN]) if batch.num_columns > 1 else None
-        return Outcome(batch, rows, bad)
+        return Outcome(batch, rows, bad, data["ran"])
 
     def _result(self, place: int, layout: Layout) -> pa.RecordBatch:
         slab = self._results[place]

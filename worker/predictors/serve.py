@@ -284,7 +284,8 @@ class _Server:
         outcome.batch = None
         free = _free_memory() if job.rows > self._largest else None
         self._largest = max(self._largest, job.rows)
-        answer = {"is": "result", "slot": job.slot, "place": place, "lies": layout.to_json(), "bad": bad, "seconds": seconds}
+        answer = {"is": "result", "slot": job.slot, "place": place, "lies": layout.to_json(), "bad": bad}
+        answer |= {"ran": outcome.ran, "seconds": seconds}
         self._send({**answer, "free": free, "memory": self._weigh(), "kept": not job.give_back()}, fresh)
 
     def _seconds(self, job: _Job) -> float:

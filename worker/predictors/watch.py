@@ -97,7 +97,10 @@ class Watch:
             case "ready":
                 self.is_ready(data["load_seconds"])
                 return False
-            case "result" | "oom":
+            case "result":
+                self.spoke(data["slot"], data["ran"])
+                return False
+            case "oom":
                 self.spoke(data["slot"])
                 return False
             case _:
@@ -132,10 +135,10 @@ class Watch:
                 self._main.clock.restart(time.monotonic())
             self._aside.discard(slot)
 
-    def spoke(self, slot: int | None = None) -> None:
-        """Take note of a sign of life; with `slot` it answered the batch there."""
+    def spoke(self, slot: int | None = None, ran: int | None = None) -> None:
+        """Take note of a sign of life; with `slot` it answered the batch there, of which it has run `ran` rows, or all."""
         with self._guard:
-            self._came_back(self._main, is_done=slot is not None)
+            self._came_back(self._main, is_done=slot is not None, ran=ran)
             if slot is not None:
                 self._owed.pop(slot, None)
                 self._aside.discard(slot)
@@ -159,9 +162,9 @@ class Watch:
     def _oldest(self, thread: _Thread) -> Assembled | None:
         return next((call for slot, call in self._owed.items() if (slot in self._aside) is (thread is self._front)), None)
 
-    def _came_back(self, thread: _Thread, *, is_done: bool) -> None:
+    def _came_back(self, thread: _Thread, *, is_done: bool, ran: int | None = None) -> None:
         seconds = thread.clock.restart(time.monotonic())
         call = self._oldest(thread)
         if call is not None:
-            self._patience.came_back(call.rows, seconds, first=thread.is_first)
+            self._patience.came_back(call.rows if ran is None else ran, seconds, first=thread.is_first)
             thread.is_first = thread.is_first and not is_done

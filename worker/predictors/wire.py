@@ -12,8 +12,8 @@
                          {"is": "aside", "slot": s}                         the stage in front works on the batch in a thread of its own
                          {"is": "made", "slot": s}                          and has done so
                          {"is": "failed", "error": ..., "hint": ..., "traceback": ..., "hopeless": bool, "passing": bool}
-                         {"is": "result", "slot": s, "place": n, "lies": [...], "bad": [[row, error, traceback], ...], "kept": bool,
-                          "seconds": x, "free": bytes | null, "memory": [own, shared, device] | null}
+                         {"is": "result", "slot": s, "place": n, "lies": [...], "bad": [[row, error, traceback], ...], "ran": n | null,
+                          "kept": bool, "seconds": x, "free": bytes | null, "memory": [own, shared, device] | null}
                                                               + descriptor of the slab in that place when it is a new one;
                                                               `kept`: use another slab for this slot next time
                          {"is": "oom", "slot": s, "kept": bool, "seconds": x, "error": ...}
@@ -22,8 +22,8 @@
 (`fused`); `rows` and `full` are the rows of a full batch of this stage; `proven`: it has results, so that no failure is hopeless any more.
 What is `passing` is the fault of storage or network, and not of user code.
 `lies` is where a batch lies in its slab (`worker.layout`). Batches have a slab for each slot, results one for each place: the host may hold
-on to results while the next ones are made, and says with a batch which places it has done with (`returned`).
-`depth`: batches that its user code computes at once.
+on to results while the next ones are made, and says with a batch which places it has done with (`returned`). `ran`: no more than so many
+rows of the batch were run, the first ones. `depth`: batches that its user code computes at once.
 Of the seconds that two batches spend together, the one that ends first is told all: sums never exceed the clock. `free` is what memory
 the device has left after a batch larger than all before.
 """

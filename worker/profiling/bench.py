@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 
 from antinfer.worker.pipeline.assembler import Assembled
-from antinfer.worker.pipeline.splitter import Outcome
+from antinfer.worker.pipeline.splitter import Outcome, cut
 from antinfer.worker.profiling.gauges import GilProbe, cpu_seconds
 
 _WARM_SHARE = 0.25
@@ -133,7 +133,7 @@ class Bench:
             assert now is not None
             seat.under_way -= 1
             if now.is_timed:
-                seat.rows += call.rows
+                seat.rows += cut(call, outcome)[0].rows
                 seat.last = time.monotonic()
                 now.bytes_out += 0 if outcome.batch is None else outcome.batch.nbytes
             else:

@@ -13,7 +13,7 @@ from antinfer.worker.host.flow import Flow
 from antinfer.worker.pipeline.assembler import Assembled
 from antinfer.worker.pipeline.graph import Call, Frame, Join, Node
 from antinfer.worker.pipeline.pieces import Piece, Root, without_bad
-from antinfer.worker.pipeline.splitter import Outcome
+from antinfer.worker.pipeline.splitter import Outcome, cut
 from antinfer.worker.profiling.crew import working
 
 _FIRST_ROWS = 32
@@ -138,9 +138,10 @@ class _Recorder:
     def finish(self, node: int, call: Assembled, outcome: Outcome, seconds: float) -> None:
         given = self.given[node]
         with self._news:
-            given.pieces += call.parts
-            given.rows += call.rows
-            given.size_bytes += sum(part.batch.nbytes for part in call.parts if part.batch is not None)
+            ran, _ = cut(call, outcome)
+            given.pieces += ran.parts
+            given.rows += ran.rows
+            given.size_bytes += sum(piece.batch.nbytes for piece in ran.parts if piece.batch is not None)
             given.bytes_out += 0 if outcome.batch is None else outcome.batch.nbytes
             given.seconds += seconds
         self._flow.finish(node, call, outcome, seconds)

@@ -26,8 +26,9 @@ def piece(rows, begin=0, root=None):
 class Copies:
     """Threads that take what the bench gives, and pause over each batch."""
 
-    def __init__(self, bench, pauses):
+    def __init__(self, bench, pauses, ran=None):
         self.bench = bench
+        self.ran = ran
         self.seen = [[] for _ in pauses]
         self.threads = [threading.Thread(target=self.run, args=(number, pause)) for number, pause in enumerate(pauses)]
         for thread in self.threads:
@@ -37,7 +38,7 @@ class Copies:
         while (call := self.bench.take(0)) is not None:
             time.sleep(pause)
             self.seen[number].append(call.rows)
-            self.bench.finish(0, call, Outcome(call.batch(lambda batch: batch)), pause)
+            self.bench.finish(0, call, Outcome(call.batch(lambda batch: batch).slice(0, self.ran), ran=self.ran), pause)
 
     def __enter__(self):
         return self
@@ -60,6 +61,15 @@ def test_each_copy_counts_by_its_own_clock():
     assert tally.bytes_out == 8 * tally.rows
     assert min(map(len, copies.seen)) >= 4, "each of two measurements has each copy do one batch before and one while it counts"
     assert again.rows >= 20
+
+
+def test_rows_that_were_not_run_do_not_count():
+    bench = Bench(1)
+    with Copies(bench, [0.01], ran=4) as copies:
+        tally = bench.measure([Assembled([piece(10)])], 0.1)
+
+    assert 0 < tally.rows <= 4 * len(copies.seen[0])
+    assert tally.bytes_out == 8 * tally.rows
 
 
 def test_failure_of_a_copy_ends_the_measurement():

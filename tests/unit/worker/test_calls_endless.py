@@ -31,8 +31,8 @@ def no_end_of_children(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"c": child}
 
 
-def some_children(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from ({"c": child} for child in range(5))
+def one_without_an_end(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from ({"c": child} for child in (itertools.count() if row["x"] == 2 else range(5)))
 
 
 def caller(function: Any, kind: str) -> Caller:
@@ -48,8 +48,15 @@ def test_a_batch_function_that_goes_on_yielding_is_stopped(function: Any, words:
         caller(function, "map_batches").run(BATCH)
 
 
-def test_a_row_without_an_end_of_children_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_without_an_end_of_children_is_a_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "_MOST_CHILDREN", 5)
-    assert caller(some_children, "flat_map").run(BATCH).rows is not None
-    with pytest.raises(UserCodeError, match="more than 5 rows of one"):
-        caller(no_end_of_children, "flat_map").run(BATCH)
+    outcome = caller(one_without_an_end, "flat_map").run(BATCH)
+    assert outcome.rows is not None and outcome.rows.tolist() == [0] * 5 + [1] * 5 + [3] * 5
+    assert outcome.bad is not None and [row for row, _ in outcome.bad] == [2]
+    assert "made more than 5 rows of one: does its generator end?" in outcome.bad[0][1].error
+
+
+def test_code_whose_children_never_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_MOST_CHILDREN", 5)
+    with pytest.raises(UserCodeError, match=r"fails on every row so far: .* more than 5 rows of one"):
+        caller(no_end_of_children, "flat_map").run(pa.record_batch({"x": np.arange(40)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from antinfer.worker.host.flow import Flow
 from antinfer.worker.pipeline import unify
 from antinfer.worker.pipeline.assembler import Assembled, BatchLimits
 from antinfer.worker.pipeline.graph import Call, Close, Node
-from antinfer.worker.pipeline.pieces import Piece, Root
+from antinfer.worker.pipeline.pieces import BadRow, Piece, Root
 from antinfer.worker.pipeline.splitter import Outcome
 from antinfer.worker.pipeline.stagecalls import StageCall
 
@@ -183,3 +184,40 @@ def test_groups_without_children_take_the_type_of_those_with() -> None:
     assert after.schema == between.schema
     # The first one came too early to know.
     assert unify.concat([before, between, after]).schema == between.schema
+
+
+@pytest.mark.parametrize("limits", [BatchLimits(8), BatchLimits(8, whole=True)], ids=["filled", "whole"])
+def test_what_was_not_run_of_a_batch_comes_again_before_all_others(limits: BatchLimits) -> None:
+    flow, found = make(replace(call(8, "flat_map"), limits=limits), Close("flatten", ""))
+    root = Root(0)
+    for begin, rows in ((0, 8), (8, 4)):
+        flow.put(piece(root, begin, rows))
+    seen: list[int] = []
+    while not found or found[-1].stop < 12:
+        taken = flow.take(0)
+        xs = batch_of(taken)["x"].to_numpy()
+        ran = min(3, len(xs))
+        seen += xs[:ran].tolist()
+        made = pa.record_batch({"y": np.repeat(xs[:ran], 2)})
+        assert taken is not None
+        flow.finish(0, taken, Outcome(made, np.repeat(np.arange(ran), 2), ran=ran if ran < len(xs) else None), 0.0)
+    assert seen == list(range(12))
+    assert [value for part in found if part.batch is not None for value in part.batch["y"].to_pylist()] == np.repeat(seen, 2).tolist()
+    assert [part.begin for part in found] == [0, *(part.stop for part in found[:-1])]
+    (stats, _) = flow.statistics()
+    assert (stats.rows_in, stats.rows_done, stats.rows_out, stats.queue_rows, stats.queue_bytes) == (12, 12, 24, 0, 0)
+
+
+def test_rows_that_were_given_up_are_those_of_what_was_run() -> None:
+    flow, found = make(call(8, "flat_map"), Close("gather", "c"))
+    root = Root(0)
+    flow.put(piece(root, 0, 8))
+    first = flow.take(0)
+    assert first is not None
+    flow.finish(0, first, Outcome(pa.record_batch({"y": [0]}), np.array([0]), [(1, BadRow("no"))], ran=2), 0.0)
+    second = flow.take(0)
+    assert batch_of(second)["x"].to_pylist() == list(range(2, 8))
+    assert second is not None
+    flow.finish(0, second, Outcome(None, np.empty(0, np.int64), [(5, BadRow("no"))]), 0.0)
+    assert sorted(root.bad) == [1, 7]
+    assert [(part.begin, part.stop, part.rows) for part in found] == [(0, 2, 1), (2, 8, 5)]

@@ -58,3 +58,18 @@ def test_batches_are_put_together_whatever_they_do_not_know() -> None:
     assert unify.concat(some).schema.field("x").type == pa.list_(pa.string())
     assert unify.concat(some[:1]) is some[0]
     assert not unify.is_known(some[1].schema) and unify.is_known(some[2].schema)
+
+
+def test_a_column_that_no_array_can_hold_is_named() -> None:
+    one = pa.record_batch({"id": np.arange(64), "jpeg": [bytes(1 << 20)] * 64})
+    with pytest.raises(unify.TooLargeError, match="column 'jpeg' holds more than 2 GiB in 2,112 rows") as caught:
+        unify.concat([one] * 33)
+    assert "batch_size" in caught.value.hint
+
+
+def test_a_result_that_no_array_can_hold_is_named() -> None:
+    one = pa.array([bytes(1 << 20)] * 64)
+    with pytest.raises(unify.TooLargeError, match=r"^f: column 'jpeg' holds more than 2 GiB"):
+        batches.from_result({"jpeg": pa.chunked_array([one] * 33)}, "f", copy=False)
+    with pytest.raises(unify.TooLargeError, match="column 'jpeg'"):
+        batches.from_result(pa.table({"jpeg": pa.chunked_array([one] * 33)}), "f", copy=False)

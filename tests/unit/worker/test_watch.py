@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from antinfer.worker.pipeline.assembler import Assembled
+from antinfer.worker.pipeline.pieces import Piece, Root
 from antinfer.worker.predictors import watch
 from antinfer.worker.predictors.watch import LOOK_SECONDS, Patience, Watch
 
@@ -82,3 +84,17 @@ def test_the_next_one_has_its_own_time_from_the_answer_of_the_one_before_on(cloc
     it.spoke(0)
     assert suspected_after(it, clock, 7.75) is None
     assert suspected_after(it, clock, 0.75) is younger
+
+
+def test_a_batch_of_which_little_was_run_says_little_about_large_ones(clock: Clock) -> None:
+    rows = pa.record_batch({"x": range(100)})
+    large, it = Assembled([Piece(Root(0), 0, 100, rows)]), Watch(Patience())
+    it.is_ready(0.0)
+    for _ in range(4):
+        it.handed(0, large)
+        clock.now += 0.5
+        it.spoke(0, 5)
+    it.handed(0, large)
+    # Five rows have taken half a second, so a hundred may take ten, and many times that.
+    assert suspected_after(it, clock, 95.0) is None
+    assert suspected_after(it, clock, 10.0) is large
