@@ -69,6 +69,8 @@ class MapThread:
             watch.spoke(0, outcome.ran)
             self.cpu_seconds += time.thread_time() - computed
             self._flow.finish(self._node, call, outcome, time.monotonic() - began)
+            # Their memory must not be held while the next one is waited for, which may be long.
+            del call, batch, outcome
         caller.close()
 
     def overdue(self) -> Overdue | None:

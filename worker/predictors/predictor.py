@@ -143,6 +143,8 @@ class Predictor:
                 call = self._next()
                 if call is not None:
                     self._hand_over(call)
+                    # Its memory must not be held while the next one is waited for, which may be long.
+                    del call
                 elif not self._woken():
                     break
             self._stopping = True
