@@ -107,7 +107,6 @@ class Caller:
         """
         self._stage = stage
         self._copy = copy
-        # Where results are copied they outlive the batch, and its memory would never be free for another.
         self._gate = SchemaGate(stage.where)
         self.standing = Standing() if standing is None else standing
         """What the stage has shown so far."""
@@ -449,6 +448,9 @@ def _bytes_of(value: object) -> int:
     if isinstance(value, Mapping):
         return sum(map(_bytes_of, value.values()))
     if isinstance(value, (list, tuple)):
+        if value and isinstance(value[0], (int, float)):
+            # To look at each number takes longer than to convert them.
+            return _NUMBER_BYTES * len(value)
         return sum(map(_bytes_of, value))
     if isinstance(value, np.ndarray) and value.dtype == object:
         return sum(map(_bytes_of, value.flat))

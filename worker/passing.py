@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from antinfer.worker import batches
@@ -70,7 +71,7 @@ class Given:
         if _are_equal(found, given.fresh[start:stop]):
             column = given.column.slice(start, len(found))
             return column if column.type.equals(given.kind) else _as_kind(column, given.kind)
-        return _changed(found, given.kind)
+        return _changed(found, given.fresh[start:stop], given.column.slice(start, len(found)), given.kind)
 
 
 def _kept(column: pa.Array, *, is_frame: bool) -> pa.DataType | None:
@@ -87,7 +88,11 @@ def _kept(column: pa.Array, *, is_frame: bool) -> pa.DataType | None:
         if is_frame and not (has_shape and len(kind.shape) > 1):
             return pa.list_(kind.value_type)
         return kind if has_shape else pa.fixed_shape_tensor(kind.value_type, (kind.list_size,))
-    if _is_simple(kind) or ragged.is_ragged(kind):
+    if ragged.is_ragged(kind):
+        return None
+    if pa.types.is_struct(kind):
+        return kind if any(_kept(field, is_frame=is_frame) is not None for field in column.flatten()) else None
+    if _is_simple(kind):
         return None
     if pa.types.is_list(kind) and not pa.types.is_fixed_size_list(kind.value_type):
         return None if _kept(column.flatten(), is_frame=is_frame) is None else kind
@@ -108,8 +113,6 @@ def _is_simple(kind: pa.DataType) -> bool:
         return kind.tz is None
     if pa.types.is_dictionary(kind):
         return _is_simple(kind.value_type)
-    if pa.types.is_struct(kind):
-        return all(arrays.is_number(field.type) or _is_simple(field.type) for field in kind)
     return any(is_such(kind) for is_such in _SIMPLE)
 
 
@@ -161,10 +164,15 @@ def _as_kind(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.ExtensionArray.from_storage(kind, storage)
 
 
-def _changed(values: NDArray[Any], kind: pa.DataType) -> pa.Array | None:
+def _changed(values: NDArray[Any], fresh: NDArray[Any], column: pa.Array, kind: pa.DataType) -> pa.Array | None:
     if pa.types.is_floating(kind):
         # It has this type anyhow, and what is NaN by now need not be a null.
         return None
+    same = None
+    if pa.types.is_integer(kind) and values.dtype.kind == "f":
+        # Large numbers that nobody has touched are not what the floats say that user code got for them.
+        same = (values == fresh) | (np.isnan(values) & np.isnan(fresh))
+        values = np.where(same, 0, values)
     is_tensor = isinstance(kind, pa.BaseExtensionType)
     try:
         # A copy: user code may hold the array and fill it again.
@@ -172,4 +180,6 @@ def _changed(values: NDArray[Any], kind: pa.DataType) -> pa.Array | None:
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, OverflowError, TypeError):
         return None
     made = made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
+    if same is not None:
+        made = pc.if_else(pa.array(same), column, made)
     return pa.ExtensionArray.from_storage(kind, made) if is_tensor else made

@@ -244,7 +244,7 @@ def _too_much(wishes: Sequence[GpuWish], gpus: Gpus) -> UserError:
 def _too_many(wishes: Sequence[GpuWish], gpus: Sequence[str], workers: int) -> UserError:
     share = _least(gpus, workers).size
     no_more_than = min(workers - 1, int(len(gpus) / _total(wishes) + _NOTHING))
-    most = next(number for number in range(no_more_than, 0, -1) if _fits(wishes, gpus, number))
+    most = next((number for number in range(no_more_than, 0, -1) if _fits(wishes, gpus, number)), 1)
     return UserError(
         f"{workers} workers ask for {_asked(wishes)} each, and this machine has {_have(gpus)}, {share:.3g} for each{_cut(wishes, share)}",
         hint=f"Run {most} at most (--workers, or workers.max of the job), of which one uses all GPUs, or lower num_gpus or concurrency.",

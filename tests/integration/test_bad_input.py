@@ -250,7 +250,7 @@ def test_gpus_that_are_not_there_are_told_before_anything_is_started(tmp_path, m
     [
         ("LosesRow", ("got 100 rows and returned 99", "flat_map")),
         ("ReturnsArray", ("must return a dict of columns, not ndarray", "hint: Return {'column': array}")),
-        ("ChangesType", ("column 'y' is", "in one batch", "hint: Convert it to one type")),
+        ("ChangesType", ("column 'y' is", "in one batch", "convert the result to one type in every batch")),
         ("ReturnsObjects", ("column 'y' holds values that cannot be written", "hint: Return numbers, strings")),
     ],
 )

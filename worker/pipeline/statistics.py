@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class NodeStats:
-    """Counters of one node since the start, which only grow, so a reader takes differences; and what its queue holds now."""
+    """Counters of one node since the start, which only grow (but `rows_in`), so a reader takes differences; and what its queue holds now."""
 
     name: str
     rows_in: int = 0
-    """Rows given to executors."""
+    """Rows given to executors, less those that came back because a call had ended before them."""
     rows_done: int = 0
     """Rows of batches that were finished."""
     rows_out: int = 0

@@ -1,3 +1,5 @@
+"""Columns that user code returns as it got them keep their type, whatever the batch holds."""
+
 from __future__ import annotations
 
 import datetime
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from antinfer.errors import UserCodeError
-from antinfer.worker import batches
+from antinfer.worker import batches, passing
 from antinfer.worker.calls import Caller
 from antinfer.worker.pipeline.stagecalls import StageCall
 
@@ -235,3 +237,29 @@ def test_rows_hold_whole_numbers_whatever_their_neighbours_are(stage: Any) -> No
     assert batches.from_rows([second, {"v": 0.5}], "f")["v"].type == pa.float64()
     with pytest.raises(UserCodeError, match="'v'"):
         batches.from_rows([second, {"v": 2**70}], "f")
+
+
+@pytest.mark.parametrize("batch_format", ["numpy", "pandas"])
+def test_large_numbers_that_nobody_has_touched_are_whole_where_nulls_are_filled_in_place(batch_format: str) -> None:
+    large = 2**60 + 1
+    batch = pa.record_batch({"x": pa.array([1, None, large, None], pa.int64())})
+    given = passing.Given()
+    made = batches.to_format(batch, batch_format)
+    given.note(batch, batch_format, made)
+    if batch_format == "pandas":
+        made.loc[made["x"].isna(), "x"] = -1
+    else:
+        made["x"][np.isnan(made["x"])] = -1
+    column = batches.from_result(made, "here", copy=True, given=given).column("x")
+    assert column.type == pa.int64() and column.to_pylist() == [1, -1, large, -1]
+
+
+@pytest.mark.parametrize("batch_format", ["numpy", "pandas"])
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [value]], ids=["struct", "list of structs"])
+def test_structs_of_whole_numbers_with_nulls_come_back_as_they_were(batch_format: str, wrap: Any) -> None:
+    rows = [wrap({"a": 2**60 + 1}), wrap({"a": None})]
+    batch = pa.record_batch({"x": pa.array(rows)})
+    given = passing.Given()
+    made = batches.to_format(batch, batch_format)
+    given.note(batch, batch_format, made)
+    assert batches.from_result(made, "here", copy=True, given=given).column("x").equals(batch.column("x"))
