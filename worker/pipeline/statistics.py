@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class NodeStats:
-    """Counters of one node since the start, which only grow (but `rows_in`), so a reader takes differences; and what its queue holds now."""
+    """Counters of one node since the start, for taking differences of (all but `rows_in` only grow), and what its queue holds now."""
 
     name: str
     rows_in: int = 0
