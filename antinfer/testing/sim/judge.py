@@ -37,6 +37,8 @@ class Account:
         """What the last of them has shown, at that moment: others of the same batch may be ready an instant later."""
         self._gave_up: list[str] = []
         """Workers that gave up since the last commit."""
+        self._before = (0, 0)
+        """How many of both there were before what was heard last: a commit and a failure behind it may come in one request."""
         self._hindered_since: int | None = None
         self._at = 0
         self._fatal = 0
@@ -45,6 +47,7 @@ class Account:
     def hear(self, engine: Engine, event: Event) -> None:
         """Take in what the engine is about to be told."""
         self._at = event.at
+        self._before = (len(self._gave_up), len(self._starts))
         if isinstance(event, JobFailed):
             self._is_cancelled = True
         elif isinstance(event, Requested):
@@ -58,8 +61,9 @@ class Account:
     def see(self, ordered: Iterable[commands.Command]) -> None:
         """Take in what the engine made of it."""
         if any(isinstance(command, commands.Publish) for command in ordered):
-            self._gave_up.clear()
-            self._starts.clear()
+            gave_up, starts = self._before
+            del self._gave_up[:gave_up]
+            del self._starts[:starts]
             self._has_worked = True
 
     def _note(self, engine: Engine, session: str, failure: Failure, *, leaving: bool) -> None:
