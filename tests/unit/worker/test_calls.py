@@ -3,10 +3,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +14,7 @@ from hypothesis import strategies as st
 from antinfer.errors import InfraError, UserCodeError
 from antinfer.worker.calls import Caller, Fault, select_columns
 from antinfer.worker.layout import divide
-from antinfer.worker.pipeline.stagecalls import StageCall, Standing
+from antinfer.worker.pipeline.stagecalls import Standing
 from antinfer.worker.shm import Slab, SlabWriter
 
 CODE = """
@@ -158,19 +155,6 @@ class BadInit:
     def __init__(self):
         raise OSError("no file")
 """
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Any]:
-    name = f"steps_{uuid4().hex}"
-    (tmp_path / f"{name}.py").write_text(CODE)
-
-    def make(target: str, kind: str = "map_batches", **keys: Any) -> StageCall:
-        return StageCall(target, kind, f"{name}:{target}", str(tmp_path), **keys)
-
-    yield make
-    sys.path.remove(str(tmp_path)) if str(tmp_path) in sys.path else None
-    sys.modules.pop(name, None)
 
 
 def xs(count: int) -> pa.RecordBatch:

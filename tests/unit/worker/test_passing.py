@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +13,6 @@ import pytest
 from antinfer.errors import UserCodeError
 from antinfer.worker import batches, passing
 from antinfer.worker.calls import Caller
-from antinfer.worker.pipeline.stagecalls import StageCall
 
 CODE = """
 import numpy as np
@@ -93,19 +88,6 @@ KINDS: dict[str, tuple[pa.DataType, list[Any]]] = {
     "dates": (pa.date32(), [datetime.date(2020, 1, day) for day in range(1, 5)]),
     "texts": (pa.string(), ["a", "", "b", "c"]),
 }
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Any]:
-    name = f"steps_{uuid4().hex}"
-    (tmp_path / f"{name}.py").write_text(CODE)
-
-    def make(target: str, kind: str = "map_batches", **keys: Any) -> StageCall:
-        return StageCall(target, kind, f"{name}:{target}", str(tmp_path), **keys)
-
-    yield make
-    sys.path.remove(str(tmp_path)) if str(tmp_path) in sys.path else None
-    sys.modules.pop(name, None)
 
 
 def v(values: list[Any], kind: pa.DataType) -> pa.RecordBatch:
